@@ -1,0 +1,49 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+PACKAGES := libs.cli libs.embedded libs.eventstore libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: help install demo up test lint gen lock bench
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed ## Install what the project needs into .venv, checked by hash
+
+.venv/.installed: requirements/dev.txt pyproject.toml bin/touchline
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@ln -sf ../../bin/touchline $(BIN)/touchline
+	@touch $@
+
+demo: install ## Tell one customer's story through the running services
+	$(BIN)/touchline demo
+
+up: install ## Run the servers and services until Ctrl-C
+	$(BIN)/touchline up
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: install ## Check style, types, layers and contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -m touchline.client
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/released.binpb
+	@bin/check-generated
+
+gen: install ## Generate the code of the protos
+	@bin/generate
+
+lock: install ## Lock the requirements anew
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+
+bench: install ## Measure; BENCH=--quick for a smaller run
+	$(BIN)/python -m tests.bench $(BENCH)
