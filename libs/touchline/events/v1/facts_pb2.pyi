@@ -726,7 +726,7 @@ class ExpectationSet(_message.Message):
     PROMISE_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
     expectation_id: _builtins.str
-    """Names the expectation within the source, at most 256 characters. Required."""
+    """Names the expectation within the tenant, at most 256 characters. Required."""
     promise: _builtins.str
     """What the customer awaits, at most 1,000 characters. Required."""
     @_builtins.property

@@ -81,7 +81,6 @@ class RecordedEvent(_message.Message):
     OCCURRED_AT_US_FIELD_NUMBER: _builtins.int
     HISTORICAL_FIELD_NUMBER: _builtins.int
     RETRACTS_FIELD_NUMBER: _builtins.int
-    CONTENT_HASH_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SEALED_EVENT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
@@ -104,13 +103,12 @@ class RecordedEvent(_message.Message):
     """The past told late: nobody acts on it. Default false."""
     retracts: _builtins.bytes
     """The 16-byte UUID of the event that this one retracts. Default empty: none."""
-    content_hash: _builtins.bytes
-    """The keyed hash of what the caller sent, 32 bytes."""
     traceparent: _builtins.str
     """The W3C trace context of the call that recorded it. Default empty: none."""
     sealed_event: _builtins.bytes
-    """The serialised touchline.events.v1.Event without its identities, sealed with AES-GCM under the
-    owner's data key: nonce (12 bytes), ciphertext, tag (16 bytes).
+    """The serialised touchline.events.v1.Event without its tenant and identities, sealed with AES-GCM
+    under the owner's data key: nonce (12 bytes), ciphertext, tag (16 bytes). The clear fields above
+    are authenticated with it.
     """
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedIdentity]:
@@ -130,13 +128,12 @@ class RecordedEvent(_message.Message):
         occurred_at_us: _builtins.int = ...,
         historical: _builtins.bool = ...,
         retracts: _builtins.bytes = ...,
-        content_hash: _builtins.bytes = ...,
         traceparent: _builtins.str = ...,
         sealed_event: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "content_hash", b"content_hash", "direction", b"direction", "event_id", b"event_id", "historical", b"historical", "identities", b"identities", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "direction", b"direction", "event_id", b"event_id", "historical", b"historical", "identities", b"identities", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,11 +147,16 @@ class SealedIdentity(_message.Message):
 
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    NAMESPACE_KEY_FIELD_NUMBER: _builtins.int
     SEALED_VALUE_FIELD_NUMBER: _builtins.int
     identity_key: _builtins.bytes
     """Its keyed hash, 16 bytes."""
     kind: _identity_pb2.IdentityKind.ValueType
     """What sort of identifier it is."""
+    namespace_key: _builtins.bytes
+    """The first 8 bytes of the keyed hash of its namespace. Default empty: it has none. Two strong
+    identities of one kind and namespace never belong to one profile by themselves.
+    """
     sealed_value: _builtins.bytes
     """The serialised touchline.events.v1.Identity, sealed under this identity's own data key."""
     def __init__(
@@ -162,11 +164,12 @@ class SealedIdentity(_message.Message):
         *,
         identity_key: _builtins.bytes = ...,
         kind: _identity_pb2.IdentityKind.ValueType = ...,
+        namespace_key: _builtins.bytes = ...,
         sealed_value: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "kind", b"kind", "sealed_value", b"sealed_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "kind", b"kind", "namespace_key", b"namespace_key", "sealed_value", b"sealed_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,6 +184,7 @@ class PackedEvent(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     RECORDED_AT_US_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     """The partition: the owner key's first byte & 63."""
@@ -188,6 +192,8 @@ class PackedEvent(_message.Message):
     """The event's type."""
     recorded_at_us: _builtins.int
     """When the store accepted it, in microseconds since 1970 UTC."""
+    content_hash: _builtins.bytes
+    """The keyed hash of what the caller sent, 32 bytes. The chain runs over these."""
     record: _builtins.bytes
     """A serialised RecordedEvent."""
     def __init__(
@@ -196,11 +202,12 @@ class PackedEvent(_message.Message):
         partition: _builtins.int = ...,
         type: _event_pb2.EventType.ValueType = ...,
         recorded_at_us: _builtins.int = ...,
+        content_hash: _builtins.bytes = ...,
         record: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "record", b"record", "recorded_at_us", b"recorded_at_us", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "partition", b"partition", "record", b"record", "recorded_at_us", b"recorded_at_us", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
