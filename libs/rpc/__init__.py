@@ -1,0 +1,1 @@
+"""What every gRPC server of ours does: errors, deadlines, tenants, pages, health and drain."""

@@ -1,0 +1,213 @@
+"""Why a call fails: one exception, one constructor per reason of touchline.errors.v1.ErrorReason.
+
+Messages, violations and metadata reach callers and may be logged: they never hold a personal value.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # ships no py.typed
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no py.typed
+from grpc import StatusCode
+from touchline.errors.v1.error_reason_pb2 import ErrorReason
+
+DOMAIN: Final = "touchline"
+"""The domain of every ErrorInfo."""
+
+STATUS_DETAILS: Final = "grpc-status-details-bin"
+"""The trailing metadata that carries the google.rpc.Status, as gRPC libraries expect it."""
+
+_STORE_RETRY_SECONDS = 1.0
+
+
+class CallError(Exception):
+    """A call fails for a reason that its caller can act on.
+
+    Attributes:
+        reason: The name in ErrorReason without its prefix, such as `QUEUE_FULL`.
+        code: The gRPC status code.
+        message: What happened, to what, and what to do.
+        metadata: Facts for programs, as the reason's example shows.
+        violations: (field path, description) of each broken rule.
+        retry_after: Seconds after which the same call may succeed, or None.
+    """
+
+    def __init__(
+        self,
+        reason: ErrorReason.ValueType,
+        code: StatusCode,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
+        self.code = code
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after = retry_after
+
+    def status(self) -> Status:
+        """Return the error as google.rpc.Status with one ErrorInfo (AIP-193)."""
+        details: list[Message] = [
+            ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        ]
+        if self.violations:
+            field_violations = [
+                BadRequest.FieldViolation(field=field, description=description)
+                for field, description in self.violations
+            ]
+            details.append(BadRequest(field_violations=field_violations))
+        if self.retry_after is not None:
+            details.append(RetryInfo(retry_delay=_duration(self.retry_after)))
+        status = Status(code=self.code.value[0], message=self.message)
+        status.details.extend(_packed(detail) for detail in details)
+        return status
+
+
+def invalid_request(violations: Sequence[tuple[str, str]]) -> CallError:
+    """Return the error of a request with (field path, description) of at least one broken rule."""
+    told = "; ".join(f"{field}: {description}" for field, description in violations)
+    return CallError(
+        ErrorReason.ERROR_REASON_INVALID_REQUEST,
+        StatusCode.INVALID_ARGUMENT,
+        f"The request is invalid. Correct it and call again. {told}",
+        metadata={"field": violations[0][0]},
+        violations=violations,
+    )
+
+
+def unknown_tenant(name: str) -> CallError:
+    """Return the error of a call for a tenant that the settings do not name."""
+    shown = name[:64]
+    return CallError(
+        ErrorReason.ERROR_REASON_UNKNOWN_TENANT,
+        StatusCode.INVALID_ARGUMENT,
+        f"The tenant {shown!r} is not known. Send a known one as the metadata touchline-tenant, or "
+        "add it to TOUCHLINE_TENANTS of the service and start it again.",
+        metadata={"tenant": shown},
+    )
+
+
+def profile_not_found() -> CallError:
+    """Return the error of a reference that leads to no profile."""
+    return CallError(
+        ErrorReason.ERROR_REASON_PROFILE_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        "No profile has this id or identity. Check it, and if its first event was just recorded, "
+        "send that event's position as after_position.",
+    )
+
+
+def invalid_page_token() -> CallError:
+    """Return the error of a page token that is damaged or belongs to another call."""
+    return CallError(
+        ErrorReason.ERROR_REASON_INVALID_PAGE_TOKEN,
+        StatusCode.INVALID_ARGUMENT,
+        "The page token is damaged or belongs to a call with other filters. Send the "
+        "next_page_token of the page before with the same filters, or start without a token.",
+        violations=[("page_token", "is damaged, or belongs to a call with other filters")],
+    )
+
+
+def queue_full(queued: int, retry_after: float) -> CallError:
+    """Return the error of an append queue that holds `queued` events and takes no more for now."""
+    return CallError(
+        ErrorReason.ERROR_REASON_QUEUE_FULL,
+        StatusCode.RESOURCE_EXHAUSTED,
+        f"The append queue is full with {queued} events; nothing of this call was recorded. Send "
+        f"it again with the same event ids after {retry_after:g} s.",
+        metadata={"queued": str(queued)},
+        retry_after=retry_after,
+    )
+
+
+def store_unavailable() -> CallError:
+    """Return the error of an event store that cannot be reached."""
+    return CallError(
+        ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
+        StatusCode.UNAVAILABLE,
+        "The event store cannot be reached; it is not known whether anything was recorded. Call "
+        "again with the same event ids: what was recorded answers DUPLICATE.",
+        retry_after=_STORE_RETRY_SECONDS,
+    )
+
+
+def store_full() -> CallError:
+    """Return the error of an event store whose disk is full; trying again alone does not help."""
+    return CallError(
+        ErrorReason.ERROR_REASON_STORE_FULL,
+        StatusCode.RESOURCE_EXHAUSTED,
+        "The event store's disk is full; nothing of this call was recorded. Free room on it, then "
+        "send the call again with the same event ids.",
+    )
+
+
+def projection_behind(name: str, position: int, after_position: int) -> CallError:
+    """Return the error of a projection that did not reach `after_position` within the deadline."""
+    return CallError(
+        ErrorReason.ERROR_REASON_PROJECTION_BEHIND,
+        StatusCode.DEADLINE_EXCEEDED,
+        f"The projection {name} came to position {position} and not to {after_position} before the "
+        "deadline. Call again, with a longer deadline, or without after_position.",
+        metadata={
+            "projection": name,
+            "position": str(position),
+            "after_position": str(after_position),
+        },
+    )
+
+
+def projection_halted(name: str) -> CallError:
+    """Return the error of a projection that stopped rather than skip."""
+    return CallError(
+        ErrorReason.ERROR_REASON_PROJECTION_HALTED,
+        StatusCode.FAILED_PRECONDITION,
+        f"The projection {name} halted because what it read does not continue what it has. "
+        "`touchline status` says why; an operator has to act.",
+        metadata={"projection": name},
+    )
+
+
+def internal(trace_id: str = "") -> CallError:
+    """Return the error of a defect of ours; the service's log tells it under the trace id."""
+    where = f"under trace id {trace_id}" if trace_id else "at this time"
+    return CallError(
+        ErrorReason.ERROR_REASON_INTERNAL,
+        StatusCode.INTERNAL,
+        f"Touchline failed in a way it should not. The service's log has the details {where}; "
+        "please report them.",
+        metadata={"trace_id": trace_id} if trace_id else {},
+    )
+
+
+def deadline_exceeded() -> CallError:
+    """Return the error of an answer that was not ready in time."""
+    return CallError(
+        ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
+        StatusCode.DEADLINE_EXCEEDED,
+        "The deadline passed before the answer was ready. Call again with a longer deadline or "
+        "for less; what is recorded needs the same event ids.",
+    )
+
+
+def _packed(detail: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(round(seconds * 1_000_000))
+    return duration
