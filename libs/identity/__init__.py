@@ -1,0 +1,33 @@
+"""Identities: one spelling, keyed names, and the graph that says who is one person."""
+
+from libs.identity.graph import Edge, GraphFold, Node, clash_label, edges_of, fold
+from libs.identity.keys import (
+    Identified,
+    IdentityKeys,
+    owner_first,
+    owner_of,
+    partition_of,
+    tenant_secret,
+)
+from libs.identity.kinds import Strength, strength_of
+from libs.identity.normalise import Canonical, IdentityError, canonical
+
+__all__ = [
+    "Canonical",
+    "Edge",
+    "GraphFold",
+    "Identified",
+    "IdentityError",
+    "IdentityKeys",
+    "Node",
+    "Strength",
+    "canonical",
+    "clash_label",
+    "edges_of",
+    "fold",
+    "owner_first",
+    "owner_of",
+    "partition_of",
+    "strength_of",
+    "tenant_secret",
+]

@@ -1,0 +1,56 @@
+"""How strongly each kind of identity names one person (DESIGN §6)."""
+
+from enum import IntEnum
+from typing import Final
+
+from touchline.events.v1.identity_pb2 import IdentityKind
+
+
+class Strength(IntEnum):
+    """A class of identities, the strongest first. Lower numbers come first in every order."""
+
+    STRONG = 1
+    SOCIAL = 2
+    DEVICE = 3
+    COOKIE = 4
+
+
+_STRENGTHS: Final[dict[int, Strength]] = {
+    IdentityKind.IDENTITY_KIND_EXTERNAL_ID: Strength.STRONG,
+    IdentityKind.IDENTITY_KIND_EMAIL: Strength.STRONG,
+    IdentityKind.IDENTITY_KIND_PHONE: Strength.STRONG,
+    IdentityKind.IDENTITY_KIND_SOCIAL_HANDLE: Strength.SOCIAL,
+    IdentityKind.IDENTITY_KIND_DEVICE: Strength.DEVICE,
+    IdentityKind.IDENTITY_KIND_COOKIE: Strength.COOKIE,
+}
+
+NAMESPACED: Final[frozenset[int]] = frozenset(
+    {IdentityKind.IDENTITY_KIND_EXTERNAL_ID, IdentityKind.IDENTITY_KIND_SOCIAL_HANDLE}
+)
+"""The kinds that mean nothing without the system or network that gave them."""
+
+
+def is_known(kind: int) -> bool:
+    """Say whether this release knows the kind; UNSPECIFIED is not one."""
+    return kind in _STRENGTHS
+
+
+def strength_of(kind: int) -> Strength:
+    """Return the class of a kind.
+
+    Args:
+        kind: A number of `touchline.events.v1.IdentityKind`.
+
+    Returns:
+        Its class; external ids, emails and phone numbers are one class.
+
+    Raises:
+        ValueError: The kind is unspecified or newer than this release.
+    """
+    strength = _STRENGTHS.get(kind)
+    if strength is None:
+        raise ValueError(
+            f"identity kind {kind} has no strength here: it is unspecified, or newer than this "
+            "release; upgrade this service before the one that records it"
+        )
+    return strength
