@@ -3,7 +3,14 @@
 from enum import IntEnum
 from typing import Final
 
-from touchline.events.v1.identity_pb2 import IdentityKind
+from touchline.events.v1.identity_pb2 import (
+    IDENTITY_KIND_COOKIE,
+    IDENTITY_KIND_DEVICE,
+    IDENTITY_KIND_EMAIL,
+    IDENTITY_KIND_EXTERNAL_ID,
+    IDENTITY_KIND_PHONE,
+    IDENTITY_KIND_SOCIAL_HANDLE,
+)
 
 
 class Strength(IntEnum):
@@ -16,16 +23,16 @@ class Strength(IntEnum):
 
 
 _STRENGTHS: Final[dict[int, Strength]] = {
-    IdentityKind.IDENTITY_KIND_EXTERNAL_ID: Strength.STRONG,
-    IdentityKind.IDENTITY_KIND_EMAIL: Strength.STRONG,
-    IdentityKind.IDENTITY_KIND_PHONE: Strength.STRONG,
-    IdentityKind.IDENTITY_KIND_SOCIAL_HANDLE: Strength.SOCIAL,
-    IdentityKind.IDENTITY_KIND_DEVICE: Strength.DEVICE,
-    IdentityKind.IDENTITY_KIND_COOKIE: Strength.COOKIE,
+    IDENTITY_KIND_EXTERNAL_ID: Strength.STRONG,
+    IDENTITY_KIND_EMAIL: Strength.STRONG,
+    IDENTITY_KIND_PHONE: Strength.STRONG,
+    IDENTITY_KIND_SOCIAL_HANDLE: Strength.SOCIAL,
+    IDENTITY_KIND_DEVICE: Strength.DEVICE,
+    IDENTITY_KIND_COOKIE: Strength.COOKIE,
 }
 
 NAMESPACED: Final[frozenset[int]] = frozenset(
-    {IdentityKind.IDENTITY_KIND_EXTERNAL_ID, IdentityKind.IDENTITY_KIND_SOCIAL_HANDLE}
+    {IDENTITY_KIND_EXTERNAL_ID, IDENTITY_KIND_SOCIAL_HANDLE}
 )
 """The kinds that mean nothing without the system or network that gave them."""
 

@@ -10,9 +10,14 @@ from typing import Final, NamedTuple
 
 import email_validator
 import phonenumbers
-from touchline.events.v1.identity_pb2 import IdentityKind
 
 from libs.identity.kinds import NAMESPACED, is_known
+from touchline.events.v1.identity_pb2 import (
+    IDENTITY_KIND_EMAIL,
+    IDENTITY_KIND_EXTERNAL_ID,
+    IDENTITY_KIND_PHONE,
+    IDENTITY_KIND_SOCIAL_HANDLE,
+)
 
 MAX_LENGTH: Final = 512
 """The longest value or namespace, in characters, before and after normalisation."""
@@ -96,13 +101,13 @@ def canonical(kind: int, namespace: str, value: str) -> Canonical:
         )
     namespace = _canonical_namespace(kind, namespace)
     text = _clean("value", value)
-    if kind == IdentityKind.IDENTITY_KIND_EMAIL:
+    if kind == IDENTITY_KIND_EMAIL:
         text = _canonical_email(text)
-    elif kind == IdentityKind.IDENTITY_KIND_PHONE:
+    elif kind == IDENTITY_KIND_PHONE:
         text = _canonical_phone(text)
-    elif kind == IdentityKind.IDENTITY_KIND_SOCIAL_HANDLE:
+    elif kind == IDENTITY_KIND_SOCIAL_HANDLE:
         text = _canonical_handle(text)
-    elif kind == IdentityKind.IDENTITY_KIND_EXTERNAL_ID:
+    elif kind == IDENTITY_KIND_EXTERNAL_ID:
         text = unicodedata.normalize("NFC", text)
     return Canonical(namespace, _within_length("value", text))
 
@@ -146,19 +151,7 @@ def _canonical_email(text: str) -> str:
 
 
 def _canonical_phone(text: str) -> str:
-    try:
-        number = phonenumbers.parse(text, None)
-    except phonenumbers.NumberParseException as error:
-        if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE:
-            description = (
-                "has no country code, or one that does not exist: "
-                "write the number in international form, + and the country code first"
-            )
-        else:
-            description = (
-                "is not a phone number: write + and the country code, then the digits of one number"
-            )
-        raise IdentityError("value", description) from None
+    number = _parsed_phone(text)
     if number.extension:
         # E.164 would drop it and make one person of everybody behind a switchboard.
         raise IdentityError(
@@ -172,6 +165,35 @@ def _canonical_phone(text: str) -> str:
             "has too few or too many digits for its country: send the complete number, "
             "area code included",
         )
+    e164 = _e164(number)
+    # Of two trunk prefixes the library takes away one at a time, so the result would be another
+    # number when it is sent again.
+    if e164 != text and _e164(_parsed_phone(e164)) != e164:
+        raise IdentityError(
+            "value",
+            "can be read as two different numbers: write + and the country code, then the number "
+            "without the zeros that are dialled only within the country",
+        )
+    return e164
+
+
+def _parsed_phone(text: str) -> phonenumbers.PhoneNumber:
+    try:
+        return phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException as error:
+        if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE:
+            description = (
+                "has no country code, or one that does not exist: "
+                "write the number in international form, + and the country code first"
+            )
+        else:
+            description = (
+                "is not a phone number: write + and the country code, then the digits of one number"
+            )
+        raise IdentityError("value", description) from None
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from touchline.events.v1.identity_pb2 import IdentityKind
 
 from libs.identity import Edge, GraphFold, Node, Strength, clash_label, edges_of, fold
+from touchline.events.v1.identity_pb2 import IdentityKind
 
 EXTERNAL_ID = IdentityKind.IDENTITY_KIND_EXTERNAL_ID
 EMAIL = IdentityKind.IDENTITY_KIND_EMAIL

@@ -6,7 +6,6 @@ import hmac
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from touchline.events.v1.identity_pb2 import Identity, IdentityKind
 
 from libs.identity import (
     Identified,
@@ -17,6 +16,7 @@ from libs.identity import (
     partition_of,
     tenant_secret,
 )
+from touchline.events.v1.identity_pb2 import Identity, IdentityKind
 
 EXTERNAL_ID = IdentityKind.IDENTITY_KIND_EXTERNAL_ID
 EMAIL = IdentityKind.IDENTITY_KIND_EMAIL

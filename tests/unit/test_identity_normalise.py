@@ -4,9 +4,9 @@ import email_validator
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from touchline.events.v1.identity_pb2 import IdentityKind
 
 from libs.identity import Canonical, IdentityError, canonical
+from touchline.events.v1.identity_pb2 import IdentityKind
 
 EXTERNAL_ID = IdentityKind.IDENTITY_KIND_EXTERNAL_ID
 EMAIL = IdentityKind.IDENTITY_KIND_EMAIL
@@ -79,6 +79,7 @@ def test_given_an_external_id_then_its_case_stays() -> None:
         (PHONE, "", "+49 30 987654321 ext. 5", "value", "extension"),
         (PHONE, "", "+1 98765", "value", "too few or too many digits"),
         (PHONE, "", "+1 415 98765432109", "value", "too few or too many digits"),
+        (PHONE, "", "+380 00 398769876", "value", "two different numbers"),
         (HANDLE, "x", "@@", "value", "nothing after the @"),
         (DEVICE, "", "", "value", "is empty"),
         (DEVICE, "", " \n ", "value", "is empty"),
@@ -118,6 +119,7 @@ written = st.one_of(
 
 
 @given(st.sampled_from(KINDS), written)
+@example(PHONE, "+380 00 316030902")
 @example(HANDLE, "\u03b1\u0345\u0301")
 @example(HANDLE, "@ @a")
 @example(HANDLE, "\u00a8a")
