@@ -16,6 +16,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # sh
 )
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no py.typed
 from grpc import StatusCode
+
 from touchline.errors.v1.error_reason_pb2 import ErrorReason
 
 DOMAIN: Final = "touchline"

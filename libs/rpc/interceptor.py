@@ -1,0 +1,193 @@
+"""What happens around every call: its trace, its deadline, and what its caller learns of a failure.
+
+One interceptor does all of it, and wraps each method once instead of on every call: a call of a
+small event takes some 250 µs in all, so each further layer of Python would show.
+"""
+
+from __future__ import annotations  # gRPC's classes are generic in their type stubs only
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from grpc.aio import AbortError
+
+from libs import telemetry
+from libs.rpc import errors, spans
+from libs.rpc.deadlines import Deadlines
+from libs.telemetry import failures
+
+_log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Unary = Callable[[Any, Context], Awaitable[Any]]
+Streaming = Callable[[Any, Context], AsyncIterator[Any]]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Carries the caller's trace, bounds unary calls in time and turns errors into rich statuses.
+
+    Args:
+        deadlines: The bounds of unary calls.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._wrapped: dict[str, Handler] = {}
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Take the trace from the metadata and return the method's wrapped handler."""
+        traceparent = ""
+        for key, value in handler_call_details.invocation_metadata:
+            if key == telemetry.TRACEPARENT:
+                traceparent = str(value)
+        telemetry.carry(traceparent)
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(handler, method.lstrip("/"))
+        return wrapped
+
+    def end_streams(self) -> None:
+        """Tell the callers of streams to call again elsewhere; unary calls go on to their end.
+
+        A stream such as WatchTimeline ends only when its caller hangs up, so it would hold up a
+        stop for the whole grace.
+        """
+        self._draining = True
+        for task in tuple(self._waiting):
+            task.cancel()
+
+    def _wrap(self, handler: Handler, method: str) -> Handler:
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            call = self._unary(_behaviour(handler), method, bounded=True)
+            return grpc.unary_unary_rpc_method_handler(call, **serializers)
+        if handler.stream_unary:
+            call = self._unary(_behaviour(handler), method, bounded=False)
+            return grpc.stream_unary_rpc_method_handler(call, **serializers)
+        behaviour = _behaviour(handler)
+        # gRPC's own health service writes its stream from a coroutine.
+        streaming = (
+            self._streaming(behaviour, method)
+            if inspect.isasyncgenfunction(behaviour)
+            else self._writing(behaviour, method)
+        )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(streaming, **serializers)
+        return grpc.stream_stream_rpc_method_handler(streaming, **serializers)
+
+    def _unary(self, behaviour: Unary, method: str, *, bounded: bool) -> Unary:
+        async def call(request: Any, context: Context) -> Any:
+            span = spans.started(method)
+            try:
+                seconds = self._deadlines.imposed(context) if bounded else None
+                if seconds is None:
+                    return await behaviour(request, context)
+                async with asyncio.timeout(seconds):
+                    return await behaviour(request, context)
+            except Exception as error:
+                await _fail(context, method, error)
+            finally:
+                if span is not None:
+                    spans.ended(span, context)
+
+        return call
+
+    def _streaming(self, behaviour: Streaming, method: str) -> Streaming:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            span = spans.started(method)
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 # gRPC runs each call in a task
+            self._waiting.add(task)
+            try:
+                async with aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
+                    async for response in responses:
+                        # While gRPC sends, a cancellation would end the call without a status.
+                        self._waiting.discard(task)
+                        yield response
+                        self._waiting.add(task)
+                        if self._draining:
+                            await _end(context)
+            except asyncio.CancelledError:
+                await self._end_or_cancel(context, task)
+            except Exception as error:
+                await _fail(context, method, error)
+            finally:
+                self._waiting.discard(task)
+                if span is not None:
+                    spans.ended(span, context)
+
+        return call
+
+    def _writing(self, behaviour: Unary, method: str) -> Unary:
+        async def call(request: Any, context: Context) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 # gRPC runs each call in a task
+            self._waiting.add(task)
+            try:
+                await behaviour(request, context)
+            except asyncio.CancelledError:
+                await self._end_or_cancel(context, task)
+            except Exception as error:
+                await _fail(context, method, error)
+            finally:
+                self._waiting.discard(task)
+
+        return call
+
+    async def _end_or_cancel(self, context: Context, task: asyncio.Task[Any]) -> None:
+        if not self._draining or context.cancelled():
+            raise asyncio.CancelledError
+        task.uncancel()
+        await _end(context)
+
+
+def _behaviour(handler: Handler) -> Any:
+    """Return a handler's function; the type stubs know those of synchronous servers only."""
+    unary = handler.unary_unary or handler.stream_unary
+    return unary or handler.unary_stream or handler.stream_stream
+
+
+async def _end(context: Context) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAVAILABLE,
+        "The service is stopping. Call again, continuing after what was received.",
+    )
+
+
+async def _fail(context: Context, method: str, error: Exception) -> None:
+    """End the call with the rich status of what went wrong."""
+    if isinstance(error, AbortError):
+        raise error
+    if isinstance(error, errors.CallError):
+        failure = error
+    elif isinstance(error, TimeoutError):
+        failure = errors.deadline_exceeded()
+    else:
+        _log.error(
+            "call failed",
+            method=method,
+            error=failures.described(error),
+            frames=failures.frames(error),
+        )
+        failure = errors.internal(telemetry.current_trace_id())
+    details = (errors.STATUS_DETAILS, failure.status().SerializeToString())
+    await context.abort(failure.code, failure.message, (details,))
