@@ -1,0 +1,27 @@
+"""Real PostgreSQL and nats-server as supervised children, for laptops and tests."""
+
+from libs.embedded.databases import create_database, database_url_for, drop_database
+from libs.embedded.errors import HomeBusy, StartFailed
+from libs.embedded.home import Secrets, load_secrets, read_run_file, write_run_file
+from libs.embedded.process import Child, Process, start
+from libs.embedded.servers import Endpoints, run_servers
+from libs.embedded.supervise import Supervised, supervise
+
+__all__ = [
+    "Child",
+    "Endpoints",
+    "HomeBusy",
+    "Process",
+    "Secrets",
+    "StartFailed",
+    "Supervised",
+    "create_database",
+    "database_url_for",
+    "drop_database",
+    "load_secrets",
+    "read_run_file",
+    "run_servers",
+    "start",
+    "supervise",
+    "write_run_file",
+]

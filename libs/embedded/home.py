@@ -1,0 +1,151 @@
+"""The directory that holds one installation's state: its lock, its secrets, who runs on it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from libs.embedded.errors import HomeBusy, StartFailed
+
+SECRETS_FILE: Final = "secrets.json"
+LOCK_FILE: Final = "lock"
+RUN_FILE: Final = "run.json"
+
+
+def _key() -> str:
+    return secrets.token_hex(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets of one installation, each 64 hexadecimal digits (32 random bytes).
+
+    Attributes:
+        postgres_password: Of PostgreSQL's superuser `touchline`.
+        nats_store_password: Of the NATS user `store`, who may do everything.
+        nats_service_password: Of the NATS user `service`, who can't change streams.
+        master_key: Wraps the data keys of all sealed events. Who loses it loses those events.
+        identity_secret: Keys the hashes of identities. Who loses it can't find a person again.
+    """
+
+    postgres_password: str = field(default_factory=_key, repr=False)
+    nats_store_password: str = field(default_factory=_key, repr=False)
+    nats_service_password: str = field(default_factory=_key, repr=False)
+    master_key: str = field(default_factory=_key, repr=False)
+    identity_secret: str = field(default_factory=_key, repr=False)
+
+
+def load_secrets(home: Path) -> Secrets:
+    """Reads the secrets of a home; makes them the first time, in a file only its owner may read.
+
+    Raises:
+        StartFailed: The file can't be read, or is missing though the home holds data.
+    """
+    path = home / SECRETS_FILE
+    if not path.exists():
+        if (home / "postgres").exists():
+            raise StartFailed(
+                f"read {path}",
+                "it is missing, and the data in this home can't be read without it. "
+                "Restore it from a backup, or remove the home to start with nothing.",
+            )
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_whole(path, asdict(Secrets()), overwrite=False)
+    try:
+        return Secrets(**json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}. Restore the file from a backup."
+        raise StartFailed(f"read {path}", reason) from error
+
+
+@contextlib.contextmanager
+def hold(home: Path) -> Iterator[Path]:
+    """Makes sure that one process at a time runs on a home; made, for its owner only, if absent.
+
+    Yields:
+        The absolute path of the home.
+
+    Raises:
+        HomeBusy: Another process holds it.
+    """
+    home = home.absolute()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The file stays when the lock goes: removing it would let two hold two files of one name.
+    with (home / LOCK_FILE).open("a+") as lock:
+        if not _locked(lock):
+            lock.seek(0)
+            text = lock.read().strip()
+            raise HomeBusy(home, int(text) if text.isdigit() else None)
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        try:
+            yield home
+        finally:
+            lock.truncate(0)
+
+
+def _locked(lock: TextIO) -> bool:
+    for _ in range(3):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # A command that looks whether anything runs (`is_held`) has it for a moment.
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def write_run_file(home: Path, run: Mapping[str, Any]) -> None:
+    """Writes where the running services can be reached, as JSON, for the commands beside them."""
+    _write_whole(home / RUN_FILE, run, overwrite=True)
+
+
+def read_run_file(home: Path) -> dict[str, Any] | None:
+    """Reads what `write_run_file` wrote; None when nothing runs on the home."""
+    try:
+        run: dict[str, Any] = json.loads((home / RUN_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return run if is_held(home) else None
+
+
+def is_held(home: Path) -> bool:
+    """Says whether a process runs on the home now."""
+    try:
+        with (home / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _write_whole(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Writes a file so that a reader, or a crash, meets all of it or nothing; mode 0600."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600, exist_ok=False)
+    with fresh.open("w") as file:
+        json.dump(content, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    if overwrite:
+        fresh.replace(path)
+    else:
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(fresh)
+        fresh.unlink()
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,146 @@
+"""Both servers, supervised, on the data of one home."""
+
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import nats
+import nats.errors
+
+from libs.embedded import home as homes
+from libs.embedded import nats_server
+from libs.embedded import postgres_server as postgres
+from libs.embedded.errors import StartFailed
+from libs.embedded.nats_server import NatsServer
+from libs.embedded.postgres_server import PostgresServer
+from libs.embedded.process import OnLine
+from libs.embedded.supervise import supervise
+
+DATABASE_URL: Final = "TOUCHLINE_DATABASE_URL"
+NATS_URL: Final = "TOUCHLINE_NATS_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the servers answer; each URL holds a password.
+
+    Attributes:
+        database_url: PostgreSQL's database `postgres`, for a user who may create databases.
+        nats_url: NATS for the event store, which may do everything.
+        nats_service_url: NATS for the other services, which can't change streams or publish to
+            the feed. With an external NATS it is the same as `nats_url`.
+    """
+
+    database_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    nats_service_url: str = field(repr=False)
+
+
+@contextlib.asynccontextmanager
+async def run_servers(
+    home: Path, on_line: OnLine | None = None, environment: Mapping[str, str] = os.environ
+) -> AsyncIterator[Endpoints]:
+    """Runs PostgreSQL and nats-server on the data of a home until the context is left.
+
+    What crashes is started again on the same port. Logs go to `log/` in the home.
+
+    Args:
+        home: Directory of the installation; made if absent.
+        on_line: Called with the server's name and each line of its log.
+        environment: `TOUCHLINE_DATABASE_URL` and `TOUCHLINE_NATS_URL` in it name external servers,
+            which are then used instead.
+
+    Raises:
+        HomeBusy: Another process runs on the home.
+        StartFailed: A step failed; nothing is left running.
+    """
+    with homes.hold(home) as home:
+        secrets = homes.load_secrets(home)
+        async with contextlib.AsyncExitStack() as stack:
+            if database_url := environment.get(DATABASE_URL):
+                await _check_database(database_url)
+            else:
+                database_url = await stack.enter_async_context(
+                    _supervised_postgres(home, secrets, on_line)
+                )
+            if nats_url := environment.get(NATS_URL):
+                await _check_nats(nats_url)
+                yield Endpoints(database_url, nats_url, nats_url)
+            else:
+                urls = await stack.enter_async_context(_supervised_nats(home, secrets, on_line))
+                yield Endpoints(database_url, *urls)
+
+
+@contextlib.asynccontextmanager
+async def _supervised_postgres(
+    home: Path, secrets: homes.Secrets, on_line: OnLine | None
+) -> AsyncIterator[str]:
+    server = PostgresServer(
+        data=home / "postgres",
+        password=secrets.postgres_password,
+        log=home / "log" / "postgres.log",
+        on_line=on_line,
+    )
+    server, process = await postgres.start_on_free_port(server)
+    start_again = functools.partial(postgres.start_server, server)
+    async with supervise(process, start_again):
+        yield server.url
+
+
+@contextlib.asynccontextmanager
+async def _supervised_nats(
+    home: Path, secrets: homes.Secrets, on_line: OnLine | None
+) -> AsyncIterator[tuple[str, str]]:
+    server = NatsServer(
+        directory=home / "nats",
+        store_password=secrets.nats_store_password,
+        service_password=secrets.nats_service_password,
+        log=home / "log" / "nats.log",
+        on_line=on_line,
+    )
+    server, process = await nats_server.start_on_free_port(server)
+    start_again = functools.partial(nats_server.start_server, server)
+    async with supervise(process, start_again):
+        yield server.url, server.service_url
+
+
+async def _check_database(url: str) -> None:
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except (
+        OSError,
+        TimeoutError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+    ) as error:
+        raise _unreachable(DATABASE_URL, url, error) from error
+    await connection.close()
+
+
+async def _check_nats(url: str) -> None:
+    try:
+        connection = await nats.connect(
+            url.split(","), connect_timeout=5, allow_reconnect=False, error_cb=_ignore
+        )
+    except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
+        raise _unreachable(NATS_URL, url, error) from error
+    await connection.close()
+
+
+async def _ignore(_: Exception) -> None:
+    """Keeps the client from logging what is raised as well."""
+
+
+def _unreachable(variable: str, url: str, error: Exception) -> StartFailed:
+    # Without the user, the password and the message of the error, which may repeat them.
+    where = url.rpartition("@")[2] or "an empty address"
+    return StartFailed(
+        f"reach the server of {variable} at {where}",
+        f"{type(error).__name__}. Start that server, correct {variable}, or unset it to use ours.",
+    )
