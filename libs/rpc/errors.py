@@ -78,12 +78,13 @@ class CallError(Exception):
 
 def invalid_request(violations: Sequence[tuple[str, str]]) -> CallError:
     """Return the error of a request with (field path, description) of at least one broken rule."""
-    told = "; ".join(f"{field}: {description}" for field, description in violations)
+    field, description = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
     return CallError(
         ErrorReason.ERROR_REASON_INVALID_REQUEST,
         StatusCode.INVALID_ARGUMENT,
-        f"The request is invalid. Correct it and call again. {told}",
-        metadata={"field": violations[0][0]},
+        f"The request is invalid: {field}: {description}{more}. Correct it and call again.",
+        metadata={"field": field},
         violations=violations,
     )
 

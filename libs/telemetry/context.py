@@ -5,6 +5,7 @@ it only where something exports them.
 """
 
 import re
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final
 
@@ -35,7 +36,12 @@ def current_trace_id() -> str:
     return _carried.get()[3:35]
 
 
-def traceparents_among(candidates: "list[str]", limit: int) -> list[str]:
+def traceparents_among(candidates: Iterable[str], limit: int) -> list[str]:
     """Return the first `limit` distinct valid traceparents, in their order."""
-    distinct = dict.fromkeys(candidate for candidate in candidates if _FORMAT.fullmatch(candidate))
-    return list(distinct)[:limit]
+    distinct: dict[str, None] = {}
+    for candidate in candidates:
+        if candidate not in distinct and _FORMAT.fullmatch(candidate):
+            distinct[candidate] = None
+            if len(distinct) == limit:
+                break
+    return list(distinct)

@@ -1,0 +1,1 @@
+"""Touchline's contracts, and the async client for them."""
