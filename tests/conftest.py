@@ -97,7 +97,7 @@ class SharedPostgres:
     async def template(self, builder: SchemaBuilder) -> str:
         """Returns the name of a database that the builder filled, once per pytest process."""
         if builder not in self.templates:
-            name = f"template_{len(self.templates)}"
+            name = f"template_{secrets.token_hex(6)}"
             await create_database(self.url, name)
             await builder(database_url_for(self.url, name))
             self.templates[builder] = name

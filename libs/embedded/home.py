@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -16,10 +16,6 @@ from libs.embedded.errors import HomeBusy, StartFailed
 SECRETS_FILE: Final = "secrets.json"
 LOCK_FILE: Final = "lock"
 RUN_FILE: Final = "run.json"
-
-
-def _key() -> str:
-    return secrets.token_hex(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +30,11 @@ class Secrets:
         identity_secret: Keys the hashes of identities. Who loses it can't find a person again.
     """
 
-    postgres_password: str = field(default_factory=_key, repr=False)
-    nats_store_password: str = field(default_factory=_key, repr=False)
-    nats_service_password: str = field(default_factory=_key, repr=False)
-    master_key: str = field(default_factory=_key, repr=False)
-    identity_secret: str = field(default_factory=_key, repr=False)
+    postgres_password: str = field(repr=False)
+    nats_store_password: str = field(repr=False)
+    nats_service_password: str = field(repr=False)
+    master_key: str = field(repr=False)
+    identity_secret: str = field(repr=False)
 
 
 def load_secrets(home: Path) -> Secrets:
@@ -56,12 +52,16 @@ def load_secrets(home: Path) -> Secrets:
                 "Restore it from a backup, or remove the home to start with nothing.",
             )
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_whole(path, asdict(Secrets()), overwrite=False)
+        _write_whole(path, _new_secrets(), overwrite=False)
     try:
         return Secrets(**json.loads(path.read_text()))
     except (OSError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}. Restore the file from a backup."
         raise StartFailed(f"read {path}", reason) from error
+
+
+def _new_secrets() -> dict[str, str]:
+    return {field.name: secrets.token_hex(32) for field in fields(Secrets)}
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ SERVICE_MAY_PUBLISH: Final = [
     "$JS.API.CONSUMER.>",
 ]
 SERVICE_MAY_NOT_PUBLISH: Final = ["touchline.feed", "touchline.feed.>"]
+SERVICE_MAY_HEAR: Final = ["touchline.>", "_INBOX.>", "$SRV.>"]
+# Requests to the store: nobody else may read them or pose as the store.
+SERVICE_MAY_NOT_HEAR: Final = ["touchline.store.>"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ async def _start(server: NatsServer) -> tuple[NatsServer, Process]:
     shutil.rmtree(ports, ignore_errors=True)
     ports.mkdir(mode=0o700, parents=True)
     settings_file = server.directory / "nats.conf"
-    await await_orphans(NAME, str(settings_file), first=signal.SIGTERM)
+    await await_orphans(NAME, str(settings_file), asking=signal.SIGTERM)
     settings_file.unlink(missing_ok=True)
     settings_file.touch(mode=0o600)
     settings_file.write_text(json.dumps(_settings(server), indent=2))
@@ -123,8 +126,7 @@ async def _start(server: NatsServer) -> tuple[NatsServer, Process]:
 def _settings(server: NatsServer) -> dict[str, Any]:
     service_permissions = {
         "publish": {"allow": SERVICE_MAY_PUBLISH, "deny": SERVICE_MAY_NOT_PUBLISH},
-        "subscribe": {"allow": ["touchline.>", "_INBOX.>", "$SRV.>"]},
-        "allow_responses": True,
+        "subscribe": {"allow": SERVICE_MAY_HEAR, "deny": SERVICE_MAY_NOT_HEAR},
     }
     store = {"user": STORE_USER, "password": server.store_password}
     service = {"user": SERVICE_USER, "password": server.service_password}

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 PATIENCE: Final = 5.0
-"""Seconds they get to end by themselves before they are asked, then as many before they are killed.
-"""
+"""Seconds they have to end by themselves, then again after each signal."""
 
 
-async def await_orphans(program: str, mark: str, first: signal.Signals) -> None:
+async def await_orphans(program: str, mark: str, asking: signal.Signals) -> None:
     """Returns once no process of a server is left.
 
     When our process is killed, its servers get a signal and take a moment to end; when PostgreSQL's
@@ -22,20 +21,19 @@ async def await_orphans(program: str, mark: str, first: signal.Signals) -> None:
     Args:
         program: How the name of their program begins.
         mark: A text that only their command lines hold.
-        first: The signal that asks them, if they do not end within 5 s.
+        asking: The signal they get if they do not end within 5 s by themselves.
     """
-    clock = asyncio.get_running_loop().time
-    started = clock()
-    for signal_now, until in ((None, PATIENCE), (first, 2 * PATIENCE), (signal.SIGKILL, None)):
-        left = processes_of(program, mark)
-        for pid in left if signal_now else []:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal_now or 0)
-        while left and (until is None or clock() - started < until):
-            await asyncio.sleep(0.02)
-            left = processes_of(program, mark)
-        if not left:
-            return
+    for reminder in (None, asking, signal.SIGKILL):
+        if reminder:
+            for pid in processes_of(program, mark):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, reminder)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                # Nothing announces the end of a process that is not our child.
+                while processes_of(program, mark):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                return
 
 
 def processes_of(program: str, mark: str) -> list[int]:
@@ -50,3 +48,13 @@ def processes_of(program: str, mark: str) -> list[int]:
         if name.startswith(program) and mark.encode() in command:
             found.append(int(directory.name))
     return found
+
+
+def may_work_in(pid: int, directory: Path) -> bool:
+    """Says whether a process runs with this working directory; True as well if that is a secret."""
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    except OSError:
+        return True

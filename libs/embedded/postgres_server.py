@@ -1,6 +1,7 @@
 """A PostgreSQL server of our own: made, started on its data, asked whether it answers."""
 
 import asyncio
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Final
 import asyncpg
 
 from libs.embedded.errors import StartFailed
-from libs.embedded.orphans import await_orphans
+from libs.embedded.orphans import await_orphans, may_work_in
 from libs.embedded.process import Child, OnLine, Process, RunAs, run, start
 
 NAME: Final = "PostgreSQL"
@@ -102,10 +103,10 @@ async def start_server(server: PostgresServer) -> Process:
     Raises:
         StartFailed: It ended, did not answer, or refused the password.
     """
-    mark = f"touchline-{server.data.stat().st_ino:x}"
-    await await_orphans("postgres", mark, first=signal.SIGQUIT)
-    # Its process number may be somebody else's by now, and then PostgreSQL would refuse to start.
-    (server.data / "postmaster.pid").unlink(missing_ok=True)
+    # PostgreSQL shows the name of its cluster in the command line of each of its processes.
+    mark = _cluster_name(server.data)
+    await await_orphans("postgres", mark, asking=signal.SIGQUIT)
+    _forget_ended_postmaster(server.data)
     settings = LAPTOP | server.settings | SILENT_ABOUT_DATA | {"cluster_name": mark}
     arguments = [text for name in settings for text in ("-c", f"{name}={settings[name]}")]
     place = ("-D", str(server.data), "-h", "127.0.0.1", "-p", str(server.port), "-k", "")
@@ -115,13 +116,34 @@ async def start_server(server: PostgresServer) -> Process:
         env=_environment(),
         cwd=Path("/"),
         run_as=server.run_as,
-        stop_signal=signal.SIGINT,
+        stop_signals=(signal.SIGINT, signal.SIGQUIT),  # PostgreSQL's fast, then its immediate stop
         grace=20.0,
         log=server.log,
         on_line=server.on_line,
     )
     # After a crash it first replays up to 2 GB of log.
     return await start(child, lambda: _answers(server), within=180.0)
+
+
+def _cluster_name(data: Path) -> str:
+    status = data.stat()
+    place = f"{data.resolve()} {status.st_dev} {status.st_ino}"
+    return f"touchline-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+
+
+def _forget_ended_postmaster(data: Path) -> None:
+    """Removes the pid file of a server that was killed.
+
+    Its process number may be another program's by now, and then PostgreSQL would refuse to start:
+    in a container, where numbers are small, it often is.
+    """
+    pid_file = data / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text().partition("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return
+    if not may_work_in(pid, data):
+        pid_file.unlink()
 
 
 async def _answers(server: PostgresServer) -> bool:

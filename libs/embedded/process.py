@@ -32,8 +32,9 @@ class Child:
         env: Its whole environment; None: that of this process.
         cwd: Its working directory; None: that of this process.
         run_as: `plain`: as this process; else how a program that refuses root is run.
-        stop_signal: Asks it to end; it gets the same one when this process dies.
-        grace: Seconds between that signal and SIGKILL.
+        stop_signals: Ask it to end, one after the other; SIGKILL comes last. It gets the first
+            when this process dies.
+        grace: Seconds it has after each of them.
         log: File its lines are appended to; None: no file. One file of up to 16 MiB and one
             older are kept.
         on_line: Called with the name and each line of its standard output and error. Once it
@@ -45,7 +46,7 @@ class Child:
     env: Mapping[str, str] | None = None
     cwd: Path | None = None
     run_as: RunAs = "plain"
-    stop_signal: signal.Signals = signal.SIGTERM
+    stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
     grace: float = 10.0
     log: Path | None = None
     on_line: OnLine | None = None
@@ -64,6 +65,7 @@ class Process:
     lines: deque[str] = field(init=False, default_factory=lambda: deque(maxlen=LINES_KEPT))
     _process: asyncio.subprocess.Process = field(init=False)
     _listening: asyncio.Task[None] = field(init=False)
+    _deaf: bool = field(init=False, default=False)
 
     @property
     def pid(self) -> int:
@@ -83,8 +85,9 @@ class Process:
     async def wait(self) -> None:
         """Returns once it has ended and its last lines were read."""
         await self._process.wait()
-        # What it started may outlive it and hold its output open; those lines can wait no longer.
+        # What it started may outlive it and hold its output open: nobody waits for those lines.
         await asyncio.wait([self._listening], timeout=0.5)
+        self._listening.cancel()
 
     async def kill(self) -> None:
         """Ends it with SIGKILL, as a crash would."""
@@ -93,18 +96,22 @@ class Process:
 
     async def stop(self) -> None:
         """Asks it to end, waits for its grace, then kills it."""
-        self._signal(self.child.stop_signal)
-        try:
-            await asyncio.wait_for(self._process.wait(), self.child.grace)
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-        await self.wait()
-        self._listening.cancel()
+        for number in self.child.stop_signals:
+            self._signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), self.child.grace)
+                break
+        await self.kill()
 
     def tell(self, line: str) -> None:
-        """Hands a line about it to whoever reads its own lines."""
-        if self.child.on_line:
-            self.child.on_line(self.child.name, line)
+        """Hands a line to whoever listens to it, as if it had written the line."""
+        self.lines.append(line)
+        if self.child.on_line and not self._deaf:
+            try:
+                self.child.on_line(self.child.name, line)
+            except Exception as error:  # a listener's fault must not block or end the child
+                self._deaf = True
+                self.lines.append(f"(its lines are handed on no more: {error!r})")
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -113,7 +120,7 @@ class Process:
     async def _spawn(self) -> None:
         child = self.child
         launcher = (sys.executable, "-I", "-S", str(LAUNCHER))
-        death = (str(os.getpid()), str(int(child.stop_signal)), child.run_as)
+        death = (str(os.getpid()), str(int(child.stop_signals[0])), child.run_as)
         ours, theirs = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -132,18 +139,12 @@ class Process:
         self._listening = asyncio.create_task(self._listen(ours))
 
     async def _listen(self, pipe: int) -> None:
-        on_line = self.child.on_line
         with _open_log(self.child.log) as log:
             async for line in _lines(pipe):
-                self.lines.append(line)
-                if log:
+                # A full disk must not stop the reading, which would block the child.
+                with contextlib.suppress(OSError):
                     log.write(line.encode() + b"\n")
-                if on_line:
-                    try:
-                        on_line(self.child.name, line)
-                    except Exception as error:  # a reader's fault must not block the child
-                        on_line = None
-                        self.lines.append(f"(lines are shown no more: {error!r})")
+                self.tell(line)
 
 
 async def spawn(child: Child) -> Process:
@@ -151,9 +152,15 @@ async def spawn(child: Child) -> Process:
 
     Must be called on the main thread's event loop: the child is told about the death of the
     thread that started it.
+
+    Raises:
+        StartFailed: The system has no process, memory or file left for it.
     """
     process = Process(child)
-    await process._spawn()
+    try:
+        await process._spawn()
+    except OSError as error:
+        raise StartFailed(f"start {child.name}", str(error)) from error
     return process
 
 
@@ -216,10 +223,8 @@ async def _until_answering(process: Process, answers: Callable[[], Awaitable[boo
 
 
 @contextlib.contextmanager
-def _open_log(path: Path | None) -> Iterator[BinaryIO | None]:
-    if path is None:
-        yield None
-        return
+def _open_log(path: Path | None) -> Iterator[BinaryIO]:
+    path = path or Path(os.devnull)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > LARGEST_LOG:
         path.replace(path.with_name(path.name + ".1"))

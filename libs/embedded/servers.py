@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import nats
@@ -139,7 +140,7 @@ async def _ignore(_: Exception) -> None:
 
 def _unreachable(variable: str, url: str, error: Exception) -> StartFailed:
     # Without the user, the password and the message of the error, which may repeat them.
-    where = url.rpartition("@")[2] or "an empty address"
+    where = urlsplit(url).netloc.rpartition("@")[2] or "(no host)"
     return StartFailed(
         f"reach the server of {variable} at {where}",
         f"{type(error).__name__}. Start that server, correct {variable}, or unset it to use ours.",

@@ -45,8 +45,7 @@ async def supervise(
         yield supervised
     finally:
         watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await asyncio.wait([watching])
         await supervised.process.stop()
 
 
