@@ -1,0 +1,77 @@
+"""The words for states, kinds and things."""
+
+from collections.abc import Sequence
+
+from libs.cli.rendering import palette, words
+from touchline.events.v1 import event_pb2 as ev
+from touchline.events.v1 import facts_pb2 as facts
+from touchline.events.v1 import identity_pb2 as ids
+
+IDENTITY_KINDS = {
+    ids.IDENTITY_KIND_EMAIL: "email",
+    ids.IDENTITY_KIND_PHONE: "phone",
+    ids.IDENTITY_KIND_DEVICE: "device",
+    ids.IDENTITY_KIND_COOKIE: "cookie",
+}
+ORDER_STATES = {
+    facts.ORDER_STATUS_UNSPECIFIED: "changed",
+    facts.ORDER_STATUS_PLACED: "placed",
+    facts.ORDER_STATUS_SHIPPED: "shipped",
+    facts.ORDER_STATUS_DELIVERED: "delivered",
+    facts.ORDER_STATUS_CANCELLED: "cancelled",
+    facts.ORDER_STATUS_RETURNED: "returned",
+}
+CASE_STATES = {
+    facts.CASE_STATUS_UNSPECIFIED: "changed",
+    facts.CASE_STATUS_OPEN: "open",
+    facts.CASE_STATUS_PENDING: "waits for the customer",
+    facts.CASE_STATUS_SOLVED: "solved",
+    facts.CASE_STATUS_CLOSED: "closed",
+}
+CAMPAIGN_ACTIONS = {
+    facts.CAMPAIGN_ACTION_UNSPECIFIED: "touched",
+    facts.CAMPAIGN_ACTION_SENT: "sent",
+    facts.CAMPAIGN_ACTION_OPENED: "opened",
+    facts.CAMPAIGN_ACTION_CLICKED: "clicked",
+    facts.CAMPAIGN_ACTION_CONVERTED: "converted",
+}
+OUTCOMES = {
+    int(facts.EXPECTATION_OUTCOME_KEPT): (palette.KEPT, palette.GOOD, "kept"),
+    int(facts.EXPECTATION_OUTCOME_BROKEN): (palette.BROKEN, palette.BAD, "broken"),
+    int(facts.EXPECTATION_OUTCOME_RENEGOTIATED): (palette.MOVED, palette.ATTENTION, "moved"),
+    int(facts.EXPECTATION_OUTCOME_WITHDRAWN): (palette.WITHDRAWN, palette.QUIET, "withdrawn"),
+}
+SORTS = {
+    ev.EVENT_TYPE_INTERACTION: "a contact",
+    ev.EVENT_TYPE_COMMUNITY_POSTED: "a community post",
+    ev.EVENT_TYPE_ORDER_CHANGED: "an order",
+    ev.EVENT_TYPE_PRODUCT_USED: "product use",
+    ev.EVENT_TYPE_CASE_CHANGED: "a case",
+    ev.EVENT_TYPE_CAMPAIGN_TOUCHED: "a campaign",
+    ev.EVENT_TYPE_CONSENT_CHANGED: "a consent",
+    ev.EVENT_TYPE_TRAITS_OBSERVED: "something learned",
+    ev.EVENT_TYPE_NOTE_ADDED: "a note",
+    ev.EVENT_TYPE_SIGNAL_OBSERVED: "a signal",
+    ev.EVENT_TYPE_EXPECTATION_SET: "a promise",
+    ev.EVENT_TYPE_EXPECTATION_RESOLVED: "a promise's end",
+    ev.EVENT_TYPE_EVENT_RETRACTED: "a retraction",
+}
+
+
+def identity(one: ids.Identity) -> str:
+    """Returns an identity as a person names it, such as `email x@example.com`."""
+    value = words.plain(one.value or one.canonical_value) or "erased"
+    namespace = words.plain(one.namespace)
+    if one.kind == ids.IDENTITY_KIND_SOCIAL_HANDLE:
+        return f"{namespace} @{value.lstrip('@')}"
+    return f"{namespace or IDENTITY_KINDS.get(one.kind, 'identity')} {value}"
+
+
+def items(ordered: Sequence[facts.OrderItem]) -> str:
+    """Returns order items such as `1 x Ember 60 kiln, 2 x Set of shelves`."""
+    named = [
+        (f"{item.quantity} {palette.TIMES} " if item.quantity else "")
+        + (words.plain(item.name) or words.plain(item.sku) or "an article")
+        for item in ordered
+    ]
+    return ", ".join(named)
