@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import grpc
 
-from touchline.errors import CallFailed
+from touchline.failures import CallFailed
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
 from touchline.ingestion.v1.ingestion_service_pb2 import BatchRecordEventsRequest
@@ -62,7 +62,7 @@ class Client:
 
     The stubs are the generated ones; each call carries the tenant, and a unary call without a
     timeout gets DEFAULT_TIMEOUT. They raise grpc.aio.AioRpcError, which `CallFailed.of` and
-    `touchline.errors.readable_failures` turn into words.
+    `touchline.failures.readable_failures` turn into words.
 
     Attributes:
         ingestion: Records events.
