@@ -1,0 +1,1 @@
+"""The one line of events: PostgreSQL keeps it, NATS shares it."""

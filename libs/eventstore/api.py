@@ -1,0 +1,51 @@
+"""What the store says over NATS: subjects, and the errors that cross them."""
+
+from typing import Final
+
+from libs.eventstore.errors import QueueFull, StoreError, StoreFull, StoreUnavailable
+
+SERVICE: Final = "touchline-store"
+VERSION: Final = "1.0.0"
+
+APPEND: Final = "touchline.store.append"
+HISTORY: Final = "touchline.store.history"
+EVENTS_OF_KEYS: Final = "touchline.store.events-of-keys"
+DATA_KEYS: Final = "touchline.store.data-keys"
+HEAD: Final = "touchline.store.head"
+
+# The header in which the NATS service protocol (ADR-32) carries an error.
+ERROR_CODE: Final = "Nats-Service-Error-Code"
+ERROR_TEXT: Final = "Nats-Service-Error"
+
+BAD_REQUEST: Final = "400"
+UNAVAILABLE: Final = "503"
+QUEUE_FULL: Final = "429"
+STORE_FULL: Final = "507"
+FAILED: Final = "500"
+
+MAX_OWNER_KEYS: Final = 1000
+MAX_DATA_KEYS: Final = 5000
+
+
+def code_of(error: Exception) -> str:
+    """Return the code under which an error crosses NATS."""
+    match error:
+        case QueueFull():
+            return QUEUE_FULL
+        case StoreFull():
+            return STORE_FULL
+        case StoreUnavailable():
+            return UNAVAILABLE
+        case ValueError():
+            return BAD_REQUEST
+        case _:
+            return FAILED
+
+
+def error_of(code: str, text: str) -> StoreError:
+    """Return the error that crossed NATS under a code."""
+    if code == STORE_FULL:
+        return StoreFull(text)
+    if code in (UNAVAILABLE, QUEUE_FULL):
+        return StoreUnavailable(text)
+    return StoreError(text)

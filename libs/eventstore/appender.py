@@ -1,0 +1,129 @@
+"""Group commit: requests that arrive while the disk is busy share the next append."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from libs.eventstore.errors import QueueFull, RequestRefused
+from libs.eventstore.records import Row
+from libs.eventstore.store import Appended, AppendVerdict, EventStore
+
+GROUP_EVENTS: Final = 1000
+GROUP_BYTES: Final = 1024 * 1024
+QUEUE_EVENTS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    units: Sequence[Sequence[Row]]
+    events: int
+    size: int
+    verdicts: "asyncio.Future[list[AppendVerdict]]"
+
+
+class Appender:
+    """Joins concurrent requests into appends of at most 1,000 events or 1 MiB.
+
+    A request is never split, and none waits for company: what arrives while an append is under way
+    makes up the next one.
+
+    Args:
+        store: Where to append.
+        on_appended: Told of every append, in the order of the line.
+        queue_events: How many events may wait.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        on_appended: Callable[[Appended], None],
+        *,
+        queue_events: int = QUEUE_EVENTS,
+    ) -> None:
+        self._store = store
+        self._on_appended = on_appended
+        self._queue_events = queue_events
+        self._waiting: deque[_Request] = deque()
+        self._arrived = asyncio.Event()
+        self.queued_events = 0
+
+    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+        """Appends units and returns one verdict per event when they are safe on disk.
+
+        Raises:
+            QueueFull: too many events wait; nothing of this request was taken.
+            RequestRefused: the database refuses the content of this request.
+            StoreFull: nothing of this request was recorded.
+            StoreUnavailable: whether it was recorded is not known; ask again with the same ids.
+        """
+        events = sum(len(unit) for unit in units)
+        if self.queued_events + events > self._queue_events and self.queued_events:
+            raise QueueFull(self.queued_events)
+        request = _Request(
+            units=units,
+            events=events,
+            size=sum(len(row.record) for unit in units for row in unit),
+            verdicts=asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(request)
+        self.queued_events += events
+        self._arrived.set()
+        return await request.verdicts
+
+    async def run(self) -> None:
+        """Appends what arrives, for ever; run it as a task."""
+        while True:
+            await self._arrived.wait()
+            while self._waiting:
+                await self._append_group(self._next_group())
+            self._arrived.clear()
+
+    def _next_group(self) -> list[_Request]:
+        group = [self._waiting.popleft()]
+        events, size = group[0].events, group[0].size
+        while self._waiting:
+            events += self._waiting[0].events
+            size += self._waiting[0].size
+            if events > GROUP_EVENTS or size > GROUP_BYTES:
+                break
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _append_group(self, group: list[_Request]) -> None:
+        try:
+            await self._append(group)
+        except Exception as error:
+            for request in group:
+                if not request.verdicts.done():
+                    request.verdicts.set_exception(error)
+        finally:
+            self.queued_events -= sum(request.events for request in group)
+
+    async def _append(self, group: list[_Request]) -> None:
+        try:
+            appended = await self._store.append([unit for r in group for unit in r.units])
+        except asyncpg.PostgresError as error:
+            await self._bisect(group, error)
+            return
+        if appended.rows:
+            self._on_appended(appended)
+        start = 0
+        for request in group:
+            verdicts = appended.verdicts[start : start + request.events]
+            start += request.events
+            if not request.verdicts.done():  # its caller may have gone
+                request.verdicts.set_result(verdicts)
+
+    async def _bisect(self, group: list[_Request], error: asyncpg.PostgresError) -> None:
+        if len(group) > 1:
+            middle = len(group) // 2
+            await self._append(group[:middle])
+            await self._append(group[middle:])
+        elif not group[0].verdicts.done():
+            refused = RequestRefused(f"the database refuses the request ({type(error).__name__})")
+            refused.__cause__ = error
+            group[0].verdicts.set_exception(refused)

@@ -1,0 +1,133 @@
+"""The other services' side of the store's NATS API."""
+
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import Final, TypeVar
+
+import nats.errors
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import Message
+from nats.aio.client import Client as NatsClient
+
+from libs.eventstore import api
+from libs.eventstore.chain import Head
+from libs.eventstore.errors import StoreUnavailable
+from libs.eventstore.lru import LruCache
+from touchline.store.v1.store_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    GetDataKeysRequest,
+    GetDataKeysResponse,
+    GetEventsOfKeysRequest,
+    GetEventsOfKeysResponse,
+    GetHeadRequest,
+    GetHeadResponse,
+    GetHistoryRequest,
+    GetHistoryResponse,
+    PositionedEvent,
+)
+
+_TIMEOUT_SECONDS: Final = 10.0
+_CACHED_KEYS: Final = 200_000
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class StoreClient:
+    """Asks the event store over NATS.
+
+    Args:
+        connection: To NATS.
+        timeout: Seconds to wait for an answer.
+    """
+
+    def __init__(self, connection: NatsClient, *, timeout: float = _TIMEOUT_SECONDS) -> None:
+        self.connection = connection
+        self._timeout = timeout
+        self._ciphers: LruCache[tuple[int, bytes], AESGCM] = LruCache(_CACHED_KEYS)
+
+    async def head(self) -> Head:
+        """Return where the line ends.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        answer = await self._ask(api.HEAD, GetHeadRequest(), GetHeadResponse)
+        return Head(answer.store_id, answer.position, answer.chain)
+
+    async def history(self, after: int) -> GetHistoryResponse:
+        """Return a page of the events after a position, at most 512 KiB.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        return await self._ask(
+            api.HISTORY, GetHistoryRequest(after_position=after), GetHistoryResponse
+        )
+
+    async def events_of_keys(
+        self, tenant: int, owner_keys: Collection[bytes], up_to: int = 0
+    ) -> AsyncIterator[PositionedEvent]:
+        """Yield the events that identities own, in the order of the line.
+
+        Args:
+            tenant: The tenant's number.
+            owner_keys: At most 1,000 identity keys.
+            up_to: The last position to read; 0 for the head.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        request = GetEventsOfKeysRequest(tenant=tenant, owner_keys=owner_keys, up_to_position=up_to)
+        while True:
+            page = await self._ask(api.EVENTS_OF_KEYS, request, GetEventsOfKeysResponse)
+            for event in page.events:
+                yield event
+            if not page.next_after_position:
+                return
+            request.after_position = page.next_after_position
+
+    async def append(self, request: AppendRequest) -> AppendResponse:
+        """Append units of decisions or facts.
+
+        Raises:
+            StoreFull: nothing was recorded.
+            StoreUnavailable: whether they were recorded is not known; ask again with the same ids.
+        """
+        return await self._ask(api.APPEND, request, AppendResponse)
+
+    async def ciphers(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, AESGCM]:
+        """Return the ciphers of the identities whose data keys exist; the rest was erased.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        found, missing = {}, []
+        for key in dict.fromkeys(identity_keys):
+            cipher = self._ciphers.get((tenant, key))
+            if cipher is None:
+                missing.append(key)
+            else:
+                found[key] = cipher
+        for start in range(0, len(missing), api.MAX_DATA_KEYS):
+            asked = missing[start : start + api.MAX_DATA_KEYS]
+            request = GetDataKeysRequest(tenant=tenant, identity_keys=asked)
+            answer = await self._ask(api.DATA_KEYS, request, GetDataKeysResponse)
+            for data_key in answer.data_keys:
+                cipher = found[data_key.identity_key] = AESGCM(data_key.data_key)
+                self._ciphers.put((tenant, data_key.identity_key), cipher)
+        return found
+
+    async def _ask(self, subject: str, request: Message, answer: type[Answer]) -> Answer:
+        try:
+            message = await self.connection.request(
+                subject, request.SerializeToString(), timeout=self._timeout
+            )
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise StoreUnavailable(
+                f"the event store does not answer on {subject} ({type(error).__name__}); "
+                "is the ingestion service running?"
+            ) from error
+        headers = message.headers or {}
+        if code := headers.get(api.ERROR_CODE):
+            raise api.error_of(code, headers.get(api.ERROR_TEXT, ""))
+        return answer.FromString(message.data)

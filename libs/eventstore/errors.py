@@ -1,0 +1,41 @@
+"""What can go wrong with the store. An error's docstring says what it means."""
+
+
+class StoreError(Exception):
+    """The event store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached; whether the last append happened is not known."""
+
+
+class StoreFull(StoreError):
+    """The store's disk is full; nothing of the call was recorded."""
+
+
+class QueueFull(StoreError):
+    """More events wait to be appended than the queue may hold.
+
+    Attributes:
+        queued: How many events wait.
+    """
+
+    def __init__(self, queued: int) -> None:
+        super().__init__(f"{queued} events wait to be appended, and no more may")
+        self.queued = queued
+
+
+class RequestRefused(StoreError):
+    """The database refused one request of a group for its content; the others went through."""
+
+
+class SealBroken(StoreError):
+    """A sealed value does not open with its key, or its clear fields were changed."""
+
+
+class WrongMasterKey(StoreError):
+    """The master key is not the one that wraps this store's data keys."""
+
+
+class FeedForked(StoreError):
+    """The feed holds events that this store does not: the two belong to different stores."""

@@ -1,0 +1,47 @@
+-- name: append
+SELECT outcomes, positions, recorded_at_us, previous_position, previous_chain, new_chain
+FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: head
+SELECT store_id, position, chain FROM store_head
+
+-- name: chain_at
+SELECT chain FROM events WHERE position = $1
+
+-- name: history
+SELECT position, partition, type, recorded_at_us, content_hash, chain, record
+FROM events WHERE position > $1 ORDER BY position LIMIT $2
+
+-- name: events_of_keys
+SELECT position, partition, type, recorded_at_us, content_hash, record
+FROM events
+WHERE tenant = $1 AND owner_key = ANY($2) AND position > $3 AND position <= $4
+ORDER BY position LIMIT $5
+
+-- name: events_at
+SELECT position, record FROM events WHERE position = ANY($1)
+
+-- name: data_keys
+SELECT identity_key, wrapped_key FROM data_keys WHERE tenant = $1 AND identity_key = ANY($2)
+
+-- name: add_data_keys
+INSERT INTO data_keys (tenant, identity_key, wrapped_key)
+SELECT $1, k.identity_key, k.wrapped_key
+FROM unnest($2::bytea[], $3::bytea[]) AS k(identity_key, wrapped_key)
+ORDER BY k.identity_key
+ON CONFLICT DO NOTHING
+RETURNING identity_key
+
+-- name: remember_key_check
+SELECT remember_key_check($1)
+
+-- name: take_relay_lease
+UPDATE relay_lease
+SET holder = $1,
+    epoch = CASE WHEN holder = $1 AND expires_at > now() THEN epoch ELSE epoch + 1 END,
+    expires_at = now() + $2::interval
+WHERE holder = $1 OR expires_at < now()
+RETURNING epoch
+
+-- name: release_relay_lease
+UPDATE relay_lease SET expires_at = '-infinity' WHERE holder = $1

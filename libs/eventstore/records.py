@@ -1,0 +1,264 @@
+"""From a caller's event to the record the store keeps, and back."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from libs.eventstore.chain import content_hash
+from libs.eventstore.errors import SealBroken
+from libs.eventstore.sealing import seal, unseal
+from libs.identity.keys import Identified, partition_of
+from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.facts_pb2 import (
+    CHANNEL_APP,
+    CHANNEL_COMMUNITY,
+    DIRECTION_INBOUND,
+    DIRECTION_OUTBOUND,
+    VISIBILITY_PUBLIC,
+)
+from touchline.events.v1.identity_pb2 import Identity
+from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
+
+_CLEAR: Final = struct.Struct(">H16s16sHBBBqB")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as the append function takes it.
+
+    Attributes:
+        tenant: The tenant's number.
+        event_id: The UUID, 16 bytes.
+        owner_key: The owner's identity key, 16 bytes.
+        partition: From the owner key, 0 to 63.
+        type: The number of the fact's field.
+        content_hash: 32 bytes.
+        record: The serialised RecordedEvent.
+        stream_id: The decision stream's UUID, 16 bytes, or None for a fact.
+        stream_version: The version in that stream, from 1, or None.
+    """
+
+    tenant: int
+    event_id: bytes
+    owner_key: bytes
+    partition: int
+    type: int
+    content_hash: bytes
+    record: bytes
+    stream_id: bytes | None = None
+    stream_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedTenant:
+    """What sealing needs to know of a tenant: its number and the secret that keys its hashes."""
+
+    number: int
+    secret: bytes
+
+
+def event_id_bytes(text: str) -> bytes:
+    """Returns a UUID's 16 bytes.
+
+    Raises:
+        ValueError: the text is no UUID in its usual form.
+    """
+    if len(text) != 36:
+        raise ValueError("a UUID has 36 characters")
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def event_id_text(value: bytes) -> str:
+    """Returns the usual form of a UUID's 16 bytes."""
+    text = value.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def fact_type(event: Event) -> int:
+    """Returns the number of the fact's field, which is its EventType; 0 without a fact."""
+    name = event.WhichOneof("fact")
+    return 0 if name is None else _TYPES[name]
+
+
+_TYPES: Final = {
+    field.name: field.number for field in Event.DESCRIPTOR.oneofs_by_name["fact"].fields
+}
+
+
+def seal_identity(identified: Identified, sent: Identity, key: AESGCM) -> bytes:
+    """Returns a serialised SealedIdentity; the same identity may share the result for ever."""
+    value = Identity(
+        kind=sent.kind,
+        namespace=sent.namespace,
+        value=sent.value,
+        canonical_value=identified.canonical_value,
+    )
+    return SealedIdentity(
+        identity_key=identified.key,
+        kind=sent.kind,
+        namespace_key=identified.namespace_key,
+        sealed_value=seal(key, value.SerializeToString(), identified.key),
+    ).SerializeToString()
+
+
+def sent_identity(identity: Identity) -> bytes:
+    """Returns the bytes of an identity that its event's content hash covers."""
+    if identity.canonical_value:
+        identity = Identity(kind=identity.kind, namespace=identity.namespace, value=identity.value)
+    return identity.SerializeToString(deterministic=True)
+
+
+def seal_event(
+    tenant: SealedTenant,
+    event: Event,
+    identities: Sequence[tuple[Identified, bytes, bytes]],
+    owner_data_key: AESGCM,
+    traceparent: str,
+) -> Row:
+    """Returns the row of a valid event, whose identities and tenant it takes out of the message.
+
+    Args:
+        tenant: Whom it belongs to.
+        event: The event. Changed: afterwards it holds what is sealed.
+        identities: The owner first: who it is, `sent_identity` and `seal_identity`.
+        owner_data_key: Seals the event.
+        traceparent: The W3C trace context of the call, or empty.
+    """
+    owner = identities[0][0].key
+    event.ClearField("identities")
+    event.ClearField("tenant")
+    plaintext = event.SerializeToString(deterministic=True)
+    record = _clear_fields(tenant.number, owner, event)
+    record.sealed_event = seal(owner_data_key, plaintext, _authenticated(record))
+    if traceparent:
+        record.traceparent = traceparent
+    sealed_identities = b"".join(_identity_field(sealed) for _, _, sealed in identities)
+    return Row(
+        tenant=tenant.number,
+        event_id=record.event_id,
+        owner_key=owner,
+        partition=partition_of(owner),
+        type=record.type,
+        content_hash=content_hash(tenant.secret, plaintext, *[sent for _, sent, _ in identities]),
+        record=record.SerializeToString() + sealed_identities,
+    )
+
+
+def open_event(record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]) -> Event | None:
+    """Returns the event as it was sent, with canonical identity values, owner first.
+
+    Identities whose data key is gone keep their kind only. None when the owner's key is gone.
+
+    Raises:
+        SealBroken: a sealed value or a clear field was changed.
+    """
+    key = data_keys.get(record.owner_key)
+    if key is None:
+        return None
+    event = Event.FromString(unseal(key, record.sealed_event, _authenticated(record)))
+    event.identities.extend(open_identity(sealed, data_keys) for sealed in record.identities)
+    return event
+
+
+def open_identity(sealed: SealedIdentity, data_keys: Mapping[bytes, AESGCM]) -> Identity:
+    """Returns an identity; only its kind when its data key is gone.
+
+    Raises:
+        SealBroken: the sealed value was changed.
+    """
+    key = data_keys.get(sealed.identity_key)
+    if key is None:
+        return Identity(kind=sealed.kind)
+    return Identity.FromString(unseal(key, sealed.sealed_value, sealed.identity_key))
+
+
+def content_hash_of(
+    tenant_secret: bytes, record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]
+) -> bytes | None:
+    """Returns the content hash that a stored record should have; None when a key is gone.
+
+    Raises:
+        SealBroken: a sealed value or a clear field was changed.
+    """
+    if any(key not in data_keys for key in identity_keys(record)):
+        return None
+    owner = data_keys[record.owner_key]
+    plaintext = unseal(owner, record.sealed_event, _authenticated(record))
+    sent = [sent_identity(open_identity(sealed, data_keys)) for sealed in record.identities]
+    return content_hash(tenant_secret, plaintext, *sent)
+
+
+def identity_keys(record: RecordedEvent) -> list[bytes]:
+    """Returns the identity keys of a record, the owner's first."""
+    return [sealed.identity_key for sealed in record.identities]
+
+
+def same_event(one: Event | None, other: Event | None) -> bool:
+    """Tells whether two opened events say the same, whatever the bytes they came in."""
+    if one is None or other is None:
+        return False
+    for event in (one, other):
+        event.ClearField("tenant")
+        for identity in event.identities:
+            identity.ClearField("canonical_value")
+    return one == other
+
+
+def _clear_fields(tenant: int, owner: bytes, event: Event) -> RecordedEvent:
+    occurred = event.occurred_at
+    record = RecordedEvent(
+        event_id=event_id_bytes(event.event_id),
+        tenant=tenant,
+        owner_key=owner,
+        type=fact_type(event),  # type: ignore[arg-type]  # EventType is the field's number
+        occurred_at_us=occurred.seconds * 1_000_000 + occurred.nanos // 1000,
+        historical=event.historical,
+    )
+    match event.WhichOneof("fact"):
+        case "interaction":
+            contact = event.interaction
+            record.channel = contact.channel
+            record.direction = contact.direction
+            record.visibility = contact.visibility
+        case "community_posted":
+            record.channel = CHANNEL_COMMUNITY
+            record.direction = DIRECTION_INBOUND
+            record.visibility = VISIBILITY_PUBLIC
+        case "product_used":
+            record.channel = CHANNEL_APP
+        case "order_changed":
+            record.channel = event.order_changed.channel
+        case "campaign_touched":
+            record.channel = event.campaign_touched.channel
+            record.direction = DIRECTION_OUTBOUND
+        case "event_retracted":
+            record.retracts = event_id_bytes(event.event_retracted.event_id)
+    return record
+
+
+def _authenticated(record: RecordedEvent) -> bytes:
+    try:
+        fixed = _CLEAR.pack(
+            *(record.tenant, record.event_id, record.owner_key, record.type, record.channel),
+            *(record.direction, record.visibility, record.occurred_at_us, record.historical),
+        )
+    except struct.error as error:
+        raise SealBroken("a clear field of the record is out of its range") from error
+    return fixed + record.retracts
+
+
+def _identity_field(sealed: bytes) -> bytes:
+    # Field 4, length-delimited: what the message would serialise to, without building it again.
+    return b"\x22" + _varint(len(sealed)) + sealed
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,68 @@
+"""Authenticated encryption of what is personal: AES-256-GCM, one data key per identity."""
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from libs.eventstore.errors import SealBroken
+
+NONCE_BYTES: Final = 12
+KEY_BYTES: Final = 32
+
+
+def seal(key: AESGCM, plaintext: bytes, clear: bytes) -> bytes:
+    """Returns nonce, ciphertext and tag; `clear` is authenticated with them but not contained."""
+    # A random 96-bit nonce is safe for 2^32 messages under one key (NIST SP 800-38D, 8.3).
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + key.encrypt(nonce, plaintext, clear)
+
+
+def unseal(key: AESGCM, sealed: bytes, clear: bytes) -> bytes:
+    """Returns the plaintext.
+
+    Raises:
+        SealBroken: the key is another, or a byte of `sealed` or `clear` was changed.
+    """
+    try:
+        return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], clear)
+    except (InvalidTag, ValueError) as error:
+        raise SealBroken("a sealed value does not open with its key") from error
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKey:
+    """The key that wraps the data keys, 32 bytes. Only ingestion has it."""
+
+    secret: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise ValueError(f"a master key has {KEY_BYTES} bytes, not {len(self.secret)}")
+
+    def wrap(self, data_key: bytes, tenant: int, identity_key: bytes) -> bytes:
+        """Returns the data key as the store keeps it, bound to its identity."""
+        return seal(AESGCM(self.secret), data_key, _owner(tenant, identity_key))
+
+    def unwrap(self, wrapped: bytes, tenant: int, identity_key: bytes) -> bytes:
+        """Returns the data key.
+
+        Raises:
+            SealBroken: another master key wrapped it, or it belongs to another identity.
+        """
+        return unseal(AESGCM(self.secret), wrapped, _owner(tenant, identity_key))
+
+    def check(self) -> bytes:
+        """Returns a value that tells this key from another without telling the key."""
+        return blake2b(b"touchline master key", key=self.secret, digest_size=16).digest()
+
+    def derive(self, purpose: bytes) -> AESGCM:
+        """Returns a key of its own for a purpose, such as keeping rejected events."""
+        return AESGCM(blake2b(purpose, key=self.secret, digest_size=KEY_BYTES).digest())
+
+
+def _owner(tenant: int, identity_key: bytes) -> bytes:
+    return tenant.to_bytes(2, "big") + identity_key

@@ -1,0 +1,134 @@
+"""The store's side of its NATS API: a micro service that other services ask."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import nats.micro
+import structlog
+from google.protobuf.message import DecodeError, Message
+from nats.aio.client import Client as NatsClient
+from nats.micro.request import Request
+from nats.micro.service import ServiceConfig
+
+from libs.eventstore import api
+from libs.eventstore.keyring import Keyring
+from libs.eventstore.store import EventStore
+from touchline.store.v1.store_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    DataKey,
+    GetDataKeysRequest,
+    GetDataKeysResponse,
+    GetEventsOfKeysRequest,
+    GetEventsOfKeysResponse,
+    GetHeadRequest,
+    GetHeadResponse,
+    GetHistoryRequest,
+    GetHistoryResponse,
+)
+
+# A slow request must not hold up the others, nor may any number of them run.
+_CONCURRENT: Final = 16
+_log = structlog.get_logger("store-api")
+
+Asked = TypeVar("Asked", bound=Message)
+Append = Callable[[AppendRequest, str], Awaitable[AppendResponse]]
+
+
+@asynccontextmanager
+async def serve_store(
+    connection: NatsClient, store: EventStore, keyring: Keyring, append: Append
+) -> AsyncIterator[None]:
+    """Answer the store's API on NATS until the block ends.
+
+    Args:
+        connection: To NATS.
+        store: Answers head, history and events of keys.
+        keyring: Answers data keys.
+        append: Validates, seals and appends a request, given its trace context.
+    """
+
+    async def head(_: GetHeadRequest, __: str) -> GetHeadResponse:
+        at = await store.head()
+        return GetHeadResponse(store_id=at.store_id, position=at.position, chain=at.chain)
+
+    async def history(request: GetHistoryRequest, _: str) -> GetHistoryResponse:
+        page = await store.history(request.after_position)
+        head_position = (await store.head()).position
+        return GetHistoryResponse(batch=page, head_position=head_position)
+
+    async def events_of_keys(request: GetEventsOfKeysRequest, _: str) -> GetEventsOfKeysResponse:
+        if len(request.owner_keys) > api.MAX_OWNER_KEYS:
+            raise ValueError(f"at most {api.MAX_OWNER_KEYS} owner keys may be asked for at once")
+        return await store.events_of_keys(
+            request.tenant, request.owner_keys, request.after_position, request.up_to_position
+        )
+
+    async def data_keys(request: GetDataKeysRequest, _: str) -> GetDataKeysResponse:
+        if len(request.identity_keys) > api.MAX_DATA_KEYS:
+            raise ValueError(f"at most {api.MAX_DATA_KEYS} data keys may be asked for at once")
+        found = await keyring.fetch(request.tenant, request.identity_keys)
+        return GetDataKeysResponse(
+            data_keys=[
+                DataKey(identity_key=identity_key, data_key=key.secret)
+                for identity_key, key in found.items()
+            ]
+        )
+
+    tasks: set[asyncio.Task[None]] = set()
+    service = await nats.micro.add_service(
+        connection,
+        ServiceConfig(name=api.SERVICE, version=api.VERSION, description="The line of events"),
+    )
+    endpoints: tuple[tuple[str, type[Any], Callable[[Any, str], Awaitable[Message]]], ...] = (
+        (api.HEAD, GetHeadRequest, head),
+        (api.HISTORY, GetHistoryRequest, history),
+        (api.EVENTS_OF_KEYS, GetEventsOfKeysRequest, events_of_keys),
+        (api.DATA_KEYS, GetDataKeysRequest, data_keys),
+        (api.APPEND, AppendRequest, append),
+    )
+    for subject, asked, answer in endpoints:
+        name = subject.rpartition(".")[2]
+        handler = _handler(tasks, asked, answer)
+        await service.add_endpoint(name=name, subject=subject, handler=handler)
+    try:
+        yield
+    finally:
+        if not connection.is_closed:
+            await service.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _handler(
+    tasks: set[asyncio.Task[None]],
+    asked: type[Asked],
+    answer: Callable[[Asked, str], Awaitable[Message]],
+) -> Callable[[Request], Awaitable[None]]:
+    places = asyncio.Semaphore(_CONCURRENT)
+
+    async def respond(request: Request) -> None:
+        try:
+            traceparent = (request.headers or {}).get("traceparent", "")
+            response = await answer(asked.FromString(request.data), traceparent)
+            await request.respond(response.SerializeToString())
+        except DecodeError:
+            await request.respond_error(api.BAD_REQUEST, f"the request is no {asked.__name__}")
+        except Exception as error:
+            code = api.code_of(error)
+            if code == api.FAILED:
+                _log.error(
+                    "store request failed", subject=request.subject, error=type(error).__name__
+                )
+            await request.respond_error(code, str(error) if code != api.FAILED else "failed")
+        finally:
+            places.release()
+
+    async def handle(request: Request) -> None:
+        await places.acquire()
+        task = asyncio.create_task(respond(request))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return handle

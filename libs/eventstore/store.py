@@ -1,0 +1,243 @@
+"""The line of events in PostgreSQL: append, and read what was appended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from libs.eventstore.chain import GENESIS, Head, extend
+from libs.eventstore.errors import StoreFull, StoreUnavailable
+from libs.eventstore.records import Row
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.tasks import running
+from touchline.store.v1.store_pb2 import (
+    APPEND_OUTCOME_RECORDED,
+    AppendOutcome,
+    EventBatch,
+    GetEventsOfKeysResponse,
+    RecordedEvent,
+)
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+ROLE: Final = "touchline_store"
+PAGE_BYTES: Final = 512 * 1024
+PAGE_EVENTS: Final = 2000
+_CHANNEL: Final = "touchline_appended"
+_RECONNECT_SECONDS: Final = 0.5
+
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_DATABASE_FULL: Final = (asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendVerdict:
+    """What became of one row: its outcome, and its position or a duplicate's first one."""
+
+    outcome: AppendOutcome.ValueType
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What one append added to the line: the rows accepted, between two chains."""
+
+    verdicts: list[AppendVerdict]
+    rows: list[Row]
+    recorded_at_us: int
+    previous_position: int
+    previous_chain: bytes
+    chain: bytes
+
+
+@asynccontextmanager
+async def database_errors() -> AsyncIterator[None]:
+    """Turns what a database driver raises into what it means for the store.
+
+    Raises:
+        StoreFull: the disk is full.
+        StoreUnavailable: the database can't be reached, or did not answer in time.
+    """
+    try:
+        yield
+    except _DATABASE_FULL as error:
+        raise StoreFull("the store's disk is full; nothing was recorded") from error
+    except (TimeoutError, *UNREACHABLE) as error:
+        raise StoreUnavailable(
+            f"the event store can't be reached ({type(error).__name__})"
+        ) from error
+
+
+@asynccontextmanager
+async def listen(url: str, appended: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `appended` whenever any process appends to the store, until the block ends."""
+
+    async def follow() -> None:
+        while True:
+            with suppress(*UNREACHABLE):
+                await _hear(url, appended)
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async with running(follow()):
+        yield
+
+
+async def _hear(url: str, appended: Callable[[], None]) -> None:
+    """Listen on a connection of its own until the connection is lost."""
+    lost = asyncio.Event()
+    connection = await asyncpg.connect(url)
+    try:
+        connection.add_termination_listener(lambda _: lost.set())
+        await connection.add_listener(_CHANNEL, lambda *_: appended())
+        appended()  # something may have been appended before
+        await lost.wait()
+    finally:
+        connection.terminate()
+
+
+class EventStore:
+    """Appends to the line and reads it.
+
+    Args:
+        pool: Connections to the store's database, in the role `touchline_store`.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def append(self, units: Sequence[Sequence[Row]]) -> Appended:
+        """Appends units, each all or nothing, and returns when they are safe on disk.
+
+        Raises:
+            StoreFull: nothing was recorded.
+            StoreUnavailable: whether they were recorded is not known; ask again with the same ids.
+        """
+        rows = [row for unit in units for row in unit]
+        numbers = [number for number, unit in enumerate(units) for _ in unit]
+        streams = any(row.stream_id is not None for row in rows)
+        async with database_errors():
+            result: Any = await self._pool.fetchrow(
+                _SQL["append"],
+                numbers,
+                [row.tenant for row in rows],
+                [UUID(row.event_id) for row in rows],
+                [row.owner_key for row in rows],
+                [row.partition for row in rows],
+                [row.type for row in rows],
+                [row.content_hash for row in rows],
+                [row.record for row in rows],
+                [row.stream_id and UUID(row.stream_id) for row in rows] if streams else None,
+                [row.stream_version for row in rows] if streams else None,
+            )
+        outcomes, positions, recorded_at_us, previous_position, previous_chain, chain = result
+        return Appended(
+            verdicts=[AppendVerdict(*pair) for pair in zip(outcomes, positions, strict=True)],
+            rows=[
+                row
+                for row, outcome in zip(rows, outcomes, strict=True)
+                if outcome == APPEND_OUTCOME_RECORDED
+            ],
+            recorded_at_us=recorded_at_us,
+            previous_position=previous_position,
+            previous_chain=previous_chain,
+            chain=chain,
+        )
+
+    async def head(self) -> Head:
+        """Returns where the line ends."""
+        async with database_errors():
+            row: Any = await self._pool.fetchrow(_SQL["head"])
+        return Head(row["store_id"].bytes, row["position"], row["chain"])
+
+    async def chain_at(self, position: int) -> bytes | None:
+        """Returns the chain after an event, or None past the head."""
+        if position == 0:
+            return GENESIS
+        async with database_errors():
+            chain: bytes | None = await self._pool.fetchval(_SQL["chain_at"], position)
+        return chain
+
+    async def history(self, after: int, *, page_bytes: int = PAGE_BYTES) -> EventBatch:
+        """Returns the events after a position, at most a page of them.
+
+        The page's previous_chain is empty when the position is past the head.
+        """
+        head = await self.head()
+        previous_chain = await self.chain_at(after)
+        batch = EventBatch(
+            store_id=head.store_id,
+            previous_chain=previous_chain or b"",
+            chain=previous_chain or b"",
+            first=after + 1,
+            last=after,
+        )
+        async with database_errors():
+            rows = await self._pool.fetch(_SQL["history"], after, PAGE_EVENTS)
+        size = 0
+        for position, partition, kind, recorded_at_us, content_hash, chain, record in rows:
+            size += len(record) + 64
+            if size > page_bytes and batch.events:
+                break
+            batch.events.add(
+                partition=partition,
+                type=kind,
+                recorded_at_us=recorded_at_us,
+                content_hash=content_hash,
+                record=record,
+            )
+            batch.last = position
+            batch.chain = chain
+        return batch
+
+    async def events_of_keys(
+        self, tenant: int, owner_keys: Collection[bytes], after: int, up_to: int
+    ) -> GetEventsOfKeysResponse:
+        """Returns events that identities own, a page of at most 512 KiB in order of position."""
+        last = up_to or (await self.head()).position
+        async with database_errors():
+            rows = await self._pool.fetch(
+                _SQL["events_of_keys"], tenant, list(owner_keys), after, last, PAGE_EVENTS
+            )
+        page, size = GetEventsOfKeysResponse(), 0
+        for position, partition, kind, recorded_at_us, content_hash, record in rows:
+            size += len(record) + 72
+            if size > PAGE_BYTES and page.events:
+                break
+            event = page.events.add(position=position).event
+            event.partition, event.type, event.recorded_at_us = partition, kind, recorded_at_us
+            event.content_hash, event.record = content_hash, record
+        if len(page.events) < len(rows) or len(rows) == PAGE_EVENTS:
+            page.next_after_position = page.events[-1].position
+        return page
+
+    async def records_at(self, positions: Collection[int]) -> dict[int, RecordedEvent]:
+        """Returns the records at some positions."""
+        async with database_errors():
+            rows = await self._pool.fetch(_SQL["events_at"], list(positions))
+        return {position: RecordedEvent.FromString(record) for position, record in rows}
+
+
+def pack(store_id: bytes, appended: Appended) -> list[EventBatch]:
+    """Returns what was appended as batches for the feed, each of at most 512 KiB."""
+    batches: list[EventBatch] = []
+    chain, size = appended.previous_chain, 0
+    for position, row in enumerate(appended.rows, appended.previous_position + 1):
+        size += len(row.record) + 64
+        if not batches or size > PAGE_BYTES:
+            size = len(row.record) + 64
+            batches.append(EventBatch(store_id=store_id, previous_chain=chain, first=position))
+        batches[-1].events.add(
+            partition=row.partition,
+            type=row.type,
+            recorded_at_us=appended.recorded_at_us,
+            content_hash=row.content_hash,
+            record=row.record,
+        )
+        chain = extend(chain, [row.content_hash])
+        batches[-1].last, batches[-1].chain = position, chain
+    return batches

@@ -1,0 +1,40 @@
+"""Settings that services read from their environment."""
+
+from collections.abc import Mapping
+from typing import Final
+
+_SECRET_BYTES: Final = 32
+
+
+class SettingError(Exception):
+    """An environment variable is missing or has no meaning; the message says what it needs."""
+
+
+def required(environment: Mapping[str, str], name: str) -> str:
+    """Return a setting that has no default.
+
+    Raises:
+        SettingError: It is missing.
+    """
+    value = environment.get(name, "")
+    if not value:
+        raise SettingError(f"{name} is not set. `touchline up` sets it; in a deployment, set it.")
+    return value
+
+
+def secret(environment: Mapping[str, str], name: str) -> bytes:
+    """Return a secret of 32 bytes, given as 64 hexadecimal digits.
+
+    Raises:
+        SettingError: It is missing or something else; the message does not repeat it.
+    """
+    try:
+        value = bytes.fromhex(required(environment, name))
+    except ValueError:
+        value = b""
+    if len(value) != _SECRET_BYTES:
+        raise SettingError(
+            f"{name} must be {2 * _SECRET_BYTES} hexadecimal digits; "
+            "make it with `openssl rand -hex 32`, once."
+        )
+    return value

@@ -1,0 +1,45 @@
+"""Background tasks that end with the block that started them, and never die in silence."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger("tasks")
+
+
+@asynccontextmanager
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines beside the block and cancel them when it ends.
+
+    A task that fails is a defect: it ends the block, so that a supervisor can start the process
+    again.
+
+    Raises:
+        Exception: what a task raised.
+    """
+    block = asyncio.current_task()
+    failed: list[BaseException] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background task failed", error=type(error).__name__, exc_info=error)
+            failed.append(error)
+            if block is not None:
+                block.cancel()
+
+    tasks = [asyncio.create_task(one) for one in work]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if failed:
+            raise failed[0] from None
+        raise
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

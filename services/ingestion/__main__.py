@@ -1,0 +1,112 @@
+"""Runs the ingestion service: the sole owner of the event store, its relay and its NATS API."""
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from nats.aio.client import Client as NatsClient
+
+from libs import telemetry
+from libs.eventstore import store as eventstore
+from libs.eventstore.appender import Appender
+from libs.eventstore.connection import connect_nats
+from libs.eventstore.errors import WrongMasterKey
+from libs.eventstore.keyring import Keyring
+from libs.eventstore.relay import Relay
+from libs.eventstore.server import serve_store
+from libs.eventstore.store import EventStore
+from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.pool import open_pool
+from libs.rpc.errors import CallError
+from libs.rpc.loop import run
+from libs.rpc.server import ListenError, serve
+from libs.tasks import running
+from services.ingestion import quarantine
+from services.ingestion.config import Config, SettingError, read_config
+from services.ingestion.grpc_api import IngestionService, Parts
+from services.ingestion.quarantine import Quarantine
+from services.ingestion.recording import Recorder
+from touchline.ingestion.v1.ingestion_service_pb2 import DESCRIPTOR
+from touchline.ingestion.v1.ingestion_service_pb2_grpc import (
+    add_IngestionServiceServicer_to_server,
+)
+from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse
+
+_SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
+_log = structlog.get_logger("ingestion")
+
+
+async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain: calls, the queue, the relay's lease."""
+    await migrate(config.database_url, "eventstore", eventstore.MIGRATIONS)
+    await migrate(config.database_url, "ingestion", quarantine.MIGRATIONS)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(config.database_url, application="ingestion", role=eventstore.ROLE)
+        )
+        nats = await stack.enter_async_context(connect_nats(config.nats_url, "ingestion"))
+        parts = _put_together(config, pool, nats)
+        await parts.keyring.check_master_key()
+        stack.push_async_callback(parts.relay.stop)
+        await stack.enter_async_context(running(parts.relay.run(), parts.appender.run()))
+        await stack.enter_async_context(eventstore.listen(config.database_url, parts.relay.wake))
+
+        async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
+            try:
+                tenant = parts.tenants.named(request.tenant or "default")
+            except CallError as error:
+                raise ValueError(error.message) from error
+            return await parts.recorder.append(parts.secrets[tenant.number], request, traceparent)
+
+        await stack.enter_async_context(serve_store(nats, parts.store, parts.keyring, append))
+        server = await stack.enter_async_context(
+            serve(
+                config.listen,
+                lambda server: add_IngestionServiceServicer_to_server(
+                    IngestionService(parts), server
+                ),
+                [_SERVICE],
+            )
+        )
+        head = await parts.store.head()
+        _log.info("ingestion serves", listen=config.listen, port=server.port, head=head.position)
+        await stop.wait()
+        _log.info("ingestion drains", queued=parts.appender.queued_events)
+
+
+def _put_together(config: Config, pool: asyncpg.Pool, nats: NatsClient) -> Parts:
+    store = EventStore(pool)
+    relay = Relay(pool, store, nats, uuid4())
+    appender = Appender(store, relay.hand_over)
+    keyring = Keyring(pool, config.master_key)
+    kept = Quarantine(pool, config.master_key)
+    return Parts(
+        store=store,
+        appender=appender,
+        keyring=keyring,
+        quarantine=kept,
+        recorder=Recorder(store, appender, keyring, kept),
+        relay=relay,
+        tenants=config.tenants,
+        secrets=config.secrets,
+    )
+
+
+def main() -> None:
+    """Run the service as a process."""
+    traces = telemetry.setup("ingestion")
+    try:
+        config = read_config(os.environ)
+        run(lambda stop: serve_ingestion(config, stop))
+    except (SettingError, MigrationError, WrongMasterKey, ListenError) as error:
+        sys.exit(f"ingestion can't start: {error}")
+    finally:
+        traces.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The settings of the ingestion service, from its environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from libs.eventstore.records import SealedTenant
+from libs.eventstore.sealing import MasterKey
+from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.rpc.settings import SettingError, required, secret
+from libs.rpc.tenants import Tenants
+from services.ingestion.recording import TenantSecrets
+
+__all__ = ["Config", "SettingError", "read_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings.
+
+    Attributes:
+        database_url: Of the store's database; the login may create tables and roles.
+        nats_url: Of the user that may write the feed.
+        listen: host:port of gRPC.
+        tenants: Whose events are taken.
+        secrets: By tenant number: what names identities and keys hashes.
+        master_key: Wraps the data keys.
+    """
+
+    database_url: str
+    nats_url: str
+    listen: str
+    tenants: Tenants
+    secrets: dict[int, TenantSecrets]
+    master_key: MasterKey
+
+
+def read_config(environment: Mapping[str, str]) -> Config:
+    """Return the settings.
+
+    Raises:
+        SettingError: one is missing or has no meaning; the message names it and says what it needs.
+    """
+    names = environment.get("TOUCHLINE_TENANTS", "default").split(",")
+    try:
+        tenants = Tenants([name.strip() for name in names])
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    identity_secret = secret(environment, "TOUCHLINE_IDENTITY_SECRET")
+    secrets = {}
+    for tenant in tenants.all:
+        own = tenant_secret(identity_secret, tenant.name)
+        secrets[tenant.number] = TenantSecrets(
+            tenant, IdentityKeys(own), SealedTenant(tenant.number, own)
+        )
+    return Config(
+        database_url=required(environment, "TOUCHLINE_DATABASE_URL"),
+        nats_url=required(environment, "TOUCHLINE_NATS_URL"),
+        listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7410"),
+        tenants=tenants,
+        secrets=secrets,
+        master_key=MasterKey(secret(environment, "TOUCHLINE_MASTER_KEY")),
+    )

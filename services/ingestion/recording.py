@@ -1,0 +1,233 @@
+"""Records events: checks, seals, appends, and says what became of each."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from libs.eventstore.appender import GROUP_EVENTS, Appender
+from libs.eventstore.keyring import Keyring
+from libs.eventstore.lru import LruCache
+from libs.eventstore.records import (
+    Row,
+    SealedTenant,
+    event_id_bytes,
+    identity_keys,
+    open_event,
+    same_event,
+    seal_event,
+    seal_identity,
+    sent_identity,
+)
+from libs.eventstore.store import AppendVerdict, EventStore
+from libs.identity.keys import Identified, IdentityKeys
+from libs.rpc.tenants import Tenant
+from services.ingestion import domain
+from services.ingestion.quarantine import Quarantine, Rejected
+from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.identity_pb2 import Identity
+from touchline.ingestion.v1.ingestion_pb2 import (
+    OUTCOME_CONFLICT,
+    OUTCOME_DUPLICATE,
+    OUTCOME_RECORDED,
+    OUTCOME_REJECTED,
+    FieldViolation,
+    Verdict,
+)
+from touchline.store.v1.store_pb2 import (
+    APPEND_OUTCOME_CONFLICT,
+    APPEND_OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_RECORDED,
+    APPEND_OUTCOME_REJECTED,
+    APPEND_OUTCOME_UNIT_REFUSED,
+    AppendEvent,
+    AppendRequest,
+    AppendResponse,
+    RecordedEvent,
+)
+from touchline.store.v1.store_pb2 import AppendVerdict as AppendVerdictMessage
+
+_CACHED_IDENTITIES: Final = 100_000
+_OUTCOMES: Final = {
+    APPEND_OUTCOME_RECORDED: OUTCOME_RECORDED,
+    APPEND_OUTCOME_DUPLICATE: OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_CONFLICT: OUTCOME_CONFLICT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSecrets:
+    """A tenant, and what names its identities and keys its hashes."""
+
+    tenant: Tenant
+    identity_keys: IdentityKeys
+    sealed: SealedTenant
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """An event that keeps every rule: its place in the request, and whom it concerns."""
+
+    index: int
+    event: Event
+    identities: tuple[Identified, ...]
+
+
+class Recorder:
+    """Records events of callers.
+
+    Args:
+        store: Read when an id comes again with another content.
+        appender: Appends.
+        keyring: Makes and keeps data keys.
+        quarantine: Keeps what is rejected.
+    """
+
+    def __init__(
+        self, store: EventStore, appender: Appender, keyring: Keyring, quarantine: Quarantine
+    ) -> None:
+        self._store = store
+        self._appender = appender
+        self._keyring = keyring
+        self._quarantine = quarantine
+        self._sealed_identities: LruCache[tuple[int, bytes, str, str], tuple[bytes, bytes]] = (
+            LruCache(_CACHED_IDENTITIES)
+        )
+
+    async def record(
+        self, secrets: TenantSecrets, events: Sequence[Event], traceparent: str
+    ) -> list[Verdict]:
+        """Return a verdict for each event, in the same order, when all is safe on disk.
+
+        A rejected event never hinders the others. The events are changed: afterwards they hold
+        what was sealed.
+
+        Raises:
+            StoreError: see Appender.append; what was recorded answers DUPLICATE when asked again.
+        """
+        verdicts = [Verdict(event_id=event.event_id) for event in events]
+        valid, rejected = self._check(secrets, events)
+        if rejected:
+            await self._quarantine.keep(secrets.sealed, [kept for _, kept in rejected])
+            for index, kept in rejected:
+                verdicts[index].outcome = OUTCOME_REJECTED
+                verdicts[index].violations.extend(
+                    FieldViolation(field=field, description=said) for field, said in kept.violations
+                )
+        if valid:
+            rows = await self._seal(secrets, valid, traceparent)
+            appended = await self._appender.append([[row] for row in rows])
+            appended = await self._compare(secrets, rows, appended)
+            for entry, verdict in zip(valid, appended, strict=True):
+                verdicts[entry.index].outcome = _OUTCOMES[verdict.outcome]
+                verdicts[entry.index].position = verdict.position or 0
+        return verdicts
+
+    async def append(
+        self, secrets: TenantSecrets, request: AppendRequest, traceparent: str
+    ) -> AppendResponse:
+        """Append units for another service, each all or nothing, and return flat verdicts.
+
+        Raises:
+            ValueError: there are no events, too many, or a stream's id or version is no such.
+            StoreError: see Appender.append.
+        """
+        entries = [entry for unit in request.units for entry in unit.events]
+        if not 1 <= len(entries) <= GROUP_EVENTS:
+            raise ValueError(f"a request has 1 to {GROUP_EVENTS} events, not {len(entries)}")
+        events = [entry.event for entry in entries]
+        valid, rejected = self._check(secrets, events)
+        verdicts = [AppendVerdictMessage(outcome=APPEND_OUTCOME_UNIT_REFUSED) for _ in entries]
+        for index, kept in rejected:
+            verdicts[index].outcome = APPEND_OUTCOME_REJECTED
+            verdicts[index].detail = "; ".join(f"{field} {said}" for field, said in kept.violations)
+        rows = await self._seal(secrets, valid, traceparent)
+        by_index = {entry.index: row for entry, row in zip(valid, rows, strict=True)}
+        units: list[list[Row]] = []
+        places: list[int] = []
+        start = 0
+        for unit in request.units:
+            indexes = range(start, start := start + len(unit.events))
+            if unit.events and all(index in by_index for index in indexes):
+                units.append([_in_stream(by_index[i], entries[i]) for i in indexes])
+                places += indexes
+        if units:
+            flat = [row for unit_rows in units for row in unit_rows]
+            appended = await self._compare(secrets, flat, await self._appender.append(units))
+            for index, verdict in zip(places, appended, strict=True):
+                verdicts[index].outcome = verdict.outcome
+                verdicts[index].position = verdict.position or 0
+        return AppendResponse(verdicts=verdicts)
+
+    def _check(
+        self, secrets: TenantSecrets, events: Sequence[Event]
+    ) -> tuple[list[_Valid], list[tuple[int, Rejected]]]:
+        now_us = time.time_ns() // 1000
+        valid, rejected = [], []
+        for index, event in enumerate(events):
+            identities, violations = domain.identify(event, secrets.identity_keys)
+            violations += domain.violations_of(event, secrets.tenant.name, now_us)
+            if violations:
+                rejected.append((index, Rejected(event, violations)))
+            else:
+                valid.append(_Valid(index, event, identities))
+        return valid, rejected
+
+    async def _seal(
+        self, secrets: TenantSecrets, valid: Sequence[_Valid], traceparent: str
+    ) -> list[Row]:
+        tenant = secrets.sealed
+        keys = {identified.key for entry in valid for identified in entry.identities}
+        ciphers = await self._keyring.ensure(tenant.number, keys)
+        rows = []
+        for entry in valid:
+            sent = {secrets.identity_keys.identify(i).key: i for i in entry.event.identities}
+            identities = []
+            for identified in entry.identities:
+                identity = sent[identified.key]
+                name = (tenant.number, identified.key, identity.namespace, identity.value)
+                sealed = self._sealed_identities.get(name)
+                if sealed is None:
+                    cipher = ciphers[identified.key]
+                    sealed = _seal_identity(identified, identity, cipher)
+                    self._sealed_identities.put(name, sealed)
+                identities.append((identified, *sealed))
+            owner = ciphers[entry.identities[0].key]
+            rows.append(seal_event(tenant, entry.event, identities, owner, traceparent))
+        return rows
+
+    async def _compare(
+        self, secrets: TenantSecrets, rows: Sequence[Row], verdicts: list[AppendVerdict]
+    ) -> list[AppendVerdict]:
+        """Look twice before saying CONFLICT: equal messages may come in different bytes."""
+        doubtful = {
+            index: verdict.position
+            for index, verdict in enumerate(verdicts)
+            if verdict.outcome == APPEND_OUTCOME_CONFLICT and verdict.position
+        }
+        if not doubtful:
+            return verdicts
+        stored = await self._store.records_at(doubtful.values())
+        for index, position in doubtful.items():
+            mine = RecordedEvent.FromString(rows[index].record)
+            keys = {*identity_keys(mine), *identity_keys(stored[position])}
+            data_keys = await self._keyring.fetch(secrets.sealed.number, keys)
+            ciphers = {key: data_key.cipher for key, data_key in data_keys.items()}
+            if same_event(open_event(mine, ciphers), open_event(stored[position], ciphers)):
+                verdicts[index] = AppendVerdict(APPEND_OUTCOME_DUPLICATE, position)
+        return verdicts
+
+
+def _in_stream(row: Row, entry: AppendEvent) -> Row:
+    if not entry.stream_id:
+        return row
+    if entry.stream_version < 1:
+        raise ValueError("a stream's versions start at 1")
+    stream_id = event_id_bytes(entry.stream_id)
+    return replace(row, stream_id=stream_id, stream_version=entry.stream_version)
+
+
+def _seal_identity(identified: Identified, sent: Identity, cipher: AESGCM) -> tuple[bytes, bytes]:
+    return sent_identity(sent), seal_identity(identified, sent, cipher)
