@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-class StartFailed(Exception):  # noqa: N818 - the name says what happened
+class StartFailed(Exception):
     """A step of starting a server or service failed.
 
     Attributes:
@@ -26,7 +26,7 @@ class StartFailed(Exception):  # noqa: N818 - the name says what happened
         return text
 
 
-class HomeBusy(Exception):  # noqa: N818 - the name says what happened
+class HomeBusy(Exception):
     """Another process runs its servers on the same home.
 
     Attributes:

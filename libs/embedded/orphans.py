@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 2.0
 """Seconds they have to end by themselves, then again after each signal."""
 
 
@@ -21,7 +21,7 @@ async def await_orphans(program: str, mark: str, asking: signal.Signals) -> None
     Args:
         program: How the name of their program begins.
         mark: A text that only their command lines hold.
-        asking: The signal they get if they do not end within 5 s by themselves.
+        asking: The signal they get if they do not end within 2 s by themselves.
     """
     for reminder in (None, asking, signal.SIGKILL):
         if reminder:

@@ -16,6 +16,7 @@ import asyncpg
 from libs.embedded.errors import StartFailed
 from libs.embedded.orphans import await_orphans, may_work_in
 from libs.embedded.process import Child, OnLine, Process, RunAs, run, start
+from libs.embedded.unprivileged import give_to_nobody, how_to_run
 
 NAME: Final = "PostgreSQL"
 SUPERUSER: Final = "touchline"
@@ -84,7 +85,7 @@ async def start_on_free_port(server: PostgresServer) -> tuple[PostgresServer, Pr
     Raises:
         StartFailed: A step failed.
     """
-    server = replace(server, run_as=await _run_as())
+    server = replace(server, run_as=await how_to_run(_program("postgres"), server.data))
     await _make_data(server)
     for attempt in range(PORTS_TRIED):
         server = replace(server, port=_free_port())
@@ -163,7 +164,7 @@ async def _answers(server: PostgresServer) -> bool:
 
 async def _make_data(server: PostgresServer) -> None:
     data = server.data
-    if data.exists():
+    if data.exists() and any(data.iterdir()):
         return
     # Made under another name, so that an interrupted initdb leaves nothing that looks whole.
     fresh = data.with_name(data.name + ".new")
@@ -174,7 +175,7 @@ async def _make_data(server: PostgresServer) -> None:
     password_file.touch(mode=0o600)
     password_file.write_text(server.password)
     if server.run_as == "nobody":
-        _give_to_nobody(fresh, password_file)
+        give_to_nobody(fresh, password_file)
     try:
         await run(_initdb(server, fresh, password_file))
     except StartFailed:
@@ -196,32 +197,6 @@ def _initdb(server: PostgresServer, data: Path, password_file: Path) -> Child:
         run_as=server.run_as,
         log=server.log,
     )
-
-
-async def _run_as() -> RunAs:
-    """Says how to run a server that refuses root: a user namespace needs no change of owners."""
-    if os.geteuid() != 0:
-        return "plain"
-    probe = Child("probe", (str(_program("postgres")), "--version"), run_as="namespace")
-    try:
-        await run(probe, within=10.0)
-    except StartFailed:
-        return "nobody"
-    return "namespace"
-
-
-def _give_to_nobody(*paths: Path) -> None:
-    home = paths[0].parent
-    home.chmod(home.stat().st_mode | 0o011)
-    for directory in home.parents:
-        if not directory.stat().st_mode & 0o001:
-            raise StartFailed(
-                "initdb",
-                f"PostgreSQL must run as the user nobody, who may not enter {directory}. "
-                "Set TOUCHLINE_HOME to a directory outside it, or run as another user than root.",
-            )
-    for path in paths:
-        shutil.chown(path, "nobody")
 
 
 def _program(name: str) -> Path:
