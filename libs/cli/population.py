@@ -182,7 +182,7 @@ def _post(rng: random.Random, customer: _Customer, _: datetime) -> _Scene:
     return _Scene([customer.handle], post, "social")
 
 
-def _purchase(rng: random.Random, customer: _Customer, _: datetime) -> _Scene:
+def _purchase(rng: random.Random, customer: _Customer, when: datetime) -> _Scene:
     name, price = rng.choice(words.ARTICLES)
     quantity = rng.randint(1, 4)
     placed = order(
@@ -190,6 +190,7 @@ def _purchase(rng: random.Random, customer: _Customer, _: datetime) -> _Scene:
         facts.ORDER_STATUS_PLACED,
         items=[facts.OrderItem(name=name, quantity=quantity, unit_price=euros(price))],
         amount=euros(price * quantity),
+        due=when + timedelta(days=5),
         channel=facts.CHANNEL_WEB,
     )
     return _Scene([customer.number, customer.email], placed, "shop")

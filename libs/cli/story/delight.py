@@ -66,7 +66,6 @@ def buys_it(teller: Teller) -> list[ev.Event]:
         facts.ORDER_STATUS_PLACED,
         items=items,
         amount=euros(2480),
-        due=due,
         channel=facts.CHANNEL_WEB,
     )
     newsletter = newsletter_consent(

@@ -184,7 +184,7 @@ def is_heard(teller: Teller) -> list[ev.Event]:
 def waits(teller: Teller) -> list[ev.Event]:
     """The part is on its way; her last message is unanswered."""
     items = [facts.OrderItem(sku="CT-60", name="Controller, free of charge", quantity=1)]
-    shipped = order("W-1207", facts.ORDER_STATUS_SHIPPED, items=items, due=teller.at(-1, "12:00"))
+    shipped = order("W-1207", facts.ORDER_STATUS_SHIPPED, items=items)
     message = facts.Interaction(
         channel=facts.CHANNEL_SMS,
         direction=facts.DIRECTION_INBOUND,
