@@ -1,0 +1,64 @@
+import pytest
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # ships no py.typed
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
+
+from libs.rpc import errors
+from libs.rpc.errors import CallError
+from touchline.errors.v1.error_reason_pb2 import ErrorReason
+
+EVERY_ERROR = [
+    (errors.invalid_request([("page_size", "must be 0 or more")]), "INVALID_REQUEST"),
+    (errors.unknown_tenant("acme"), "UNKNOWN_TENANT"),
+    (errors.profile_not_found(), "PROFILE_NOT_FOUND"),
+    (errors.invalid_page_token(), "INVALID_PAGE_TOKEN"),
+    (errors.queue_full(20_000, 0.25), "QUEUE_FULL"),
+    (errors.store_unavailable(), "STORE_UNAVAILABLE"),
+    (errors.store_full(), "STORE_FULL"),
+    (errors.projection_behind("timeline", 41, 42), "PROJECTION_BEHIND"),
+    (errors.projection_halted("timeline"), "PROJECTION_HALTED"),
+    (errors.internal("ab" * 16), "INTERNAL"),
+    (errors.deadline_exceeded(), "DEADLINE_EXCEEDED"),
+]
+
+
+def test_every_reason_of_the_contract_has_a_constructor() -> None:
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118
+    assert {reason for _, reason in EVERY_ERROR} == reasons - {"UNSPECIFIED"}
+
+
+@pytest.mark.parametrize(("error", "reason"), EVERY_ERROR, ids=lambda value: str(value)[:20])
+def test_an_error_is_rendered_with_exactly_one_error_info(error: CallError, reason: str) -> None:
+    status = error.status()
+    infos = [
+        ErrorInfo.FromString(detail.value)
+        for detail in status.details
+        if detail.Is(ErrorInfo.DESCRIPTOR)
+    ]
+    assert [(info.reason, info.domain) for info in infos] == [(reason, "touchline")]
+    assert dict(infos[0].metadata) == error.metadata
+    assert status.code == error.code.value[0]
+    assert status.message == str(error)
+
+
+def test_a_full_queue_says_how_many_wait_and_when_to_come_again() -> None:
+    status = errors.queue_full(20_000, 0.25).status()
+    info = ErrorInfo.FromString(status.details[0].value)
+    retry = RetryInfo.FromString(status.details[1].value)
+    assert info.metadata == {"queued": "20000"}
+    assert retry.retry_delay.ToMilliseconds() == 250
+
+
+def test_an_invalid_request_names_every_broken_rule() -> None:
+    broken = [("events", "at most 1000"), ("page_size", "must be 0 or more")]
+    error = errors.invalid_request(broken)
+    bad_request = BadRequest.FromString(error.status().details[1].value)
+    assert [(each.field, each.description) for each in bad_request.field_violations] == broken
+    assert error.metadata == {"field": "events"}
+    assert "events: at most 1000 (and 1 more)" in error.message
+
+
+def test_a_full_disk_is_not_to_be_tried_again_soon() -> None:
+    assert errors.store_full().retry_after is None
