@@ -1,0 +1,59 @@
+"""What a projection is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import asyncpg
+
+from touchline.store.v1.store_pb2 import PackedEvent, RecordedEvent
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as a projection folds it.
+
+    Attributes:
+        position: Its place on the line.
+        recorded_at_us: When the store accepted it, in microseconds since 1970.
+        record: Envelope and sealed rest.
+        record_bytes: The same, serialised.
+    """
+
+    position: int
+    recorded_at_us: int
+    record: RecordedEvent
+    record_bytes: bytes
+
+
+class Projection(Protocol):
+    """Code that folds events into tables.
+
+    Attributes:
+        name: Of its checkpoint.
+        fold_version: Raised whenever the same events would give other rows.
+    """
+
+    name: str
+    fold_version: int
+
+    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
+        """Fold events, in the order of their positions, within the connection's transaction.
+
+        The rows must not depend on how the events are batched, on a clock or on chance.
+        """
+
+    def aborted(self) -> None:
+        """Forget whatever was remembered of events whose transaction did not commit."""
+
+
+def decode(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:
+    """Return packed events, of which the first has that position, as projections fold them."""
+    return [
+        Recorded(
+            position, event.recorded_at_us, RecordedEvent.FromString(event.record), event.record
+        )
+        for position, event in enumerate(events, first_position)
+    ]

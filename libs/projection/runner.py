@@ -1,0 +1,283 @@
+"""Drives a projection: history first, then the feed, each batch in one transaction."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import nats.errors
+import nats.js.errors
+import structlog
+from google.protobuf.message import DecodeError
+
+from libs.eventstore.chain import Head
+from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import StoreError
+from libs.eventstore.feed import SUBJECT, follow_feed
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.projection.continuity import Checkpoint, Discontinuity, Fork, head_of, next_events
+from libs.projection.projection import Projection, Recorded, decode
+from libs.telemetry import messaging, tracing
+from touchline.projection.v1.projection_pb2 import ProjectionState
+from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+LEASE: Final = timedelta(seconds=5)
+# How many events one transaction may fold: long enough for COPY to pay.
+_LONG_BATCH: Final = 10_000
+_IDLE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 0.5
+_HALTED_SECONDS: Final = 5.0
+
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_log = structlog.get_logger("projection")
+
+
+class LostLease(Exception):
+    """Another process owns the projection now; nothing of the batch was written."""
+
+
+class Halted(Exception):
+    """The projection can't go on without skipping events, and stops instead."""
+
+
+@dataclass(slots=True)
+class RunnerState:
+    """What a runner says of itself."""
+
+    state: ProjectionState.ValueType = ProjectionState.PROJECTION_STATE_WAITING
+    head: int = 0
+    halt_reason: str = ""
+    committed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Successive events, and where they end."""
+
+    events: list[PackedEvent]
+    end: Head
+
+
+class Runner:
+    """Keeps one projection at the head of the line.
+
+    Args:
+        projection: What to drive.
+        pool: Connections to the projection's database.
+        store: History, and the connection on which the feed comes.
+        owner: Names this process.
+    """
+
+    def __init__(
+        self, projection: Projection, pool: asyncpg.Pool, store: StoreClient, owner: UUID
+    ) -> None:
+        self.projection = projection
+        self.state = RunnerState()
+        self.checkpoint = Checkpoint(epoch=0)
+        self._pool = pool
+        self._store = store
+        self._owner = owner
+        self._renewed = 0.0
+
+    async def run(self) -> None:
+        """Fold for ever; run it as a task. What is down is waited for."""
+        name = self.projection.name
+        while True:
+            delay = _RETRY_SECONDS
+            try:
+                if await self._claim():
+                    await self._follow()
+            except Halted as error:
+                delay = _HALTED_SECONDS
+                await self._halt(str(error))
+            except LostLease:
+                _log.warning("projection lost its lease", projection=name)
+            except (
+                StoreError,
+                nats.errors.Error,
+                *UNREACHABLE,
+                asyncpg.DiskFullError,
+                TimeoutError,
+            ) as error:
+                _log.warning("projection waits", projection=name, reason=type(error).__name__)
+            if self.state.state != ProjectionState.PROJECTION_STATE_HALTED:
+                self.state.state = ProjectionState.PROJECTION_STATE_WAITING
+            await asyncio.sleep(delay)
+
+    async def stop(self) -> None:
+        """Give the lease back, so that another process need not wait for its end."""
+        with suppress(asyncpg.PostgresError, *UNREACHABLE):
+            await self._pool.execute(_SQL["release"], self.projection.name, self._owner)
+
+    async def _claim(self) -> bool:
+        name, version = self.projection.name, self.projection.fold_version
+        await self._pool.execute(_SQL["introduce"], name, version)
+        row = await self._pool.fetchrow(_SQL["claim"], name, self._owner, LEASE)
+        if row is None:
+            return False  # another process has it, or has just died: its lease ends soon
+        epoch, store_id, position, chain, folded_by = row
+        self.checkpoint = Checkpoint(epoch, store_id, position, chain)
+        self._renewed = time.monotonic()
+        self.projection.aborted()
+        if folded_by != version:
+            raise Halted(
+                f"its tables were folded by version {folded_by} of the fold, and this release has "
+                f"version {version}: drop the tables and the checkpoint, and it folds anew"
+            )
+        return True
+
+    async def _follow(self) -> None:
+        await self._catch_up()
+        async with follow_feed(self._store.connection) as subscription:
+            # What was recorded before the subscription began is in history.
+            await self._catch_up()
+            self._enter(ProjectionState.PROJECTION_STATE_LIVE)
+            while True:
+                batches = await _pending(subscription)
+                if not batches:
+                    await self._renew()
+                    if (await self._store.head()).position > self.checkpoint.position:
+                        return  # the feed is silent though it should not be: start it again
+                    continue
+                await self._fold_feed(batches)
+
+    async def _fold_feed(self, batches: Sequence[EventBatch]) -> None:
+        at, events = self._at, list[PackedEvent]()
+        try:
+            for batch in batches:
+                events += next_events(at, batch)
+                at = max(at, head_of(batch), key=lambda head: head.position)
+        except Discontinuity as error:
+            # The feed may be late, damaged or replaced; history tells what is true.
+            _log.info("feed does not continue", projection=self.projection.name, reason=str(error))
+            await self._fold(events, at)
+            await self._catch_up()
+        else:
+            await self._fold(events, at)
+        self.state.head = max(self.state.head, self.checkpoint.position)
+
+    async def _catch_up(self) -> None:
+        self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
+        chunk = await self._read_after(self._at)
+        while chunk.events:
+            # What comes next is read while this is folded.
+            following = asyncio.create_task(self._read_after(chunk.end))
+            try:
+                await self._fold(chunk.events, chunk.end)
+                chunk = await following
+            finally:
+                following.cancel()
+
+    async def _read_after(self, start: Head) -> _Chunk:
+        end, events = start, list[PackedEvent]()
+        while len(events) < _LONG_BATCH:
+            page = await self._store.history(end.position)
+            self.state.head = max(self.state.head, page.head_position)
+            events += self._continuing(end, page.batch)
+            if not page.batch.events:
+                break
+            end = head_of(page.batch)
+            if end.position >= page.head_position:
+                break
+        return _Chunk(events, end)
+
+    def _continuing(self, at: Head, batch: EventBatch) -> Sequence[PackedEvent]:
+        try:
+            if batch.previous_chain != at.chain:
+                raise Fork(
+                    f"has another chain at position {at.position}"
+                    if batch.previous_chain
+                    else f"ends before position {at.position}"
+                )
+            return next_events(at, batch)
+        except Discontinuity as error:
+            raise Halted(
+                f"the store's history {error}: this projection folded events that the store does "
+                "not have, as after the restore of an older backup. Drop its tables and its "
+                "checkpoint, and it folds anew from position 1."
+            ) from error
+
+    async def _fold(self, events: Sequence[PackedEvent], end: Head) -> None:
+        if not events:
+            return
+        before = self.checkpoint
+        recorded = decode(before.position + 1, events)
+        traceparents = _traceparents(recorded)
+        with messaging.process(SUBJECT, traceparents, messages=len(recorded)) as span:
+            span.set_attribute("touchline.projection", self.projection.name)
+            try:
+                await self._commit(before, recorded, end)
+            except BaseException:
+                self.projection.aborted()
+                raise
+        self.checkpoint = before.after(end)
+        self.state.committed_at = time.time()
+        self._renewed = time.monotonic()
+
+    async def _commit(self, before: Checkpoint, events: list[Recorded], end: Head) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self.projection.apply(connection, events)
+            moved = await connection.fetchrow(
+                _SQL["advance"],
+                *(self.projection.name, before.epoch, before.position, before.chain),
+                *(end.store_id, end.position, end.chain, LEASE),
+            )
+            if moved is None:
+                raise LostLease
+
+    async def _renew(self) -> None:
+        if time.monotonic() - self._renewed < _IDLE_SECONDS:
+            return
+        name, epoch = self.projection.name, self.checkpoint.epoch
+        if await self._pool.fetchval(_SQL["renew"], name, epoch, LEASE) is None:
+            raise LostLease
+        self._renewed = time.monotonic()
+
+    async def _halt(self, reason: str) -> None:
+        if self.state.halt_reason != reason:
+            _log.error("projection halted", projection=self.projection.name, reason=reason)
+        self.state.state = ProjectionState.PROJECTION_STATE_HALTED
+        self.state.halt_reason = reason
+        with suppress(asyncpg.PostgresError, *UNREACHABLE):
+            await self._pool.execute(
+                _SQL["halt"], self.projection.name, self.checkpoint.epoch, reason
+            )
+
+    def _enter(self, state: ProjectionState.ValueType) -> None:
+        self.state.state = state
+        self.state.halt_reason = ""
+
+    @property
+    def _at(self) -> Head:
+        return Head(self.checkpoint.store_id, self.checkpoint.position, self.checkpoint.chain)
+
+
+async def _pending(subscription: Any) -> list[EventBatch]:
+    """Return the batches that have arrived, waiting a moment for the first."""
+    batches: list[EventBatch] = []
+    events = 0
+    try:
+        message = await subscription.next_msg(timeout=_IDLE_SECONDS)
+        while True:
+            with suppress(DecodeError):  # a damaged message leaves a gap, and history fills it
+                batches.append(EventBatch.FromString(message.data))
+                events += len(batches[-1].events)
+            if events >= _LONG_BATCH or not subscription.pending_msgs:
+                return batches
+            message = await subscription.next_msg(timeout=_IDLE_SECONDS)
+    except (TimeoutError, nats.errors.TimeoutError):
+        return batches
+
+
+def _traceparents(events: Sequence[Recorded]) -> list[str]:
+    if not tracing.is_exporting():
+        return []
+    return [event.record.traceparent for event in events if event.record.traceparent]

@@ -1,0 +1,120 @@
+"""Read-your-writes: a read waits until the projections it uses have folded what it must include."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.tasks import running
+
+_CHANNEL: Final = "touchline_checkpoint"
+# A notification may be lost with its connection; then the table tells.
+_LOOK_AGAIN_SECONDS: Final = 0.5
+_RECONNECT_SECONDS: Final = 0.5
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class Behind(Exception):
+    """A projection did not get there in time.
+
+    Attributes:
+        projection: Which one.
+        position: How far it came.
+        halt_reason: Why it halted, or empty when it is just slow.
+    """
+
+    def __init__(self, projection: str, position: int, halt_reason: str) -> None:
+        super().__init__(f"{projection} came to position {position}")
+        self.projection = projection
+        self.position = position
+        self.halt_reason = halt_reason
+
+
+class Checkpoints:
+    """Knows how far the projections of a database came, whichever process runs them."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._positions: dict[str, int] = {}
+        self._halted: dict[str, str] = {}
+        self._moved = asyncio.Event()
+
+    def position(self, projections: Collection[str]) -> int:
+        """Return the position that all of the projections have reached, as last heard."""
+        return min(self._positions.get(name, 0) for name in projections)
+
+    async def wait(self, projections: Collection[str], position: int, seconds: float) -> None:
+        """Return once all projections have folded a position.
+
+        Args:
+            projections: Their names.
+            position: 0 does not wait at all.
+            seconds: How long to wait at most.
+
+        Raises:
+            Behind: one did not get there, or halted.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        while self.position(projections) < position:
+            moved = self._moved
+            left = end - asyncio.get_running_loop().time()
+            if left > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(moved.wait(), min(left, _LOOK_AGAIN_SECONDS))
+            if not moved.is_set():
+                await self._look()
+            for name in projections:
+                reached = self._positions.get(name, 0)
+                halted = self._halted.get(name, "")
+                if reached < position and (halted or left <= 0):
+                    raise Behind(name, reached, halted)
+
+    async def _look(self) -> None:
+        with suppress(asyncpg.PostgresError, *UNREACHABLE):
+            for name, position, halt_reason in await self._pool.fetch(_SQL["positions"]):
+                self._halted[name] = halt_reason
+                self._set(name, position)
+
+    def heard(self, payload: str) -> None:
+        """Take in a notification: a projection's name and position."""
+        name, _, position = payload.rpartition(" ")
+        self._set(name, int(position))
+
+    def _set(self, name: str, position: int) -> None:
+        # A projection that folds anew starts again at 0: the last word counts, not the highest.
+        self._positions[name] = position
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def follow(self, url: str) -> None:
+        """Listen for ever, connecting again when the database was away."""
+        while True:
+            with suppress(asyncpg.PostgresError, *UNREACHABLE):
+                await self._listen(url)
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self, url: str) -> None:
+        lost = asyncio.Event()
+        connection = await asyncpg.connect(url)
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            await connection.add_listener(
+                _CHANNEL, lambda _, __, ___, payload: self.heard(str(payload))
+            )
+            await self._look()
+            await lost.wait()
+        finally:
+            connection.terminate()
+
+
+@asynccontextmanager
+async def follow_checkpoints(url: str, pool: asyncpg.Pool) -> AsyncIterator[Checkpoints]:
+    """Follow the checkpoints of a database until the block ends."""
+    checkpoints = Checkpoints(pool)
+    async with running(checkpoints.follow(url)):
+        yield checkpoints

@@ -1,0 +1,74 @@
+-- name: root_of
+SELECT root_key FROM identities WHERE tenant = $1 AND identity_key = $2
+
+-- name: identities_of
+SELECT identity_key, kind, first_position, sealed_value
+FROM identities WHERE tenant = $1 AND root_key = $2
+ORDER BY first_position, identity_key
+
+-- name: keys_of
+SELECT identity_key FROM identities WHERE tenant = $1 AND root_key = $2
+
+-- name: profiles
+SELECT identity_key FROM identities
+WHERE tenant = $1 AND identity_key = root_key AND identity_key > $2
+ORDER BY identity_key LIMIT $3
+
+-- name: population
+SELECT (SELECT count(*) FROM identities WHERE tenant = $1 AND identity_key = root_key),
+       (SELECT count(*) FROM identities WHERE tenant = $1),
+       (SELECT count(*) FROM timeline WHERE tenant = $1)
+
+-- name: page
+SELECT t.position, t.recorded_at_us, t.type, t.occurred_at_us, t.event_id, t.record
+FROM unnest($2::bytea[]) AS k(owner_key)
+CROSS JOIN LATERAL (
+    SELECT * FROM timeline e
+    WHERE e.tenant = $1 AND e.owner_key = k.owner_key
+        AND (e.occurred_at_us, e.event_id) < ($3, $4)
+        AND e.occurred_at_us >= $5
+        AND ($6::smallint[] IS NULL OR e.channel = ANY($6))
+        AND ($7::smallint[] IS NULL OR e.type = ANY($7))
+        AND e.recorded_at_us <= $8
+        AND NOT EXISTS (
+            SELECT FROM timeline_retractions r
+            WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id
+                AND r.recorded_at_us <= $8)
+    ORDER BY e.occurred_at_us DESC, e.event_id DESC
+    LIMIT $9
+) t
+ORDER BY t.occurred_at_us DESC, t.event_id DESC
+LIMIT $9
+
+-- name: recorded_between
+SELECT e.position, e.recorded_at_us, e.type, e.occurred_at_us, e.event_id, e.record
+FROM timeline e
+WHERE e.tenant = $1 AND e.owner_key = ANY($2) AND e.position > $3 AND e.position <= $4
+    AND NOT EXISTS (
+        SELECT FROM timeline_retractions r
+        WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
+ORDER BY e.position LIMIT $5
+
+-- name: span
+SELECT min(s.first_us), max(s.last_us), coalesce(sum(s.events), 0)::bigint
+FROM unnest($2::bytea[]) AS k(owner_key)
+CROSS JOIN LATERAL (
+    SELECT min(e.occurred_at_us) FILTER (WHERE e.type = ANY($3)) AS first_us,
+           max(e.occurred_at_us) FILTER (WHERE e.type = ANY($3)) AS last_us,
+           count(*) AS events
+    FROM timeline e
+    WHERE e.tenant = $1 AND e.owner_key = k.owner_key AND NOT EXISTS (
+        SELECT FROM timeline_retractions r
+        WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
+) s
+
+-- name: add_entries
+INSERT INTO timeline (tenant, owner_key, occurred_at_us, event_id, position, recorded_at_us, type,
+                      channel, direction, record)
+SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::uuid[], $5::bigint[],
+                     $6::bigint[], $7::smallint[], $8::smallint[], $9::smallint[], $10::bytea[])
+
+-- name: add_retractions
+INSERT INTO timeline_retractions (tenant, owner_key, event_id, recorded_at_us)
+SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::uuid[], $4::bigint[])
+ON CONFLICT DO NOTHING

@@ -1,0 +1,58 @@
+"""The projection of what happened: each event under the identity that owns it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from asyncpg.pgproto.pgproto import UUID
+
+from libs.postgres.queries import load_queries
+from libs.projection.projection import Connection, Recorded
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+# From this many rows on COPY is faster than an INSERT of arrays.
+_COPY_ROWS: Final = 64
+_COLUMNS: Final = (
+    *("tenant", "owner_key", "occurred_at_us", "event_id", "position", "recorded_at_us"),
+    *("type", "channel", "direction", "record"),
+)
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class Timeline:
+    """Folds envelopes into the timeline; see libs.projection.projection.Projection.
+
+    It opens nothing: an event's sealed record is kept as it is.
+    """
+
+    name = "timeline"
+    fold_version = 1
+
+    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
+        """Add an entry per event, and a tombstone per retraction."""
+        rows = [_row(event) for event in events]
+        if len(rows) >= _COPY_ROWS:
+            await connection.copy_records_to_table("timeline", records=rows, columns=_COLUMNS)
+        else:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            await connection.execute(_SQL["add_entries"], *columns)
+        retracted = [
+            (e.record.tenant, e.record.owner_key, UUID(e.record.retracts), e.recorded_at_us)
+            for e in events
+            if e.record.retracts
+        ]
+        if retracted:
+            columns = [list(column) for column in zip(*retracted, strict=True)]
+            await connection.execute(_SQL["add_retractions"], *columns)
+
+    def aborted(self) -> None:
+        """It remembers nothing."""
+
+
+def _row(event: Recorded) -> tuple[object, ...]:
+    record = event.record
+    return (
+        *(record.tenant, record.owner_key, record.occurred_at_us, UUID(record.event_id)),
+        *(event.position, event.recorded_at_us, record.type, record.channel, record.direction),
+        event.record_bytes,
+    )
