@@ -1,10 +1,12 @@
 """Spans, exported over OTLP when an endpoint is set and otherwise not made at all."""
 
 import os
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -17,6 +19,8 @@ from opentelemetry.util.types import AttributeValue
 from libs.telemetry import context, logs
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+_FLUSH_SECONDS: Final = 2.0
 
 _tracer: trace.Tracer | None = None
 
@@ -34,11 +38,13 @@ class Telemetry:
         return self.provider is not None
 
     def shutdown(self) -> None:
-        """Export what is left, waiting for the receiver as long as the SDK's time-outs allow."""
+        """Export what is left, giving the receiver two seconds: a stop must not hang on it."""
         global _tracer
         if self.provider is not None:
             _tracer = None
-            self.provider.shutdown()
+            flush = threading.Thread(target=self.provider.shutdown, daemon=True)
+            flush.start()
+            flush.join(_FLUSH_SECONDS)
 
 
 def setup(service: str) -> Telemetry:

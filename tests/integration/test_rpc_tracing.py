@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -29,12 +30,16 @@ ASK = messages.RecordEventRequest()
 class Receiver(collector_grpc.TraceServiceServicer):
     """An OTLP receiver that keeps what it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: grpc.aio.Server) -> None:
         self.received: list[ResourceSpans] = []
+        self._server = server
 
     async def Export(self, request: Any, _: Any) -> Any:  # noqa: N802 # gRPC's name
         self.received.extend(request.resource_spans)
         return collector.ExportTraceServiceResponse()
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
 
     def spans(self) -> list[Span]:
         return [
@@ -50,14 +55,14 @@ Exported = Callable[[], Awaitable[list[Span]]]
 
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    receiving = Receiver()
     server = grpc.aio.server()
+    receiving = Receiver(server)
     collector_grpc.add_TraceServiceServicer_to_server(receiving, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     yield receiving
-    await server.stop(None)
+    await receiving.stop()
 
 
 @pytest.fixture
@@ -224,6 +229,17 @@ async def test_a_message_continues_its_only_trace_from_sender_to_processor(
     assert sent.parent_span_id.hex() == SPAN_ID
     assert processed.parent_span_id == sent.span_id
     assert (sent.kind, sent.name) == (Span.SPAN_KIND_PRODUCER, "send touchline.feed")
+
+
+async def test_a_stop_does_not_hang_on_a_receiver_that_is_gone(
+    exported: Exported, receiver: Receiver
+) -> None:
+    await receiver.stop()
+    with messaging.process("touchline.feed", []):
+        pass
+    started = time.monotonic()
+    assert await exported() == []
+    assert time.monotonic() - started < 4
 
 
 async def test_an_error_marks_a_span_by_its_type_alone(exported: Exported) -> None:
