@@ -1,5 +1,6 @@
 """Both servers, supervised, on the data of one home."""
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -126,9 +127,14 @@ async def _check_database(url: str) -> None:
 
 async def _check_nats(url: str) -> None:
     try:
-        connection = await nats.connect(
-            url.split(","), connect_timeout=5, allow_reconnect=False, error_cb=_ignore
-        )
+        async with asyncio.timeout(10):
+            connection = await nats.connect(
+                url.split(","),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # it retries the first connection all the same
+                reconnect_time_wait=0,
+                error_cb=_ignore,
+            )
     except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
         raise _unreachable(NATS_URL, url, error) from error
     await connection.close()
