@@ -18,8 +18,9 @@ from libs.cli.importing.ids import MakeId, ids_by_column, ids_by_content
 from libs.cli.importing.leaves import Cell, compile_leaf, source_text
 from libs.cli.importing.lists import Fill
 from libs.cli.importing.readers import Row
-from libs.cli.importing.tables import compile_table, fill_all
+from libs.cli.importing.tables import compile_table, fill_all, set_field
 from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.identity_pb2 import Identity
 
 Build = Callable[[Row, bytes], Event]
 """(row, content) → event; raises RowError."""
@@ -33,7 +34,7 @@ _EVENT_KEYS = (
     "occurred_at",
     *(name for name in Event.DESCRIPTOR.fields_by_name if name not in (*_OWN, *_FACT_NAMES)),
 )
-_IDENTITY_KEYS = ("kind", "namespace", "value")
+_IDENTITY_KEYS = ("kind", "namespace")
 _MOST_IDENTITIES = 16
 
 
@@ -70,7 +71,7 @@ class Mapping:
         fact = getattr(prototype, self.fact)
         fact.SetInParent()
         fact_place = self.place.inside("fact").inside(self.fact)
-        fills += _shielded(
+        fills += _of_fact(
             self.fact, compile_table(fact, self.tables["fact"][self.fact], fact_place, columns)
         )
         fills.append(self._identities(prototype, columns))
@@ -81,7 +82,9 @@ class Mapping:
     def _occurred_at(self, columns: Columns) -> Callable[[Row], Any]:
         place = self.place.inside("event").at("occurred_at")
         field = Event.DESCRIPTOR.fields_by_name["occurred_at"]
-        leaf = compile_leaf(field, self.tables["event"]["occurred_at"], place, columns)
+        spec = self.tables["event"]["occurred_at"]
+        _check_before_id(spec, place)
+        leaf = compile_leaf(field, spec, place, columns)
         if leaf is None:
             raise place.error("is required, so its column can't be optional")
         if not isinstance(leaf, Cell):
@@ -97,25 +100,14 @@ class Mapping:
         if not isinstance(spec, dict) or ("column" in spec) == ("template" in spec):
             raise place.error('must be {column = "…"} or {template = "…"}')
         place.check_keys(spec, ("column", "template"))
-        if EVENT_ID in str(spec):
-            raise place.error(f"{EVENT_ID} is made from the id, not the other way round")
+        _check_before_id(spec, place)
         get, label = source_text(spec, place, columns)
         return ids_by_column(source, self.fact, get, label)
 
     def _identities(self, prototype: Event, columns: Columns) -> Fill:
-        entries = self.tables["identities"]
-        tables = [
-            _identity_table(entry, self.place.inside(f"identities.{index}"))
-            for index, entry in enumerate(entries)
-        ]
         compiled = [
-            compile_table(
-                prototype.identities.add(),
-                table,
-                self.place.inside(f"identities.{index}"),
-                columns,
-            )
-            for index, table in enumerate(tables)
+            _identity(prototype, entry, self.place.inside(f"identities.{index}"), columns)
+            for index, entry in enumerate(self.tables["identities"])
         ]
         backwards = list(enumerate(compiled))[::-1]
 
@@ -175,20 +167,24 @@ def _fact(table: dict[str, Any], place: Place) -> str:
     return name
 
 
-def _identity_table(entry: Any, place: Place) -> dict[str, Any]:
-    """Return an identity's table with `column = …` and its options moved into `value`."""
+def _identity(prototype: Event, entry: Any, place: Place, columns: Columns) -> list[Fill]:
     if not isinstance(entry, dict) or "kind" not in entry:
         raise place.error('must be a table with kind = "email" or another')
-    own = {key: spec for key, spec in entry.items() if key in _IDENTITY_KEYS}
-    options = {key: spec for key, spec in entry.items() if key not in _IDENTITY_KEYS}
-    if bool(options) == ("value" in own):
-        raise place.error('needs column = "…" (or template, or value), and only one of them')
-    if options:
-        own["value"] = options
-    return own
+    identity = prototype.identities.add()
+    names = {key: entry[key] for key in _IDENTITY_KEYS if key in entry}
+    fills = compile_table(identity, names, place, columns)
+    spec = {key: value for key, value in entry.items() if key not in _IDENTITY_KEYS}
+    field = Identity.DESCRIPTOR.fields_by_name["value"]
+    fill = set_field(identity, field, compile_leaf(field, spec, place, columns, _IDENTITY_KEYS))
+    return [*fills, fill] if fill else fills
 
 
-def _shielded(name: str, fills: list[Fill]) -> list[Fill]:
+def _check_before_id(spec: Any, place: Place) -> None:
+    if EVENT_ID in str(spec):
+        raise place.error(f"{EVENT_ID} is made from this, not the other way round")
+
+
+def _of_fact(name: str, fills: list[Fill]) -> list[Fill]:
     """Return fillers of a fact as one filler of its event."""
     if not fills:
         return []

@@ -66,10 +66,11 @@ def _compile_field(
         return _compile_message(message, field, spec, place, columns)
     if field.is_repeated:
         return compile_values(message, field, spec, place, columns)
-    return _set(message, field, compile_leaf(field, spec, place, columns))
+    return set_field(message, field, compile_leaf(field, spec, place, columns))
 
 
-def _set(message: Any, field: FieldDescriptor, leaf: Leaf) -> Fill | None:
+def set_field(message: Any, field: FieldDescriptor, leaf: Leaf) -> Fill | None:
+    """Set a constant in a message, or return the filler of a value that differs by row."""
     name = field.name
     is_message = field.type == FieldDescriptor.TYPE_MESSAGE
 
