@@ -12,10 +12,10 @@ from libs.cli.rendering import palette, words
 
 # Hues of their own, apart from those that mean something elsewhere.
 SERVICES = {
-    "ingestion": "blue",
-    "profile": "magenta",
-    "engagement": "bright_blue",
-    "notification": "bright_magenta",
+    "ingestion": "bright_blue",
+    "profile": "bright_magenta",
+    "engagement": "blue",
+    "notification": "magenta",
 }
 LEVELS = {
     "debug": palette.QUIET,

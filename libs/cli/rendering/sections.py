@@ -82,7 +82,10 @@ def _customer(view: views.CustomerView, now: datetime) -> Sheet:
     sections = (
         Section("We promised you", [items.promise(one, now) for one in view.promises], "Nothing."),
         Section(
-            "We know about you", [items.known(one, now) for one in view.known_facts], "Nothing."
+            "We know about you",
+            [items.known(one, now) for one in view.known_facts],
+            "Nothing.",
+            most=10,
         ),
         Section(
             "Your consent",

@@ -39,7 +39,7 @@ def status_table(
         for one in its
         if one.halt_reason
     ]
-    return Group(Text(), *_store(store, population), Text(), table, *reasons, Text())
+    return Group(Text(), *_store(store, population), table, *reasons)
 
 
 def rejected_table(events: Sequence[ingestion.RejectedEvent], *, now: datetime) -> RenderableType:

@@ -65,14 +65,13 @@ def verification(
         projections: The projections of each service, by the service's name.
     """
     sound = last.finished and not last.problems
-    read = words.count(last.checked_events, "event")
+    whole = sound and last.checked_events >= last.head_position
+    read = f"{words.count(last.checked_events, 'event')} hashed anew"
+    span = f"1 to {last.head_position:,}" if last.head_position else "the store is empty"
+    gap = f"{words.count(last.checked_events, 'event')} up to position {last.head_position:,}"
     checks = [
-        Check("chain intact", sound, f"{read} hashed anew"),
-        Check(
-            "positions contiguous",
-            sound and last.checked_events >= last.head_position,
-            f"1 to {last.head_position:,}" if last.head_position else "the store is empty",
-        ),
+        Check("chain intact", sound, read if sound else "see below"),
+        Check("positions contiguous", whole, span if whole else gap if sound else "not proven"),
     ]
     for service, its in sorted(projections.items()):
         checks += [_projection(f"{service}/{one.name}", one, last.chains) for one in its]

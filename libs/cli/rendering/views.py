@@ -63,7 +63,7 @@ class _Entry:
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         item = self.item
         head = Text(words.clip(item.head, SHORT_HEAD) if self.short else item.head)
-        remark = Text(item.state, style=item.style)
+        remark = Text.assemble((item.state, item.style))
         if item.remark:
             remark.append(" · " if remark else "", style=palette.QUIET)
             remark.append(item.remark, style=palette.QUIET)
@@ -117,7 +117,7 @@ def _panel(one: Sheet, *, height: int | None = None) -> Panel:
 def _framed(
     one: Sheet, body: RenderableType, *, width: int | None = None, height: int | None = None
 ) -> Panel:
-    title = Text(f" {one.title} ", style=palette.STRONG)
+    title = Text(f" {one.title} ", style="bold not dim")
     return Panel(
         Group(Text(one.phrase, style="dim italic"), body),
         title=title,

@@ -17,7 +17,7 @@ CHANNELS = {
     facts.CHANNEL_PHONE: "phone",
     facts.CHANNEL_EMAIL: "email",
     facts.CHANNEL_CHAT: "chat",
-    facts.CHANNEL_SMS: "sms",
+    facts.CHANNEL_SMS: "SMS",
     facts.CHANNEL_SOCIAL: "social",
     facts.CHANNEL_COMMUNITY: "community",
     facts.CHANNEL_WEB: "web",

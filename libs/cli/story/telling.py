@@ -1,7 +1,6 @@
 """What the demo's story and its population are told with: ids, times, identities and events."""
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +8,7 @@ from datetime import datetime, timedelta
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 from touchline.events.v1 import identity_pb2 as ids
+from touchline.ids import uuid8
 
 FIELD_OF_FACT = {
     field.message_type.full_name: field.name
@@ -57,7 +57,8 @@ class Teller:
 
     def id_of(self, label: str, when: datetime) -> str:
         """Returns the id of the event that is, or was, told under a label at a time."""
-        return event_id(f"{self.seed}/{label}", when)
+        digest = hashlib.sha256(f"{self.seed}/{label}".encode()).digest()
+        return uuid8(int(when.timestamp() * 1000), digest)
 
     def event(
         self,
@@ -97,16 +98,6 @@ class Teller:
         event.occurred_at.FromDatetime(when)
         getattr(event, FIELD_OF_FACT[fact.DESCRIPTOR.full_name]).CopyFrom(fact)
         return event
-
-
-def event_id(label: str, when: datetime) -> str:
-    """Returns a UUIDv8: 48 bits of milliseconds, then a hash of the label (RFC 9562 §5.8)."""
-    milliseconds = int(when.timestamp() * 1000)
-    digest = hashlib.sha256(label.encode()).digest()
-    octets = bytearray(milliseconds.to_bytes(6, "big") + digest[:10])
-    octets[6] = octets[6] & 0x0F | 0x80
-    octets[8] = octets[8] & 0x3F | 0x80
-    return str(uuid.UUID(bytes=bytes(octets)))
 
 
 def external(namespace: str, value: str) -> ids.Identity:
