@@ -1,0 +1,1 @@
+"""What the services are built from. Libraries never import services."""

@@ -9,12 +9,12 @@ from typing import Final
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # ships no py.typed
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     RetryInfo,
 )
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no py.typed
+from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from touchline.errors.v1.error_reason_pb2 import ErrorReason
@@ -141,6 +141,17 @@ def store_unavailable() -> CallError:
         StatusCode.UNAVAILABLE,
         "The event store cannot be reached; it is not known whether anything was recorded. Call "
         "again with the same event ids: what was recorded answers DUPLICATE.",
+        retry_after=_STORE_RETRY_SECONDS,
+    )
+
+
+def views_unavailable() -> CallError:
+    """Return the error of a service whose own database cannot be reached."""
+    return CallError(
+        ErrorReason.ERROR_REASON_VIEWS_UNAVAILABLE,
+        StatusCode.UNAVAILABLE,
+        "The database of the views cannot be reached. Nothing is lost: events are recorded "
+        "elsewhere. Call again.",
         retry_after=_STORE_RETRY_SECONDS,
     )
 

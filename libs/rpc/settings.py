@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from libs.rpc.tenants import DEFAULT_TENANT, Tenants
+
 _SECRET_BYTES: Final = 32
 
 
@@ -20,6 +22,19 @@ def required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingError(f"{name} is not set. `touchline up` sets it; in a deployment, set it.")
     return value
+
+
+def read_tenants(environment: Mapping[str, str]) -> Tenants:
+    """Return the tenants that TOUCHLINE_TENANTS names, separated by commas; default `default`.
+
+    Raises:
+        SettingError: A name is missing, repeated or malformed.
+    """
+    names = environment.get("TOUCHLINE_TENANTS", DEFAULT_TENANT).split(",")
+    try:
+        return Tenants([name.strip() for name in names])
+    except ValueError as error:
+        raise SettingError(str(error)) from error
 
 
 def secret(environment: Mapping[str, str], name: str) -> bytes:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import Final
 
 import grpc
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # ships no py.typed
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     RetryInfo,
 )
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # ships no py.typed
+from google.rpc.status_pb2 import Status
 
 MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
 """The reason given here to a call that gRPC itself refused for its size."""
@@ -20,7 +20,7 @@ _STATUS_DETAILS = "grpc-status-details-bin"
 _TOO_LARGE = re.compile(r"essage larger than max \((\d+) vs\. (\d+)\)")
 
 
-class CallFailed(Exception):  # noqa: N818 # a past-tense fact, as events are
+class CallFailed(Exception):  # a past-tense fact, as events are
     """A call to Touchline failed; its text says what happened and what to do.
 
     Attributes:

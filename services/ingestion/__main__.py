@@ -24,9 +24,10 @@ from libs.postgres.pool import open_pool
 from libs.rpc.errors import CallError
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
+from libs.rpc.settings import SettingError
 from libs.tasks import running
 from services.ingestion import quarantine
-from services.ingestion.config import Config, SettingError, read_config
+from services.ingestion.config import Config, read_config
 from services.ingestion.grpc_api import IngestionService, Parts
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from libs.eventstore.records import SealedTenant
 from libs.eventstore.sealing import MasterKey
 from libs.identity.keys import IdentityKeys, tenant_secret
-from libs.rpc.settings import SettingError, required, secret
+from libs.rpc.settings import read_tenants, required, secret
 from libs.rpc.tenants import Tenants
 from services.ingestion.recording import TenantSecrets
-
-__all__ = ["Config", "SettingError", "read_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
     Raises:
         SettingError: one is missing or has no meaning; the message names it and says what it needs.
     """
-    names = environment.get("TOUCHLINE_TENANTS", "default").split(",")
-    try:
-        tenants = Tenants([name.strip() for name in names])
-    except ValueError as error:
-        raise SettingError(str(error)) from error
+    tenants = read_tenants(environment)
     identity_secret = secret(environment, "TOUCHLINE_IDENTITY_SECRET")
     secrets = {}
     for tenant in tenants.all:

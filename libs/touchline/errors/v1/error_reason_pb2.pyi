@@ -80,6 +80,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "DEADLINE_EXCEEDED", "domain": "touchline", "metadata": {}}
     """
+    ERROR_REASON_VIEWS_UNAVAILABLE: _ErrorReason.ValueType  # 12
+    """The service's own database cannot be reached. Try again.
+
+        {"reason": "VIEWS_UNAVAILABLE", "domain": "touchline", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -143,5 +148,10 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 11
 """The call's deadline passed before the answer was ready.
 
     {"reason": "DEADLINE_EXCEEDED", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_VIEWS_UNAVAILABLE: ErrorReason.ValueType  # 12
+"""The service's own database cannot be reached. Try again.
+
+    {"reason": "VIEWS_UNAVAILABLE", "domain": "touchline", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,54 @@
+"""ProjectionService: how far a service's projections came."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from libs.projection.runner import Runner
+from touchline.projection.v1.projection_pb2 import Projection
+from touchline.projection.v1.projection_service_pb2 import (
+    ListProjectionsRequest,
+    ListProjectionsResponse,
+)
+from touchline.projection.v1.projection_service_pb2_grpc import (
+    ProjectionServiceServicer,
+    add_ProjectionServiceServicer_to_server,
+)
+
+
+class ProjectionService(ProjectionServiceServicer):
+    """Implements touchline.projection.v1.ProjectionService; the proto is the contract."""
+
+    def __init__(self, runners: Sequence[Runner]) -> None:
+        self._runners = sorted(runners, key=lambda runner: runner.projection.name)
+
+    async def ListProjections(  # noqa: N802 - gRPC names it
+        self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ListProjectionsResponse:
+        """List the service's projections."""
+        del request, context
+        return ListProjectionsResponse(projections=[_projection(one) for one in self._runners])
+
+
+def registration(runners: Sequence[Runner]) -> Callable[[grpc.aio.Server], None]:
+    """Return what adds the service to a server."""
+    return lambda server: add_ProjectionServiceServicer_to_server(
+        ProjectionService(runners), server
+    )
+
+
+def _projection(runner: Runner) -> Projection:
+    told = Projection(
+        name=runner.projection.name,
+        position=runner.checkpoint.position,
+        chain=runner.checkpoint.chain,
+        store_id=runner.checkpoint.store_id,
+        head_position=max(runner.state.head, runner.checkpoint.position),
+        fold_version=runner.projection.fold_version,
+        state=runner.state.state,
+        halt_reason=runner.state.halt_reason,
+    )
+    if runner.state.committed_at:
+        told.committed_at.FromNanoseconds(int(runner.state.committed_at * 1e9))
+    return told

@@ -1,0 +1,84 @@
+"""Runs the profile service: its projections, and the reads that they serve."""
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import grpc
+import structlog
+
+from libs import telemetry
+from libs.eventstore.client import StoreClient
+from libs.eventstore.connection import connect_nats
+from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.pool import open_pool
+from libs.projection import grpc_api as projection_api
+from libs.projection import runner
+from libs.projection.identity_graph import IdentityGraph
+from libs.projection.runner import Runner
+from libs.projection.waiting import follow_checkpoints
+from libs.rpc.loop import run
+from libs.rpc.server import ListenError, serve
+from libs.rpc.settings import SettingError
+from libs.tasks import running
+from services.profile import timeline
+from services.profile.config import Config, read_config
+from services.profile.grpc_api import Parts, ProfileService
+from services.profile.reading import Profiles
+from services.profile.timeline import Timeline
+from touchline.profile.v1.profile_service_pb2 import DESCRIPTOR
+from touchline.profile.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server
+from touchline.projection.v1 import projection_service_pb2
+
+_SERVICES = (
+    DESCRIPTOR.services_by_name["ProfileService"].full_name,
+    projection_service_pb2.DESCRIPTOR.services_by_name["ProjectionService"].full_name,
+)
+# State and checkpoint rewind together, and the events are safe in the store.
+_PROJECTING = {"synchronous_commit": "off"}
+_log = structlog.get_logger("profile")
+
+
+async def serve_profile(config: Config, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain the calls and give the projections' leases back."""
+    await migrate(config.database_url, "projection", runner.MIGRATIONS)
+    await migrate(config.database_url, "profile", timeline.MIGRATIONS)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(config.database_url, application="profile", settings=_PROJECTING)
+        )
+        nats = await stack.enter_async_context(connect_nats(config.nats_url, "profile"))
+        checkpoints = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
+        store, owner = StoreClient(nats), uuid4()
+        runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), Timeline())]
+        for one in runners:
+            stack.push_async_callback(one.stop)
+        await stack.enter_async_context(running(*[one.run() for one in runners]))
+        parts = Parts(Profiles(pool, store), checkpoints, config.tenants, config.readers)
+
+        def register(server: grpc.aio.Server) -> None:
+            add_ProfileServiceServicer_to_server(ProfileService(parts), server)
+            projection_api.registration(runners)(server)
+
+        server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
+        _log.info("profile serves", listen=config.listen, port=server.port)
+        await stop.wait()
+        _log.info("profile drains")
+
+
+def main() -> None:
+    """Run the service as a process."""
+    traces = telemetry.setup("profile")
+    try:
+        config = read_config(os.environ)
+        run(lambda stop: serve_profile(config, stop))
+    except (SettingError, MigrationError, ListenError) as error:
+        sys.exit(f"profile can't start: {error}")
+    finally:
+        traces.shutdown()
+
+
+if __name__ == "__main__":
+    main()

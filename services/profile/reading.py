@@ -1,0 +1,247 @@
+"""Reads profiles: whose an identity is, what happened, and what the sealed events say."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import StoreError
+from libs.eventstore.records import event_id_text, identity_keys, open_event, open_identity
+from libs.identity.keys import IdentityKeys
+from libs.identity.normalise import IdentityError
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.rpc import errors
+from services.profile.domain import Touch
+from touchline.events.v1.event_pb2 import (
+    EVENT_TYPE_CAMPAIGN_TOUCHED,
+    EVENT_TYPE_COMMUNITY_POSTED,
+    EVENT_TYPE_INTERACTION,
+    EVENT_TYPE_ORDER_CHANGED,
+    EVENT_TYPE_PRODUCT_USED,
+    Event,
+)
+from touchline.events.v1.identity_pb2 import Identity
+from touchline.profile.v1.profile_pb2 import ProfileIdentity, ProfileReference, TimelineEntry
+from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
+from touchline.times import timestamp_of
+
+LATEST: Final = 2**62
+LAST_ID: Final = b"\xff" * 16
+_KEY_BYTES: Final = 16
+_CONTACTS: Final = (
+    *(EVENT_TYPE_INTERACTION, EVENT_TYPE_COMMUNITY_POSTED, EVENT_TYPE_ORDER_CHANGED),
+    *(EVENT_TYPE_PRODUCT_USED, EVENT_TYPE_CAMPAIGN_TOUCHED),
+)
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A tenant whose profiles are read: its number, and what names its identities."""
+
+    tenant: int
+    name: str
+    identity_keys: IdentityKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile: the key of its first identity, and the keys of all of them."""
+
+    root: bytes
+    keys: tuple[bytes, ...]
+
+    @property
+    def profile_id(self) -> str:
+        """Its name outside: 32 hexadecimal digits."""
+        return self.root.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which events to read of a profile, newest first.
+
+    Attributes:
+        limit: How many at most.
+        before: Only events that come before this (time in microseconds, event id) on the timeline.
+        occurred_from_us: Only events of this time or later.
+        channels: Only these; None for all.
+        types: Only these; None for all.
+        recorded_by_us: Only what was recorded by then.
+    """
+
+    limit: int
+    before: tuple[int, bytes] = (LATEST, LAST_ID)
+    occurred_from_us: int = 0
+    channels: Sequence[int] | None = None
+    types: Collection[int] | None = None
+    recorded_by_us: int = LATEST
+
+
+class Profiles:
+    """Answers questions about profiles from the tables of the projections.
+
+    Args:
+        pool: Connections to the service's database.
+        store: Gives the data keys that open events.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, store: StoreClient) -> None:
+        self._pool = pool
+        self._store = store
+
+    async def find(self, reader: Reader, reference: ProfileReference, path: str) -> Profile:
+        """Return the profile that a reference leads to.
+
+        Raises:
+            CallError: INVALID_REQUEST naming the field below `path`, or PROFILE_NOT_FOUND.
+        """
+        if reference.HasField("profile_id"):
+            key = _key_of(reference.profile_id, f"{path}.profile_id")
+        elif reference.HasField("identity"):
+            key = identity_key(reader, reference.identity, f"{path}.identity")
+        else:
+            raise errors.invalid_request([(path, "is missing; give a profile_id or an identity")])
+        async with views_errors():
+            root = await self._pool.fetchval(_SQL["root_of"], reader.tenant, key)
+            if root is None:
+                raise errors.profile_not_found()
+            rows = await self._pool.fetch(_SQL["keys_of"], reader.tenant, root)
+        return Profile(root, tuple(row["identity_key"] for row in rows))
+
+    async def identities(self, reader: Reader, profile: Profile) -> list[ProfileIdentity]:
+        """Return the identities of a profile, opened, in the order they were first seen."""
+        async with views_errors():
+            rows = await self._pool.fetch(_SQL["identities_of"], reader.tenant, profile.root)
+        ciphers = await self._ciphers(reader, [row["identity_key"] for row in rows])
+        opened = []
+        for key, kind, first_position, sealed_value in rows:
+            sealed = SealedIdentity(identity_key=key, kind=kind, sealed_value=sealed_value)
+            identity = open_identity(sealed, ciphers)
+            opened.append(ProfileIdentity(identity=identity, first_position=first_position))
+        return opened
+
+    async def span(self, reader: Reader, profile: Profile) -> tuple[int | None, int | None, int]:
+        """Return when the first and the last contact happened, and how many events there are."""
+        async with views_errors():
+            row: Any = await self._pool.fetchrow(
+                _SQL["span"], reader.tenant, profile.keys, _CONTACTS
+            )
+        first_us, last_us, count = row
+        return first_us, last_us, count
+
+    async def page(self, reader: Reader, profile: Profile, page: Page) -> list[Touch]:
+        """Return events of a profile, opened, newest first, without those retracted."""
+        before_us, before_id = page.before
+        async with views_errors():
+            rows = await self._pool.fetch(
+                _SQL["page"],
+                *(reader.tenant, profile.keys, before_us, UUID(before_id), page.occurred_from_us),
+                *(page.channels, page.types and list(page.types), page.recorded_by_us, page.limit),
+            )
+        return await self._open(reader, rows)
+
+    async def recorded_between(
+        self, reader: Reader, profile: Profile, after: int, up_to: int, limit: int
+    ) -> list[Touch]:
+        """Return events of a profile in the order they were recorded, opened."""
+        async with views_errors():
+            rows = await self._pool.fetch(
+                _SQL["recorded_between"], reader.tenant, profile.keys, after, up_to, limit
+            )
+        return await self._open(reader, rows)
+
+    async def population(self, reader: Reader) -> tuple[int, int, int]:
+        """Return how many profiles, identities and events the tenant has."""
+        async with views_errors():
+            row: Any = await self._pool.fetchrow(_SQL["population"], reader.tenant)
+        profiles, identities, events = row
+        return profiles, identities, events
+
+    async def profile_ids(self, reader: Reader, after: bytes, limit: int) -> list[str]:
+        """Return ids of the tenant's profiles, in order, after a root key."""
+        async with views_errors():
+            rows = await self._pool.fetch(_SQL["profiles"], reader.tenant, after, limit)
+        return [row["identity_key"].hex() for row in rows]
+
+    async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
+        records = [RecordedEvent.FromString(row["record"]) for row in rows]
+        keys = {key for record in records for key in identity_keys(record)}
+        ciphers = await self._ciphers(reader, keys)
+        return [
+            Touch(
+                position=row["position"],
+                recorded_at_us=row["recorded_at_us"],
+                occurred_at_us=row["occurred_at_us"],
+                event=open_event(record, ciphers) or _envelope(record),
+                event_id=record.event_id,
+            )
+            for row, record in zip(rows, records, strict=True)
+        ]
+
+    async def _ciphers(self, reader: Reader, keys: Collection[bytes]) -> dict[bytes, Any]:
+        try:
+            return await self._store.ciphers(reader.tenant, keys)
+        except StoreError as error:
+            raise errors.store_unavailable() from error
+
+
+def identity_key(reader: Reader, identity: Identity, path: str) -> bytes:
+    """Return the key of an identity as a caller writes it.
+
+    Raises:
+        CallError: INVALID_REQUEST naming the field below `path`.
+    """
+    try:
+        return reader.identity_keys.identify(identity).key
+    except IdentityError as error:
+        raise errors.invalid_request([(f"{path}.{error.field}", error.description)]) from error
+
+
+def entry(touch: Touch) -> TimelineEntry:
+    """Return a touch as a line of a timeline."""
+    fact = touch.event.WhichOneof("fact")
+    number = 0 if fact is None else Event.DESCRIPTOR.fields_by_name[fact].number
+    return TimelineEntry(
+        position=touch.position,
+        recorded_at=timestamp_of(touch.recorded_at_us),
+        event=touch.event,
+        type=number,  # type: ignore[arg-type]  # EventType is the field's number
+        erased=fact is None,
+    )
+
+
+@asynccontextmanager
+async def views_errors() -> AsyncIterator[None]:
+    """Turn what the database driver raises into what a caller can act on.
+
+    Raises:
+        CallError: VIEWS_UNAVAILABLE.
+    """
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise errors.views_unavailable() from error
+
+
+def _key_of(profile_id: str, path: str) -> bytes:
+    try:
+        key = bytes.fromhex(profile_id)
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise errors.invalid_request([(path, "is no profile id: it has 32 hexadecimal digits")])
+    return key
+
+
+def _envelope(record: RecordedEvent) -> Event:
+    """Return what is left of an event once its owner's key is gone."""
+    event = Event(event_id=event_id_text(record.event_id), historical=record.historical)
+    event.occurred_at.CopyFrom(timestamp_of(record.occurred_at_us))
+    return event
