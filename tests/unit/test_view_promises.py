@@ -121,6 +121,16 @@ def test_the_last_date_told_for_an_order_is_the_one_that_counts() -> None:
     assert promised(moved, placed) == [("order:1234", "OPEN", "2024-06-20")]
 
 
+def test_an_order_s_date_was_promised_when_it_was_first_told() -> None:
+    told = order("2024-05-02", "1234", promised="2024-05-10")
+    moved = order("2024-05-09", "1234", promised="2024-06-20")
+    view = show(views_pb2.VIEW_KIND_SERVICE, [order("2024-05-01", "1234"), moved, told], NOW)
+    assert isinstance(view, views_pb2.ServiceView)
+    (shown,) = view.promises
+    assert (shown.event_id, shown.promise) == (told.event.event_id, "Order 1234 arrives")
+    assert shown.promised_at.ToMicroseconds() == us("2024-05-02")
+
+
 def test_an_order_without_a_date_promises_nothing() -> None:
     assert promised(order("2024-05-01", "1234", "placed")) == []
 
