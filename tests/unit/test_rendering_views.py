@@ -1,6 +1,7 @@
 """The views show the essential, side by side or alone, and say when there is nothing."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -8,6 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.cli.rendering import palette
 from libs.cli.rendering.sections import View
 from libs.cli.rendering.views import four_views, one_view
+from libs.cli.story import story
+from services.profile.domain import Touch, show
 from tests.terminal import NOW, joined, shown
 from touchline.events.v1 import facts_pb2 as facts
 from touchline.profile.v1 import views_pb2 as views
@@ -91,6 +94,12 @@ CUSTOMER = views.CustomerView(
     orders=[ORDER],
     consents=[CONSENT],
 )
+KINDS = (
+    views.VIEW_KIND_SALES,
+    views.VIEW_KIND_SERVICE,
+    views.VIEW_KIND_MARKETING,
+    views.VIEW_KIND_CUSTOMER,
+)
 EMPTY = (views.SalesView(), views.ServiceView(), views.MarketingView(), views.CustomerView())
 
 
@@ -121,6 +130,29 @@ def test_the_width_decides_how_many_views_stand_side_by_side(width: int, side_by
     text = shown(four_views(SALES, SERVICE, MARKETING, CUSTOMER, now=NOW), width)
     assert text.splitlines()[0].count("╭") == side_by_side
     assert text.count("╭") == text.count("╯") == 4
+
+
+@WIDTHS
+def test_each_view_holds_its_half_of_the_story(width: int) -> None:
+    touches = [
+        Touch(
+            position=position,
+            recorded_at_us=0,
+            occurred_at_us=event.occurred_at.ToMicroseconds(),
+            event=event,
+            event_id=UUID(event.event_id).bytes,
+        )
+        for position, event in enumerate(story(NOW), start=1)
+    ]
+    now_us = int(NOW.timestamp()) * 1_000_000
+    sales, service, marketing, customer = (show(kind, touches, now_us) for kind in KINDS)
+    assert isinstance(sales, views.SalesView)
+    assert isinstance(service, views.ServiceView)
+    assert isinstance(marketing, views.MarketingView)
+    assert isinstance(customer, views.CustomerView)
+    text = shown(four_views(sales, service, marketing, customer, now=NOW), width)
+    for known in ("€ 2,480.00", "Device fault", "K-3391 · high", "Newsletter by email", "Studio"):
+        assert known in text
 
 
 def test_a_given_width_is_kept_in_a_wider_terminal() -> None:

@@ -75,7 +75,7 @@ def _marketing(view: views.MarketingView, now: datetime) -> Sheet:
         ),
         Section("Products", [items.product(one, now) for one in view.products], "None used."),
     )
-    return Sheet("Marketing", "where, how often and with what leave", sections)
+    return Sheet("Marketing", "where, how often, with whose leave", sections)
 
 
 def _customer(view: views.CustomerView, now: datetime) -> Sheet:

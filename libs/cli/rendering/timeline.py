@@ -20,7 +20,7 @@ from touchline.profile.v1 import profile_pb2 as profiles
 
 WIDEST = 120
 # From here on who and whom have a column of their own.
-WIDE = 100
+WIDE = 108
 SHORT_TEXT = 320
 _TIME, _LABEL, _PEOPLE, _GAP = 5, 13, 20, 2
 
