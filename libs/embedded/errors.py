@@ -1,6 +1,7 @@
 """What can go wrong while servers are started, each with what to do about it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -24,6 +25,15 @@ class StartFailed(Exception):
         if self.lines:
             text += "\nIts last lines:\n" + "\n".join(f"    {line}" for line in self.lines)
         return text
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Turns what the operating system refuses within a step into a StartFailed that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise StartFailed(name, str(error)) from error
 
 
 class HomeBusy(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from libs.embedded.errors import HomeBusy, StartFailed
+from libs.embedded.errors import HomeBusy, StartFailed, step
 
 SECRETS_FILE: Final = "secrets.json"
 LOCK_FILE: Final = "lock"
@@ -41,7 +41,7 @@ def load_secrets(home: Path) -> Secrets:
     """Reads the secrets of a home; makes them the first time, in a file only its owner may read.
 
     Raises:
-        StartFailed: The file can't be read, or is missing though the home holds data.
+        StartFailed: The file can't be written or read, or is missing beside data that need it.
     """
     path = home / SECRETS_FILE
     if not path.exists():
@@ -51,8 +51,9 @@ def load_secrets(home: Path) -> Secrets:
                 "it is missing, and the data in this home can't be read without it. "
                 "Restore it from a backup, or remove the home to start with nothing.",
             )
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_whole(path, _new_secrets(), overwrite=False)
+        with step(f"write {path}"):
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_whole(path, _new_secrets(), overwrite=False)
     try:
         return Secrets(**json.loads(path.read_text()))
     except (OSError, TypeError, ValueError) as error:
@@ -73,11 +74,14 @@ def hold(home: Path) -> Iterator[Path]:
 
     Raises:
         HomeBusy: Another process holds it.
+        StartFailed: It can't be made, or not be written to.
     """
     home = home.absolute()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The file stays when the lock goes: removing it would let two hold two files of one name.
-    with (home / LOCK_FILE).open("a+") as lock:
+    with step(f"open the home {home}"):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The file stays when the lock goes: removing it would let two hold two files of one name.
+        lock = (home / LOCK_FILE).open("a+")
+    with lock:
         if not _locked(lock):
             lock.seek(0)
             text = lock.read().strip()

@@ -17,7 +17,7 @@ import nats.errors
 from libs.embedded import home as homes
 from libs.embedded import nats_server
 from libs.embedded import postgres_server as postgres
-from libs.embedded.errors import StartFailed
+from libs.embedded.errors import StartFailed, step
 from libs.embedded.nats_server import NatsServer
 from libs.embedded.postgres_server import PostgresServer
 from libs.embedded.process import OnLine
@@ -88,7 +88,8 @@ async def _supervised_postgres(
         log=home / "log" / "postgres.log",
         on_line=on_line,
     )
-    server, process = await postgres.start_on_free_port(server)
+    with step("start PostgreSQL"):
+        server, process = await postgres.start_on_free_port(server)
     start_again = functools.partial(postgres.start_server, server)
     async with supervise(process, start_again):
         yield server.url
@@ -105,7 +106,8 @@ async def _supervised_nats(
         log=home / "log" / "nats.log",
         on_line=on_line,
     )
-    server, process = await nats_server.start_on_free_port(server)
+    with step("start nats-server"):
+        server, process = await nats_server.start_on_free_port(server)
     start_again = functools.partial(nats_server.start_server, server)
     async with supervise(process, start_again):
         yield server.url, server.service_url

@@ -65,7 +65,8 @@ async def _watch(supervised: Supervised, start_again: Callable[[], Awaitable[Pro
             try:
                 supervised.process = await start_again()
             except StartFailed as failure:
-                reason = str(failure)
+                # Its last lines were handed on when it wrote them.
+                reason = f"{failure.step} failed: {failure.reason}"
             else:
                 supervised.restarts += 1
                 break

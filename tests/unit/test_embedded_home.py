@@ -63,3 +63,13 @@ def test_the_run_file_counts_only_while_its_home_is_held(tmp_path: Path) -> None
         write_run_file(tmp_path, {"ingestion": "127.0.0.1:7410"})
         assert read_run_file(tmp_path) == {"ingestion": "127.0.0.1:7410"}
     assert read_run_file(tmp_path) is None
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    with (
+        pytest.raises(StartFailed, match=f"open the home {home} failed: .*Not a directory"),
+        hold(home),
+    ):
+        pass
