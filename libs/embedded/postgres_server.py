@@ -141,8 +141,10 @@ def _forget_ended_postmaster(data: Path) -> None:
     pid_file = data / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().partition("\n")[0])
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return
+    except ValueError:
+        pid = 0  # a power cut left it empty
     if not may_work_in(pid, data):
         pid_file.unlink()
 

@@ -257,6 +257,14 @@ async def test_postgres_starts_though_its_old_number_is_another_programs(
         stranger.kill()
 
 
+async def test_postgres_starts_though_a_power_cut_left_its_pid_file_empty(
+    own_postgres: OwnPostgres,
+) -> None:
+    await own_postgres.kill()
+    (own_postgres.server.data / "postmaster.pid").write_text("")
+    await own_postgres.start()
+
+
 async def test_postgres_starts_though_a_back_end_of_the_killed_one_is_busy(
     own_postgres: OwnPostgres,
 ) -> None:
