@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ from libs.embedded import postgres_server as postgres_servers
 from libs.embedded.nats_server import NatsServer
 from libs.embedded.postgres_server import PostgresServer
 from tests.servers import MakeDatabase, OwnNats, OwnPostgres, SchemaBuilder, SharedPostgres
+from tests.services import Touchline, new_stores, touchline_on
 
 
 @pytest.fixture(scope="session")
@@ -69,19 +71,44 @@ async def own_postgres(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
 @pytest.fixture
 async def nats(tmp_path: Path) -> AsyncIterator[OwnNats]:
     """A nats-server with JetStream that the test may kill, and lose the data of."""
-    server = NatsServer(
-        directory=tmp_path / "nats",
-        store_password=secrets.token_hex(8),
-        service_password=secrets.token_hex(8),
-        log=tmp_path / "nats.log",
-    )
-    own = OwnNats(*await nats_servers.start_on_free_port(server))
+    own = await _start_nats(tmp_path)
     yield own
+    await own.stop()
+
+
+@pytest.fixture
+async def touchline(servers: SharedPostgres, nats: OwnNats) -> AsyncIterator[Touchline]:
+    """Both services with a connected client, empty, for tests that stop or break any of it."""
+    stores = await new_stores(servers)
+    async with touchline_on(stores, nats) as running:
+        yield running
+    for url in (stores.events, stores.views):
+        await drop_database(servers.url, urlsplit(url).path.lstrip("/"))
+
+
+@pytest.fixture(scope="session")
+async def shared_touchline(
+    servers: SharedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Touchline]:
+    """Both services with a connected client, for tests that use identities of their own only."""
+    own = await _start_nats(tmp_path_factory.mktemp("shared_nats"))
+    async with touchline_on(await new_stores(servers), own) as running:
+        yield running
     await own.stop()
 
 
 async def _leave_empty(_: str) -> None:
     """Builds nothing."""
+
+
+async def _start_nats(directory: Path) -> OwnNats:
+    server = NatsServer(
+        directory=directory / "nats",
+        store_password=secrets.token_hex(8),
+        service_password=secrets.token_hex(8),
+        log=directory / "nats.log",
+    )
+    return OwnNats(*await nats_servers.start_on_free_port(server))
 
 
 def _postgres_in(directory: Path, settings: dict[str, str]) -> PostgresServer:
