@@ -123,7 +123,7 @@ def test_an_empty_store_is_sound() -> None:
 
 def test_our_log_lines_become_readable() -> None:
     line = {
-        "timestamp": "2026-11-03T10:00:00.123456Z",
+        "time": "2026-11-03T10:00:00.123456Z",
         "level": "warning",
         "event": "projection waits",
         "service": "profile",

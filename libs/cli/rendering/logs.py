@@ -26,7 +26,7 @@ LEVELS = {
 }
 LONGEST_FOREIGN_LINE = 200
 _NAME_WIDTH = 12
-_SAID_ELSEWHERE = frozenset({"timestamp", "level", "event", "service", "exception", "logger"})
+_SAID_ELSEWHERE = frozenset({"time", "level", "event", "service", "exception", "logger"})
 # PostgreSQL: `2026-11-03 10:00:00.123 UTC [42] LOG:  …`; nats: `[42] 2026/11/03 10:00:00.1 [INF] …`
 _PREAMBLE = re.compile(
     r"^(?:\d{4}-\d\d-\d\d (?P<postgres>\d\d:\d\d:\d\d)[.\d]* \S+ \[\d+\]\s*(?=[A-Z]+:)"
@@ -48,7 +48,7 @@ def log_line(line: str, service: str = "", *, zone: tzinfo | None = None) -> Tex
     if said is None:
         return _foreign(line, service)
     level = str(said.get("level", "info")).lower()
-    text = _opening(_clock(said.get("timestamp"), zone), str(said.get("service") or service))
+    text = _opening(_clock(said.get("time"), zone), str(said.get("service") or service))
     style = LEVELS.get(level, "")
     if level not in ("info", "debug"):
         text.append(f"{level} ", style=f"bold {style}")

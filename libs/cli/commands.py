@@ -1,0 +1,223 @@
+"""The commands that ask the running services."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from libs.cli.calling import FAILED, addresses, connected, console, fail, run_command
+from libs.cli.references import FORMS, reference_of
+from libs.cli.rendering import status, tail, verify, views
+from libs.cli.rendering.timeline import timeline as timeline_of
+from libs.eventstore.client import StoreClient
+from libs.eventstore.connection import connect_nats
+from libs.eventstore.errors import StoreError
+from libs.eventstore.feed import follow_feed
+from touchline.client import Client
+from touchline.ingestion.v1.ingestion_service_pb2 import (
+    GetStoreStatusRequest,
+    ListRejectedEventsRequest,
+    VerifyStoreRequest,
+    VerifyStoreResponse,
+)
+from touchline.profile.v1.profile_pb2 import Profile, ProfileReference, TimelineEntry
+from touchline.profile.v1.profile_service_pb2 import (
+    GetPopulationRequest,
+    GetProfileRequest,
+    GetViewRequest,
+    ListTimelineEventsRequest,
+)
+from touchline.profile.v1.views_pb2 import (
+    VIEW_KIND_CUSTOMER,
+    VIEW_KIND_MARKETING,
+    VIEW_KIND_SALES,
+    VIEW_KIND_SERVICE,
+)
+from touchline.projection.v1.projection_pb2 import Projection
+from touchline.projection.v1.projection_service_pb2 import ListProjectionsRequest
+from touchline.store.v1.store_pb2 import EventBatch
+
+_PAGE: Final = 500
+Customer = Annotated[str, typer.Argument(metavar="IDENTITY", help=FORMS)]
+
+
+class ViewName(StrEnum):
+    """The views, as people type them."""
+
+    SALES = "sales"
+    SERVICE = "service"
+    MARKETING = "marketing"
+    CUSTOMER = "customer"
+
+
+_VIEWS: Final = {
+    ViewName.SALES: VIEW_KIND_SALES,
+    ViewName.SERVICE: VIEW_KIND_SERVICE,
+    ViewName.MARKETING: VIEW_KIND_MARKETING,
+    ViewName.CUSTOMER: VIEW_KIND_CUSTOMER,
+}
+
+
+def timeline(
+    identity: Customer,
+    limit: Annotated[int, typer.Option(min=1, help="How many entries at most.")] = 50,
+    full: Annotated[bool, typer.Option("--full", help="Show texts whole.")] = False,
+) -> None:
+    """Show what happened between a customer and the company, newest first."""
+    reference = reference_of(identity)
+
+    async def show() -> None:
+        async with connected() as client:
+            await show_timeline(client, reference, console, limit=limit, full=full)
+
+    run_command(show())
+
+
+def view(
+    name: Annotated[ViewName, typer.Argument(metavar="sales|service|marketing|customer")],
+    identity: Customer,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="The view as it was then (local time).")
+    ] = None,
+) -> None:
+    """Show a customer as a department, or the customer, sees them."""
+    reference = reference_of(identity)
+
+    async def show() -> None:
+        request = GetViewRequest(profile=reference, view=_VIEWS[name])
+        if as_of is not None:
+            request.as_of.FromDatetime(as_of.astimezone())
+        async with connected() as client:
+            response = await client.profile.GetView(request)
+        shown = getattr(response, name.value)
+        now = as_of.astimezone() if as_of else datetime.now().astimezone()
+        console.print(views.one_view(shown, now=now, truncated=response.truncated))
+
+    run_command(show())
+
+
+def rejected(
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="How many at most.")] = 50,
+) -> None:
+    """List the events that were rejected and are kept, with the reasons."""
+
+    async def show() -> None:
+        async with connected() as client:
+            request = ListRejectedEventsRequest(page_size=limit)
+            response = await client.ingestion.ListRejectedEvents(request)
+        now = datetime.now().astimezone()
+        console.print(status.rejected_table(response.rejected_events, now=now))
+
+    run_command(show())
+
+
+def show_status() -> None:
+    """Show head, queue, rejected events, and how far each projection is."""
+
+    async def show() -> None:
+        async with connected() as client:
+            store = (await client.ingestion.GetStoreStatus(GetStoreStatusRequest())).status
+            projections = {"profile": await _projections(client)}
+            population = await client.profile.GetPopulation(GetPopulationRequest())
+        now = datetime.now().astimezone()
+        console.print(status.status_table(store, projections, now=now, population=population))
+
+    run_command(show())
+
+
+def verify_all() -> None:
+    """Prove that the chain is intact, no position is missing, and projections stand on it."""
+
+    async def prove() -> None:
+        async with connected() as client:
+            if not await show_verification(client, console):
+                raise typer.Exit(FAILED)
+
+    run_command(prove())
+
+
+def follow(
+    last: Annotated[int, typer.Option(min=0, help="Begin with so many that were before.")] = 10,
+) -> None:
+    """Show events as they are recorded, by their envelopes alone, until Ctrl-C."""
+    url = addresses().nats_url
+    if not url:
+        fail("No service runs here. Start them with `touchline up`, or set TOUCHLINE_NATS_URL.")
+
+    async def show() -> None:
+        async with connect_nats(url, "tail") as nats, follow_feed(nats) as feed:
+            store = StoreClient(nats)
+            try:
+                seen = max(0, (await store.head()).position - last)
+                while (batch := (await store.history(seen)).batch).events:
+                    seen = _print_new(batch, seen)
+            except StoreError as error:
+                fail(str(error))
+            while True:
+                with suppress(TimeoutError):
+                    message = await feed.next_msg(timeout=1)
+                    seen = _print_new(EventBatch.FromString(message.data), seen)
+
+    run_command(show())
+
+
+async def show_timeline(
+    client: Client, reference: ProfileReference, to: Console, *, limit: int, full: bool = False
+) -> None:
+    """Print a customer's timeline."""
+    profile = (await client.profile.GetProfile(GetProfileRequest(profile=reference))).profile
+    entries = await _entries(client, profile, limit)
+    now = datetime.now().astimezone()
+    to.print(timeline_of(profile.profile_id, entries, now=now, profile=profile, full=full))
+
+
+async def show_four_views(client: Client, reference: ProfileReference, to: Console) -> None:
+    """Print the four views of a customer side by side."""
+    sales, service, marketing, customer = [
+        await client.profile.GetView(GetViewRequest(profile=reference, view=kind))
+        for kind in _VIEWS.values()
+    ]
+    now = datetime.now().astimezone()
+    four = sales.sales, service.service, marketing.marketing, customer.customer
+    to.print(views.four_views(*four, now=now, width=to.width))
+
+
+async def show_verification(client: Client, to: Console) -> bool:
+    """Verify the store and its projections, print the result, and return whether all holds."""
+    projections = await _projections(client)
+    request = VerifyStoreRequest(chain_positions=[one.position for one in projections])
+    last = VerifyStoreResponse()
+    with verify.progress(to) as bar:
+        task = bar.add_task("verifying", total=None)
+        async for last in client.ingestion.VerifyStore(request):
+            bar.update(task, total=last.head_position, completed=last.checked_events)
+    result = verify.verification(last, {"profile": projections})
+    to.print(verify.verify_result(result))
+    return result.passed
+
+
+async def _projections(client: Client) -> Sequence[Projection]:
+    return (await client.projections.ListProjections(ListProjectionsRequest())).projections
+
+
+async def _entries(client: Client, profile: Profile, limit: int) -> list[TimelineEntry]:
+    reference = ProfileReference(profile_id=profile.profile_id)
+    request = ListTimelineEventsRequest(profile=reference, page_size=min(limit, _PAGE))
+    entries: list[TimelineEntry] = []
+    while True:
+        response = await client.profile.ListTimelineEvents(request)
+        entries += response.entries
+        if not response.next_page_token or len(entries) >= limit:
+            return entries[:limit]
+        request.page_token = response.next_page_token
+
+
+def _print_new(batch: EventBatch, seen: int) -> int:
+    for position, packed in enumerate(batch.events, batch.first):
+        if position > seen:
+            console.print(tail.tail_line(position, packed))
+    return max(seen, batch.last)

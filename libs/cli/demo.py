@@ -1,0 +1,90 @@
+"""`touchline demo`: one customer's story, told through the running services."""
+
+import shutil
+import time
+from datetime import datetime
+from typing import Annotated, Final
+
+import typer
+from rich.rule import Rule
+from rich.text import Text
+
+from libs.cli import commands, story
+from libs.cli.calling import FAILED, connected, console, fail, run_command
+from libs.cli.population import population
+from libs.cli.rendering import verify
+from libs.cli.stack import free_address, home_of, run_stack
+from libs.embedded import HomeBusy, StartFailed
+from touchline.client import Client
+from touchline.events.v1.event_pb2 import Event
+from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
+from touchline.profile.v1.profile_pb2 import ProfileReference
+from touchline.profile.v1.profile_service_pb2 import GetPopulationRequest
+
+_BATCH: Final = 200
+
+
+def demo(
+    customers: Annotated[int, typer.Option(min=0, help="How many others to generate.")] = 300,
+) -> None:
+    """Tell the story of one customer among others, on servers and data of its own."""
+    try:
+        run_command(_tell(customers))
+    except (HomeBusy, StartFailed) as error:
+        fail(str(error))
+
+
+async def _tell(customers: int) -> None:
+    began = time.monotonic()
+    home = home_of() / "demo"
+    shutil.rmtree(home, ignore_errors=True)  # each telling starts on an empty line
+    stack = run_stack(home, lambda _, __: None, ingestion=free_address(), profile=free_address())
+    with console.status("starting PostgreSQL, NATS, ingestion and profile"):
+        addresses, _ = await stack.__aenter__()
+    try:
+        async with connected(addresses) as client:
+            intact = await _tell_through(client, customers)
+    finally:
+        with console.status("stopping"):
+            await stack.__aexit__(None, None, None)
+    seconds = time.monotonic() - began
+    console.print(Text(f"Told in {seconds:.0f} s. Look around in it:", style="dim"))
+    console.print(Text(f"  TOUCHLINE_HOME={home} touchline up", style="dim"), soft_wrap=True)
+    if not intact:
+        raise typer.Exit(FAILED)
+
+
+async def _tell_through(client: Client, customers: int) -> bool:
+    now = datetime.now().astimezone()
+    events = sorted(
+        [*story.story(now), *population(now, customers=customers)],
+        key=lambda event: event.occurred_at.ToNanoseconds(),
+    )
+    head = await _record(client, events)
+    counted = await client.profile.GetPopulation(GetPopulationRequest(after_position=head))
+    console.print(
+        f"{counted.events:,} events of {counted.profiles:,} customers, on one line. "
+        f"This is {story.CUSTOMER}.",
+    )
+    reference = ProfileReference(identity=story.EMAIL)
+    console.print(Rule("What happened", style="dim"))
+    await commands.show_timeline(client, reference, console, limit=100)
+    console.print(Rule("Four views of the same events", style="dim"))
+    await commands.show_four_views(client, reference, console)
+    console.print(Rule("Is it all there?", style="dim"))
+    return await commands.show_verification(client, console)
+
+
+async def _record(client: Client, events: list[Event]) -> int:
+    """Record events and return the last position."""
+    head = 0
+    with verify.progress(console) as bar:
+        task = bar.add_task("recording", total=len(events))
+        for start in range(0, len(events), _BATCH):
+            verdicts = await client.record(events[start : start + _BATCH])
+            for verdict in verdicts:
+                if verdict.outcome != OUTCOME_RECORDED:
+                    fail(f"An event of the story was not recorded: {verdict}")
+                head = max(head, verdict.position)
+            bar.advance(task, len(verdicts))
+    return head

@@ -1,0 +1,52 @@
+"""Customers as people type them."""
+
+import re
+from typing import Final
+
+import typer
+
+from touchline.events.v1.identity_pb2 import (
+    IDENTITY_KIND_COOKIE,
+    IDENTITY_KIND_DEVICE,
+    IDENTITY_KIND_EMAIL,
+    IDENTITY_KIND_EXTERNAL_ID,
+    IDENTITY_KIND_PHONE,
+    IDENTITY_KIND_SOCIAL_HANDLE,
+    Identity,
+)
+from touchline.profile.v1.profile_pb2 import ProfileReference
+
+FORMS: Final = (
+    "Give ann@example.com, +493012345678, @handle@network, SYSTEM:ID (such as crm:4711), "
+    "device:ID, cookie:ID, or a profile's 32 hexadecimal digits."
+)
+_PROFILE_ID: Final = re.compile("[0-9a-f]{32}")
+_KINDS: Final = {"device": IDENTITY_KIND_DEVICE, "cookie": IDENTITY_KIND_COOKIE}
+
+
+def reference_of(text: str) -> ProfileReference:
+    """Return the customer that a person means.
+
+    Raises:
+        typer.BadParameter: It has none of the forms.
+    """
+    text = text.strip()
+    if _PROFILE_ID.fullmatch(text):
+        return ProfileReference(profile_id=text)
+    return ProfileReference(identity=_identity(text))
+
+
+def _identity(text: str) -> Identity:
+    if text.startswith("+"):
+        return Identity(kind=IDENTITY_KIND_PHONE, value=text)
+    if text.startswith("@") and "@" in text[1:]:
+        handle, _, network = text[1:].partition("@")
+        return Identity(kind=IDENTITY_KIND_SOCIAL_HANDLE, namespace=network, value=handle)
+    if "@" in text:
+        return Identity(kind=IDENTITY_KIND_EMAIL, value=text)
+    namespace, colon, value = text.partition(":")
+    if not (colon and namespace and value):
+        raise typer.BadParameter(FORMS)
+    if kind := _KINDS.get(namespace):
+        return Identity(kind=kind, value=value)
+    return Identity(kind=IDENTITY_KIND_EXTERNAL_ID, namespace=namespace, value=value)
