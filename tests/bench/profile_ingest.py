@@ -1,0 +1,264 @@
+"""Where ingestion spends its time: µs per event by step, then cProfile's view of the whole.
+
+The pure part runs with no server: the keyring's table is a dictionary and the append answers at
+once, so what remains is the Python of the hot path. With a server, the append call itself is
+measured as well.
+"""
+
+import asyncio
+import cProfile
+import io
+import pstats
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, cast
+
+import asyncpg
+
+from libs.embedded import create_database, database_url_for, run_servers
+from libs.eventstore import store as eventstore
+from libs.eventstore.appender import Appender
+from libs.eventstore.chain import GENESIS, content_hash
+from libs.eventstore.keyring import Keyring
+from libs.eventstore.records import Row, SealedTenant, seal_event
+from libs.eventstore.sealing import MasterKey, seal
+from libs.eventstore.store import Appended, AppendVerdict, EventStore, pack
+from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.postgres.migrations import migrate
+from libs.postgres.pool import open_pool
+from libs.rpc.tenants import Tenant
+from services.ingestion import domain
+from services.ingestion.quarantine import Quarantine
+from services.ingestion.recording import Recorder, TenantSecrets
+from tests.bench import events as load
+from touchline.events.v1.event_pb2 import Event
+from touchline.ingestion.v1.ingestion_service_pb2 import (
+    BatchRecordEventsRequest,
+    BatchRecordEventsResponse,
+)
+from touchline.store.v1.store_pb2 import APPEND_OUTCOME_RECORDED
+
+BATCH: Final = 1000
+BATCHES: Final = 20
+CUSTOMERS: Final = 5000
+_SECRET: Final = tenant_secret(bytes(range(32)), "default")
+_TENANT: Final = Tenant("default", 1)
+
+
+def secrets() -> TenantSecrets:
+    """Return a tenant's secrets as the service would read them."""
+    return TenantSecrets(_TENANT, IdentityKeys(_SECRET), SealedTenant(_TENANT.number, _SECRET))
+
+
+class _KeyTable:
+    """Answers as the table of data keys would, with every key new the first time it is asked."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[bytes, bytes] = {}
+
+    async def fetch(self, _: str, __: int, keys: list[bytes], *wrapped: list[bytes]) -> list[Any]:
+        if wrapped:
+            self._wrapped.update(zip(keys, wrapped[0], strict=True))
+            return [(key,) for key in keys]
+        return [(key, self._wrapped[key]) for key in keys if key in self._wrapped]
+
+
+class _AtOnce:
+    """An appender that records everything without a database, and keeps the last rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+        self.rows = [row for unit in units for row in unit]
+        return [
+            AppendVerdict(APPEND_OUTCOME_RECORDED, position)
+            for position, _ in enumerate(self.rows, 1)
+        ]
+
+
+def recorder() -> tuple[Recorder, _AtOnce]:
+    """Return the service's Recorder over memory instead of PostgreSQL."""
+    pool = cast("asyncpg.Pool", _KeyTable())
+    master_key = MasterKey(bytes(32))
+    at_once = _AtOnce()
+    return (
+        Recorder(
+            EventStore(pool),
+            cast("Appender", at_once),
+            Keyring(pool, master_key),
+            Quarantine(pool, master_key),
+        ),
+        at_once,
+    )
+
+
+def requests(batches: int = BATCHES) -> list[bytes]:
+    """Return serialised requests of BATCH events."""
+    return [
+        BatchRecordEventsRequest(events=load.events(BATCH, CUSTOMERS, seed)).SerializeToString()
+        for seed in range(batches)
+    ]
+
+
+class Steps:
+    """Times steps over batches and says the median per event."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = {}
+
+    def time(self, step: str, work: Callable[[], Any]) -> Any:
+        """Run a step of one batch and remember how long it took."""
+        start = time.perf_counter()
+        result = work()
+        self.took(step, time.perf_counter() - start)
+        return result
+
+    async def time_async(self, step: str, work: Awaitable[Any]) -> Any:
+        """Await a step of one batch and remember how long it took."""
+        start = time.perf_counter()
+        result = await work
+        self.took(step, time.perf_counter() - start)
+        return result
+
+    def took(self, step: str, seconds: float) -> None:
+        """Remember how long a step of one batch took."""
+        self._taken.setdefault(step, []).append(seconds / BATCH * 1e6)
+
+    def print(self) -> None:
+        """Print µs per event, median over the batches."""
+        for step, taken in self._taken.items():
+            print(f"  {step:<58}{median(taken):8.2f} µs/event")
+
+
+async def pure_steps(bodies: Sequence[bytes]) -> None:
+    """Print µs per event of each step of the hot path, warm caches, no server."""
+    keeper, at_once = recorder()
+    tenant = secrets()
+    for body in bodies:  # identities known, data keys made: the steady state
+        await keeper.record(tenant, BatchRecordEventsRequest.FromString(body).events, "")
+    steps = Steps()
+    now_us = time.time_ns() // 1000
+    for body in bodies:
+        request = steps.time(
+            "parse the request", lambda body=body: BatchRecordEventsRequest.FromString(body)
+        )
+        batch = list(request.events)
+        identified = steps.time(
+            "identify (cached)",
+            lambda batch=batch: [domain.identify(e, tenant.identity_keys)[0] for e in batch],
+        )
+        steps.time(
+            "validate",
+            lambda batch=batch: [domain.violations_of(e, "default", now_us) for e in batch],
+        )
+        _seal_steps(steps, tenant, body, identified)
+        verdicts = await steps.time_async(
+            "record: all of the above in the Recorder, no append", keeper.record(tenant, batch, "")
+        )
+        steps.time(
+            "serialise the answer",
+            lambda v=verdicts: BatchRecordEventsResponse(verdicts=v).SerializeToString(),
+        )
+        appended = _appended(at_once.rows)
+        packed = steps.time("relay: pack for the feed", lambda a=appended: pack(bytes(16), a))
+        steps.time("relay: serialise", lambda p=packed: [part.SerializeToString() for part in p])
+    steps.print()
+
+
+def _seal_steps(steps: Steps, tenant: TenantSecrets, body: bytes, identified: Any) -> None:
+    cipher = MasterKey(bytes(32)).derive(b"bench")
+    parts = [[(one, bytes(40), bytes(100)) for one in found] for found in identified]
+
+    def fresh() -> list[Event]:
+        return list(BatchRecordEventsRequest.FromString(body).events)
+
+    batch = fresh()
+    rows = steps.time(
+        "seal_event, whole",
+        lambda: [
+            seal_event(tenant.sealed, event, found, cipher, "")
+            for event, found in zip(batch, parts, strict=True)
+        ],
+    )
+    batch = fresh()
+    plain = steps.time(
+        "  of which: serialise the event",
+        lambda: [event.SerializeToString(deterministic=True) for event in batch],
+    )
+    steps.time("  of which: AES-GCM + nonce", lambda: [seal(cipher, p, bytes(60)) for p in plain])
+    steps.time(
+        "  of which: content hash",
+        lambda: [content_hash(tenant.sealed.secret, p, bytes(40)) for p in plain],
+    )
+    del rows
+
+
+async def append_steps(bodies: Sequence[bytes]) -> None:
+    """Print what the append call costs with a real PostgreSQL, fsync on, and nobody else there."""
+    keeper, at_once = recorder()
+    steps = Steps()
+    with tempfile.TemporaryDirectory(prefix="touchline-bench-") as home:
+        async with run_servers(Path(home) / "home", environment={}) as servers:
+            url = database_url_for(servers.database_url, "profiled")
+            await create_database(servers.database_url, "profiled")
+            await migrate(url, "eventstore", eventstore.MIGRATIONS)
+            async with open_pool(url, application="bench", role=eventstore.ROLE, size=1) as pool:
+                store = EventStore(pool)
+                for body in bodies:
+                    await keeper.record(
+                        secrets(), BatchRecordEventsRequest.FromString(body).events, ""
+                    )
+                    cpu = time.process_time()
+                    await steps.time_async(
+                        "append call, PostgreSQL's time included",
+                        store.append([[row] for row in at_once.rows]),
+                    )
+                    steps.took(
+                        "  of which: this process's CPU (arguments, verdicts)",
+                        time.process_time() - cpu,
+                    )
+    steps.print()
+
+
+def _appended(rows: list[Row]) -> Appended:
+    return Appended([], rows, time.time_ns() // 1000, 0, GENESIS, GENESIS)
+
+
+def whole_profile(bodies: Sequence[bytes], lines: int = 30) -> str:
+    """Return cProfile's view of parsing, recording and packing, by own time."""
+    keeper, at_once = recorder()
+    tenant = secrets()
+
+    async def all_of_it() -> None:
+        for body in bodies:
+            request = BatchRecordEventsRequest.FromString(body)
+            verdicts = await keeper.record(tenant, request.events, "")
+            BatchRecordEventsResponse(verdicts=verdicts).SerializeToString()
+            pack(bytes(16), _appended(at_once.rows))
+
+    asyncio.run(all_of_it())  # warm
+    profiler = cProfile.Profile()
+    profiler.enable()
+    asyncio.run(all_of_it())
+    profiler.disable()
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(lines)
+    return text.getvalue()
+
+
+def main() -> None:
+    """Print the profile of the ingestion hot path."""
+    bodies = requests()
+    print(f"Python {sys.version.split()[0]}, {len(bodies)} batches of {BATCH}; {load.DESCRIPTION}")
+    print(f"a request of {BATCH} events has {len(bodies[0]):,} bytes\n")
+    print("Steps, median over batches, warm caches, no server:")
+    asyncio.run(pure_steps(bodies))
+    print("\nWith a real PostgreSQL (fsync on), one call at a time:")
+    asyncio.run(append_steps(bodies))
+    print("\ncProfile of parse + record + pack (its own overhead included), by own time:")
+    print(whole_profile(bodies))
