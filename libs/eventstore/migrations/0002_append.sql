@@ -133,6 +133,8 @@ BEGIN
             IF stored_positions[i] IS NOT NULL THEN
                 outcomes[i] := CASE WHEN stored_same[i] THEN 2 ELSE 3 END;
                 positions[i] := stored_positions[i];
+            ELSIF first >= unit_start THEN
+                outcomes[i] := 3; -- twice in its own unit: nothing of that unit is there yet
             ELSIF first IS NOT NULL THEN
                 outcomes[i] := CASE WHEN p_content_hashes[first] = p_content_hashes[i]
                                THEN 2 ELSE 3 END;
