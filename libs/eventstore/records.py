@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -11,7 +11,7 @@ from libs.eventstore.chain import content_hash
 from libs.eventstore.errors import SealBroken
 from libs.eventstore.sealing import seal, unseal
 from libs.identity.keys import Identified, partition_of
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import Event, EventType
 from touchline.events.v1.facts_pb2 import (
     CHANNEL_APP,
     CHANNEL_COMMUNITY,
@@ -25,8 +25,7 @@ from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 _CLEAR: Final = struct.Struct(">H16s16sHBBBqB")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event as the append function takes it.
 
     Attributes:
@@ -77,73 +76,70 @@ def event_id_text(value: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def fact_type(event: Event) -> int:
-    """Returns the number of the fact's field, which is its EventType; 0 without a fact."""
-    name = event.WhichOneof("fact")
-    return 0 if name is None else _TYPES[name]
-
-
-_TYPES: Final = {
-    field.name: field.number for field in Event.DESCRIPTOR.oneofs_by_name["fact"].fields
+_TYPES: Final[dict[str, EventType.ValueType]] = {
+    field.name: field.number  # type: ignore[misc]  # EventType is the field's number
+    for field in Event.DESCRIPTOR.oneofs_by_name["fact"].fields
 }
 
 
-def seal_identity(identified: Identified, sent: Identity, key: AESGCM) -> bytes:
-    """Returns a serialised SealedIdentity; the same identity may share the result for ever."""
-    value = Identity(
-        kind=sent.kind,
-        namespace=sent.namespace,
-        value=sent.value,
-        canonical_value=identified.canonical_value,
-    )
-    return SealedIdentity(
+class IdentitySeal(NamedTuple):
+    """An identity as sealing an event of its needs it; made once per identity and spelling.
+
+    Attributes:
+        identity_key: Its keyed hash.
+        cipher: Seals with its data key.
+        sent: The bytes of it that an event's content hash covers.
+        field: The SealedIdentity, as that field of a serialised RecordedEvent.
+    """
+
+    identity_key: bytes
+    cipher: AESGCM
+    sent: bytes
+    field: bytes
+
+
+def seal_identity(identified: Identified, cipher: AESGCM) -> IdentitySeal:
+    """Return what an identity's events need, its value sealed under its own data key."""
+    value = Identity.FromString(identified.sent)
+    value.canonical_value = identified.canonical_value
+    sealed = SealedIdentity(
         identity_key=identified.key,
-        kind=sent.kind,
+        kind=value.kind,
         namespace_key=identified.namespace_key,
-        sealed_value=seal(key, value.SerializeToString(), identified.key),
-    ).SerializeToString()
-
-
-def sent_identity(identity: Identity) -> bytes:
-    """Returns the bytes of an identity that its event's content hash covers."""
-    if identity.canonical_value:
-        identity = Identity(kind=identity.kind, namespace=identity.namespace, value=identity.value)
-    return identity.SerializeToString(deterministic=True)
+        sealed_value=seal(cipher, value.SerializeToString(), identified.key),
+    )
+    # A message with this field alone serialises to the field: concatenating messages merges them.
+    field = RecordedEvent(identities=[sealed]).SerializeToString()
+    return IdentitySeal(identified.key, cipher, identified.sent, field)
 
 
 def seal_event(
-    tenant: SealedTenant,
-    event: Event,
-    identities: Sequence[tuple[Identified, bytes, bytes]],
-    owner_data_key: AESGCM,
-    traceparent: str,
+    tenant: SealedTenant, event: Event, identities: Sequence[IdentitySeal], traceparent: str
 ) -> Row:
-    """Returns the row of a valid event, whose identities and tenant it takes out of the message.
+    """Return the row of a valid event, whose identities and tenant it takes out of the message.
 
     Args:
         tenant: Whom it belongs to.
         event: The event. Changed: afterwards it holds what is sealed.
-        identities: The owner first: who it is, `sent_identity` and `seal_identity`.
-        owner_data_key: Seals the event.
+        identities: The event's, the owner first.
         traceparent: The W3C trace context of the call, or empty.
     """
-    owner = identities[0][0].key
+    owner = identities[0]
     event.ClearField("identities")
     event.ClearField("tenant")
     plaintext = event.SerializeToString(deterministic=True)
-    record = _clear_fields(tenant.number, owner, event)
-    record.sealed_event = seal(owner_data_key, plaintext, _authenticated(record))
+    record = _clear_fields(tenant.number, owner.identity_key, event)
+    record.sealed_event = seal(owner.cipher, plaintext, _authenticated(record))
     if traceparent:
         record.traceparent = traceparent
-    sealed_identities = b"".join(_identity_field(sealed) for _, _, sealed in identities)
     return Row(
-        tenant=tenant.number,
-        event_id=record.event_id,
-        owner_key=owner,
-        partition=partition_of(owner),
-        type=record.type,
-        content_hash=content_hash(tenant.secret, plaintext, *[sent for _, sent, _ in identities]),
-        record=record.SerializeToString() + sealed_identities,
+        tenant.number,
+        record.event_id,
+        owner.identity_key,
+        partition_of(owner.identity_key),
+        record.type,
+        content_hash(tenant.secret, plaintext, *[identity.sent for identity in identities]),
+        b"".join([record.SerializeToString(), *[identity.field for identity in identities]]),
     )
 
 
@@ -187,7 +183,7 @@ def content_hash_of(
         return None
     owner = data_keys[record.owner_key]
     plaintext = unseal(owner, record.sealed_event, _authenticated(record))
-    sent = [sent_identity(open_identity(sealed, data_keys)) for sealed in record.identities]
+    sent = [_sent(open_identity(sealed, data_keys)) for sealed in record.identities]
     return content_hash(tenant_secret, plaintext, *sent)
 
 
@@ -209,24 +205,21 @@ def same_event(one: Event | None, other: Event | None) -> bool:
 
 def _clear_fields(tenant: int, owner: bytes, event: Event) -> RecordedEvent:
     occurred = event.occurred_at
+    fact = event.WhichOneof("fact") or ""
     record = RecordedEvent(
         event_id=event_id_bytes(event.event_id),
         tenant=tenant,
         owner_key=owner,
-        type=fact_type(event),  # type: ignore[arg-type]  # EventType is the field's number
+        type=_TYPES[fact],
         occurred_at_us=occurred.seconds * 1_000_000 + occurred.nanos // 1000,
         historical=event.historical,
     )
-    match event.WhichOneof("fact"):
+    match fact:
         case "interaction":
             contact = event.interaction
             record.channel = contact.channel
             record.direction = contact.direction
             record.visibility = contact.visibility
-        case "community_posted":
-            record.channel = CHANNEL_COMMUNITY
-            record.direction = DIRECTION_INBOUND
-            record.visibility = VISIBILITY_PUBLIC
         case "product_used":
             record.channel = CHANNEL_APP
         case "order_changed":
@@ -234,6 +227,10 @@ def _clear_fields(tenant: int, owner: bytes, event: Event) -> RecordedEvent:
         case "campaign_touched":
             record.channel = event.campaign_touched.channel
             record.direction = DIRECTION_OUTBOUND
+        case "community_posted":
+            record.channel = CHANNEL_COMMUNITY
+            record.direction = DIRECTION_INBOUND
+            record.visibility = VISIBILITY_PUBLIC
         case "event_retracted":
             record.retracts = event_id_bytes(event.event_retracted.event_id)
     return record
@@ -250,15 +247,6 @@ def _authenticated(record: RecordedEvent) -> bytes:
     return fixed + record.retracts
 
 
-def _identity_field(sealed: bytes) -> bytes:
-    # Field 4, length-delimited: what the message would serialise to, without building it again.
-    return b"\x22" + _varint(len(sealed)) + sealed
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+def _sent(identity: Identity) -> bytes:
+    identity.ClearField("canonical_value")
+    return identity.SerializeToString(deterministic=True)

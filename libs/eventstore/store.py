@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -28,6 +29,8 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 ROLE: Final = "touchline_store"
 PAGE_BYTES: Final = 512 * 1024
 PAGE_EVENTS: Final = 2000
+# What packing adds to a record: partition, type, time, hash and framing, at most.
+_PACKED_BYTES: Final = 72
 _CHANNEL: Final = "touchline_appended"
 _RECONNECT_SECONDS: Final = 0.5
 
@@ -35,8 +38,7 @@ _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _DATABASE_FULL: Final = (asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
 
 
-@dataclass(frozen=True, slots=True)
-class AppendVerdict:
+class AppendVerdict(NamedTuple):
     """What became of one row: its outcome, and its position or a duplicate's first one."""
 
     outcome: AppendOutcome.ValueType
@@ -119,29 +121,28 @@ class EventStore:
         """
         rows = [row for unit in units for row in unit]
         numbers = [number for number, unit in enumerate(units) for _ in unit]
-        streams = any(row.stream_id is not None for row in rows)
+        columns = tuple(zip(*rows, strict=True))
+        tenants, event_ids, owner_keys, partitions, types, content_hashes, records = columns[:7]
+        stream_ids, versions = columns[7:]
+        streams = any(stream_ids)
         async with database_errors():
             result: Any = await self._pool.fetchrow(
                 _SQL["append"],
                 numbers,
-                [row.tenant for row in rows],
-                [UUID(row.event_id) for row in rows],
-                [row.owner_key for row in rows],
-                [row.partition for row in rows],
-                [row.type for row in rows],
-                [row.content_hash for row in rows],
-                [row.record for row in rows],
-                [row.stream_id and UUID(row.stream_id) for row in rows] if streams else None,
-                [row.stream_version for row in rows] if streams else None,
+                tenants,
+                list(map(UUID, event_ids)),
+                owner_keys,
+                partitions,
+                types,
+                content_hashes,
+                records,
+                [stream_id and UUID(stream_id) for stream_id in stream_ids] if streams else None,
+                versions if streams else None,
             )
         outcomes, positions, recorded_at_us, previous_position, previous_chain, chain = result
         return Appended(
-            verdicts=[AppendVerdict(*pair) for pair in zip(outcomes, positions, strict=True)],
-            rows=[
-                row
-                for row, outcome in zip(rows, outcomes, strict=True)
-                if outcome == APPEND_OUTCOME_RECORDED
-            ],
+            verdicts=list(map(AppendVerdict, outcomes, positions)),
+            rows=list(compress(rows, [one == APPEND_OUTCOME_RECORDED for one in outcomes])),
             recorded_at_us=recorded_at_us,
             previous_position=previous_position,
             previous_chain=previous_chain,
@@ -180,7 +181,7 @@ class EventStore:
             rows = await self._pool.fetch(_SQL["history"], after, PAGE_EVENTS)
         size = 0
         for position, partition, kind, recorded_at_us, content_hash, chain, record in rows:
-            size += len(record) + 64
+            size += len(record) + _PACKED_BYTES
             if size > page_bytes and batch.events:
                 break
             batch.events.add(
@@ -205,7 +206,7 @@ class EventStore:
             )
         page, size = GetEventsOfKeysResponse(), 0
         for position, partition, kind, recorded_at_us, content_hash, record in rows:
-            size += len(record) + 72
+            size += len(record) + _PACKED_BYTES
             if size > PAGE_BYTES and page.events:
                 break
             event = page.events.add(position=position).event
@@ -225,12 +226,12 @@ class EventStore:
 def pack(store_id: bytes, appended: Appended) -> list[EventBatch]:
     """Returns what was appended as batches for the feed, each of at most 512 KiB."""
     batches: list[EventBatch] = []
-    chain, size = appended.previous_chain, 0
+    size = 0
     for position, row in enumerate(appended.rows, appended.previous_position + 1):
-        size += len(row.record) + 64
+        size += len(row.record) + _PACKED_BYTES
         if not batches or size > PAGE_BYTES:
-            size = len(row.record) + 64
-            batches.append(EventBatch(store_id=store_id, previous_chain=chain, first=position))
+            size = len(row.record) + _PACKED_BYTES
+            batches.append(EventBatch(store_id=store_id, first=position))
         batches[-1].events.add(
             partition=row.partition,
             type=row.type,
@@ -238,6 +239,12 @@ def pack(store_id: bytes, appended: Appended) -> list[EventBatch]:
             content_hash=row.content_hash,
             record=row.record,
         )
-        chain = extend(chain, [row.content_hash])
-        batches[-1].last, batches[-1].chain = position, chain
+    chain = appended.previous_chain
+    for batch in batches:
+        batch.previous_chain = chain
+        batch.last = batch.first + len(batch.events) - 1
+        # A single batch ends where the append ended: the database has hashed it already.
+        only = len(batches) == 1
+        chain = appended.chain if only else extend(chain, [e.content_hash for e in batch.events])
+        batch.chain = chain
     return batches

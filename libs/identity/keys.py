@@ -29,6 +29,7 @@ class Identified(NamedTuple):
         namespace_key: The namespace's keyed hash, 8 bytes; empty when it has none.
         canonical_namespace: The namespace in its one spelling; empty when it has none.
         canonical_value: The identifier in its one spelling. Personal: seal it, never log it.
+        sent: The identity as its caller spelled it, serialised. Personal as well.
     """
 
     kind: int
@@ -36,6 +37,7 @@ class Identified(NamedTuple):
     namespace_key: bytes
     canonical_namespace: str
     canonical_value: str
+    sent: bytes
 
     def __repr__(self) -> str:
         return f"Identified(kind={self.kind}, key={self.key.hex()})"
@@ -165,9 +167,16 @@ class IdentityKeys:
         return hmac.digest(self._secret, message, "sha256")[:NAMESPACE_KEY_BYTES]
 
     def _identify(self, kind: int, namespace: str, value: str) -> Identified:
+        sent = Identity(kind=kind, namespace=namespace, value=value)  # type: ignore[arg-type]
         namespace, value = canonical(kind, namespace, value)
-        key = self.key(kind, namespace, value)
-        return Identified(kind, key, self.namespace_key(namespace), namespace, value)
+        return Identified(
+            kind=kind,
+            key=self.key(kind, namespace, value),
+            namespace_key=self.namespace_key(namespace),
+            canonical_namespace=namespace,
+            canonical_value=value,
+            sent=sent.SerializeToString(deterministic=True),
+        )
 
 
 def _check_secret(secret: bytes) -> None:

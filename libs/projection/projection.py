@@ -1,8 +1,7 @@
 """What a projection is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import asyncpg
 
@@ -11,8 +10,7 @@ from touchline.store.v1.store_pb2 import PackedEvent, RecordedEvent
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An event as a projection folds it.
 
     Attributes:

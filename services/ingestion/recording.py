@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from libs.eventstore.appender import GROUP_EVENTS, Appender
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.lru import LruCache
 from libs.eventstore.records import (
+    IdentitySeal,
     Row,
     SealedTenant,
     event_id_bytes,
@@ -19,7 +18,6 @@ from libs.eventstore.records import (
     same_event,
     seal_event,
     seal_identity,
-    sent_identity,
 )
 from libs.eventstore.store import AppendVerdict, EventStore
 from libs.identity.keys import Identified, IdentityKeys
@@ -27,7 +25,6 @@ from libs.rpc.tenants import Tenant
 from services.ingestion import domain
 from services.ingestion.quarantine import Quarantine, Rejected
 from touchline.events.v1.event_pb2 import Event
-from touchline.events.v1.identity_pb2 import Identity
 from touchline.ingestion.v1.ingestion_pb2 import (
     OUTCOME_CONFLICT,
     OUTCOME_DUPLICATE,
@@ -66,11 +63,10 @@ class TenantSecrets:
     sealed: SealedTenant
 
 
-@dataclass(frozen=True, slots=True)
-class _Valid:
+class _Valid(NamedTuple):
     """An event that keeps every rule: its place in the request, and whom it concerns."""
 
-    index: int
+    place: int
     event: Event
     identities: tuple[Identified, ...]
 
@@ -92,9 +88,7 @@ class Recorder:
         self._appender = appender
         self._keyring = keyring
         self._quarantine = quarantine
-        self._sealed_identities: LruCache[tuple[int, bytes, str, str], tuple[bytes, bytes]] = (
-            LruCache(_CACHED_IDENTITIES)
-        )
+        self._seals: LruCache[tuple[int, bytes], IdentitySeal] = LruCache(_CACHED_IDENTITIES)
 
     async def record(
         self, secrets: TenantSecrets, events: Sequence[Event], traceparent: str
@@ -121,8 +115,8 @@ class Recorder:
             appended = await self._appender.append([[row] for row in rows])
             appended = await self._compare(secrets, rows, appended)
             for entry, verdict in zip(valid, appended, strict=True):
-                verdicts[entry.index].outcome = _OUTCOMES[verdict.outcome]
-                verdicts[entry.index].position = verdict.position or 0
+                verdicts[entry.place].outcome = _OUTCOMES[verdict.outcome]
+                verdicts[entry.place].position = verdict.position or 0
         return verdicts
 
     async def append(
@@ -144,7 +138,7 @@ class Recorder:
             verdicts[index].outcome = APPEND_OUTCOME_REJECTED
             verdicts[index].detail = "; ".join(f"{field} {said}" for field, said in kept.violations)
         rows = await self._seal(secrets, valid, traceparent)
-        by_index = {entry.index: row for entry, row in zip(valid, rows, strict=True)}
+        by_index = {entry.place: row for entry, row in zip(valid, rows, strict=True)}
         units: list[list[Row]] = []
         places: list[int] = []
         start = 0
@@ -179,24 +173,35 @@ class Recorder:
         self, secrets: TenantSecrets, valid: Sequence[_Valid], traceparent: str
     ) -> list[Row]:
         tenant = secrets.sealed
-        keys = {identified.key for entry in valid for identified in entry.identities}
-        ciphers = await self._keyring.ensure(tenant.number, keys)
-        rows = []
-        for entry in valid:
-            sent = {secrets.identity_keys.identify(i).key: i for i in entry.event.identities}
-            identities = []
-            for identified in entry.identities:
-                identity = sent[identified.key]
-                name = (tenant.number, identified.key, identity.namespace, identity.value)
-                sealed = self._sealed_identities.get(name)
-                if sealed is None:
-                    cipher = ciphers[identified.key]
-                    sealed = _seal_identity(identified, identity, cipher)
-                    self._sealed_identities.put(name, sealed)
-                identities.append((identified, *sealed))
-            owner = ciphers[entry.identities[0].key]
-            rows.append(seal_event(tenant, entry.event, identities, owner, traceparent))
-        return rows
+        seals = await self._identity_seals(tenant.number, valid)
+        return [
+            seal_event(tenant, event, [seals[one.sent] for one in identities], traceparent)
+            for _, event, identities in valid
+        ]
+
+    async def _identity_seals(
+        self, tenant: int, valid: Sequence[_Valid]
+    ) -> dict[bytes, IdentitySeal]:
+        """Return the seals of all identities of some events, by how their callers spelled them."""
+        seals: dict[bytes, IdentitySeal] = {}
+        unknown: dict[bytes, Identified] = {}
+        for _, _, identities in valid:
+            for identified in identities:
+                sent = identified.sent
+                if sent in seals or sent in unknown:
+                    continue
+                seal = self._seals.get((tenant, sent))
+                if seal is None:
+                    unknown[sent] = identified
+                else:
+                    seals[sent] = seal
+        if unknown:
+            keys = {identified.key for identified in unknown.values()}
+            ciphers = await self._keyring.ensure(tenant, keys)
+            for sent, identified in unknown.items():
+                seals[sent] = seal_identity(identified, ciphers[identified.key])
+                self._seals.put((tenant, sent), seals[sent])
+        return seals
 
     async def _compare(
         self, secrets: TenantSecrets, rows: Sequence[Row], verdicts: list[AppendVerdict]
@@ -226,8 +231,4 @@ def _in_stream(row: Row, entry: AppendEvent) -> Row:
     if entry.stream_version < 1:
         raise ValueError("a stream's versions start at 1")
     stream_id = event_id_bytes(entry.stream_id)
-    return replace(row, stream_id=stream_id, stream_version=entry.stream_version)
-
-
-def _seal_identity(identified: Identified, sent: Identity, cipher: AESGCM) -> tuple[bytes, bytes]:
-    return sent_identity(sent), seal_identity(identified, sent, cipher)
+    return row._replace(stream_id=stream_id, stream_version=entry.stream_version)

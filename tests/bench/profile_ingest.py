@@ -24,7 +24,7 @@ from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
 from libs.eventstore.chain import GENESIS, content_hash
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import Row, SealedTenant, seal_event
+from libs.eventstore.records import Row, SealedTenant, seal_event, seal_identity
 from libs.eventstore.sealing import MasterKey, seal
 from libs.eventstore.store import Appended, AppendVerdict, EventStore, pack
 from libs.identity.keys import IdentityKeys, tenant_secret
@@ -172,7 +172,7 @@ async def pure_steps(bodies: Sequence[bytes]) -> None:
 
 def _seal_steps(steps: Steps, tenant: TenantSecrets, body: bytes, identified: Any) -> None:
     cipher = MasterKey(bytes(32)).derive(b"bench")
-    parts = [[(one, bytes(40), bytes(100)) for one in found] for found in identified]
+    parts = [[seal_identity(one, cipher) for one in found] for found in identified]
 
     def fresh() -> list[Event]:
         return list(BatchRecordEventsRequest.FromString(body).events)
@@ -181,7 +181,7 @@ def _seal_steps(steps: Steps, tenant: TenantSecrets, body: bytes, identified: An
     rows = steps.time(
         "seal_event, whole",
         lambda: [
-            seal_event(tenant.sealed, event, found, cipher, "")
+            seal_event(tenant.sealed, event, found, "")
             for event, found in zip(batch, parts, strict=True)
         ],
     )
