@@ -120,7 +120,9 @@ Global___ActorKind: _TypeAlias = ActorKind  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """An immutable fact in the past tense: one touch between a customer and the company."""
+    """An immutable fact in the past tense: one touch between a customer and the company. At most 256 KiB
+    in all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -163,7 +165,7 @@ class Event(_message.Message):
     stands alone.
     """
     causation_id: _builtins.str
-    """The event_id of the event that caused this one. Default empty: none is known."""
+    """The event_id of the event that caused this one, a UUID. Default empty: none is known."""
     correlation_id: _builtins.str
     """Names the business process this is a part of, at most 256 characters. Default empty: none."""
     historical: _builtins.bool

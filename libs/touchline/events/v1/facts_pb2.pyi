@@ -297,7 +297,7 @@ class Money(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     MICROS_FIELD_NUMBER: _builtins.int
     currency_code: _builtins.str
-    """The ISO 4217 code, such as `EUR`. Required where an amount is given."""
+    """The ISO 4217 code in three capital letters, such as `EUR`. Required where an amount is given."""
     micros: _builtins.int
     """Millionths of the currency's unit: 11.77 is 11770000. Default 0."""
     def __init__(
@@ -343,7 +343,7 @@ class Interaction(_message.Message):
     text: _builtins.str
     """What was said, at most 65,536 characters. Default empty: not recorded."""
     in_reply_to: _builtins.str
-    """The event_id of the contact this one answers. Default empty: none."""
+    """The event_id of the contact this one answers, a UUID. Default empty: none."""
     intent: _builtins.str
     """What the customer wanted, such as `complaint` or `question`, at most 128 characters. Default
     empty: not known.
@@ -352,7 +352,9 @@ class Interaction(_message.Message):
     """How long it lasted, in seconds. Default 0: not known or no duration."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Others who took part, as references, at most 64. Default empty: nobody else."""
+        """Others who took part, as references, at most 64 of at most 128 characters each. Default empty:
+        nobody else.
+        """
 
     def __init__(
         self,
@@ -393,7 +395,7 @@ class CommunityPosted(_message.Message):
     text: _builtins.str
     """The post, at most 65,536 characters. Default empty: not recorded."""
     in_reply_to: _builtins.str
-    """The event_id of the post this one answers. Default empty: it opens a thread."""
+    """The event_id of the post this one answers, a UUID. Default empty: it opens a thread."""
     def __init__(
         self,
         *,
@@ -438,7 +440,7 @@ class OrderChanged(_message.Message):
 
     @_builtins.property
     def promised_at(self) -> _timestamp_pb2.Timestamp:
-        """When the customer was told to expect it. Default empty: as before."""
+        """When the customer was told to expect it, from 1970 to 9999. Default empty: as before."""
 
     def __init__(
         self,
@@ -731,7 +733,7 @@ class ExpectationSet(_message.Message):
     """What the customer awaits, at most 1,000 characters. Required."""
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
-        """Until when. Required."""
+        """Until when, from 1970 to 9999. Required."""
 
     def __init__(
         self,
@@ -759,14 +761,14 @@ class ExpectationResolved(_message.Message):
     DUE_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     expectation_id: _builtins.str
-    """The expectation, as in ExpectationSet. Required."""
+    """The expectation, as in ExpectationSet, at most 256 characters. Required."""
     outcome: Global___ExpectationOutcome.ValueType
     """How it ended or changed. Required."""
     reason: _builtins.str
     """Why, at most 4,096 characters. Default empty: not said."""
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
-        """The new time; required when renegotiated, otherwise empty."""
+        """The new time, from 1970 to 9999; required when renegotiated, otherwise it must be empty."""
 
     def __init__(
         self,
@@ -793,7 +795,7 @@ class EventRetracted(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """The event_id of the event that no longer counts; it must have the same owner. Required."""
+    """The event_id of the event that no longer counts, a UUID; it must have the same owner. Required."""
     reason: _builtins.str
     """Why, at most 1,000 characters. Default empty: not said."""
     def __init__(

@@ -72,8 +72,9 @@ class Identity(_message.Message):
     kind: Global___IdentityKind.ValueType
     """What sort of identifier it is. Required."""
     namespace: _builtins.str
-    """The system or network that gave it, such as `crm` or `mastodon`. Required for external ids and
-    social handles, must be empty for every other kind. Lower-cased by the store.
+    """The system or network that gave it, such as `crm` or `mastodon`, at most 512 characters. Required
+    for external ids and social handles, must be empty for every other kind. Lower-cased by the
+    store.
     """
     value: _builtins.str
     """The identifier as the caller knows it, at most 512 characters. Required."""

@@ -71,7 +71,9 @@ class Verdict(_message.Message):
     """Its place in the store, for a duplicate the first one. Default 0: it has none."""
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:
-        """Why it was rejected. Default empty: it was not."""
+        """Why it was rejected: the first 20 rules it breaks, and one per wrong identity. Default empty: it
+        was not.
+        """
 
     def __init__(
         self,

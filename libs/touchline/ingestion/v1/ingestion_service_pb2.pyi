@@ -154,7 +154,9 @@ class ListRejectedEventsResponse(_message.Message):
     """The token of the next page. Empty: this is the last."""
     @_builtins.property
     def rejected_events(self) -> _containers.RepeatedCompositeFieldContainer[_ingestion_pb2.RejectedEvent]:
-        """The events, newest first."""
+        """The events, newest first. Fewer than asked for when they are large: a page ends before it has
+        3 MiB, but for a single larger event.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,25 @@
+"""The rules an event must keep, and what is said of one that does not.
+
+The limits are those of the comments in touchline.events.v1. Descriptions never repeat a value: they
+are kept, listed and logged.
+"""
+
+from services.ingestion.domain.event import (
+    MAX_AHEAD_SECONDS,
+    MAX_EVENT_BYTES,
+    MAX_IDENTITIES,
+    MAX_VIOLATIONS,
+    identify,
+    violations_of,
+)
+from services.ingestion.domain.rules import Violation
+
+__all__ = [
+    "MAX_AHEAD_SECONDS",
+    "MAX_EVENT_BYTES",
+    "MAX_IDENTITIES",
+    "MAX_VIOLATIONS",
+    "Violation",
+    "identify",
+    "violations_of",
+]
