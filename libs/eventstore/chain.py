@@ -1,6 +1,6 @@
 """The hash chain that makes the line tamper-evident, and says what continues what."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from typing import Final
@@ -17,14 +17,24 @@ class Head:
     chain: bytes
 
 
-def content_hash(tenant_secret: bytes, *parts: bytes) -> bytes:
-    """Returns the keyed hash of an event's parts, 32 bytes.
+def content_hash(tenant_secret: bytes, content: bytes, parts: Sequence[bytes] = ()) -> bytes:
+    """Return the keyed hash of what a caller sent, 32 bytes.
 
-    Keyed, so that nobody can guess at a content once its data key is gone. The parts' lengths go
-    before them, so that no two lists of as many parts hash alike.
+    Keyed, so that nobody can guess at a content once its data key is gone.
+
+    Args:
+        tenant_secret: The key, at most 64 bytes.
+        content: The event without its identities.
+        parts: The `part_digest` of each identity. Their number goes first and each has one size,
+            so that no two events are the same bytes.
     """
-    lengths = b"".join([len(part).to_bytes(4, "big") for part in parts])
-    return blake2b(b"".join((lengths, *parts)), key=tenant_secret, digest_size=32).digest()
+    counted = b"".join((len(parts).to_bytes(2, "big"), *parts, content))
+    return blake2b(counted, key=tenant_secret, digest_size=32).digest()
+
+
+def part_digest(part: bytes) -> bytes:
+    """Return what stands for a part in the content hash, 32 bytes."""
+    return blake2b(part, digest_size=32).digest()
 
 
 def extend(chain: bytes, content_hashes: Iterable[bytes]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from libs.eventstore.chain import content_hash
+from libs.eventstore.chain import content_hash, part_digest
 from libs.eventstore.errors import SealBroken
 from libs.eventstore.sealing import seal, unseal
 from libs.identity.keys import Identified, partition_of
@@ -15,9 +15,15 @@ from touchline.events.v1.event_pb2 import Event, EventType
 from touchline.events.v1.facts_pb2 import (
     CHANNEL_APP,
     CHANNEL_COMMUNITY,
+    CHANNEL_UNSPECIFIED,
     DIRECTION_INBOUND,
     DIRECTION_OUTBOUND,
+    DIRECTION_UNSPECIFIED,
     VISIBILITY_PUBLIC,
+    VISIBILITY_UNSPECIFIED,
+    Channel,
+    Direction,
+    Visibility,
 )
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
@@ -88,13 +94,13 @@ class IdentitySeal(NamedTuple):
     Attributes:
         identity_key: Its keyed hash.
         cipher: Seals with its data key.
-        sent: The bytes of it that an event's content hash covers.
+        digest: Stands for it, as its caller spelled it, in an event's content hash.
         field: The SealedIdentity, as that field of a serialised RecordedEvent.
     """
 
     identity_key: bytes
     cipher: AESGCM
-    sent: bytes
+    digest: bytes
     field: bytes
 
 
@@ -110,7 +116,7 @@ def seal_identity(identified: Identified, cipher: AESGCM) -> IdentitySeal:
     )
     # A message with this field alone serialises to the field: concatenating messages merges them.
     field = RecordedEvent(identities=[sealed]).SerializeToString()
-    return IdentitySeal(identified.key, cipher, identified.sent, field)
+    return IdentitySeal(identified.key, cipher, part_digest(identified.sent), field)
 
 
 def seal_event(
@@ -128,17 +134,28 @@ def seal_event(
     event.ClearField("identities")
     event.ClearField("tenant")
     plaintext = event.SerializeToString(deterministic=True)
-    record = _clear_fields(tenant.number, owner.identity_key, event)
-    record.sealed_event = seal(owner.cipher, plaintext, _authenticated(record))
-    if traceparent:
-        record.traceparent = traceparent
+    clear = _clear_of(tenant.number, owner.identity_key, event)
+    record = RecordedEvent(
+        event_id=clear.event_id,
+        tenant=clear.tenant,
+        owner_key=clear.owner_key,
+        type=clear.type,
+        channel=clear.channel,
+        direction=clear.direction,
+        visibility=clear.visibility,
+        occurred_at_us=clear.occurred_at_us,
+        historical=clear.historical,
+        retracts=clear.retracts,
+        traceparent=traceparent,
+        sealed_event=seal(owner.cipher, plaintext, _authenticated(clear)),
+    )
     return Row(
-        tenant.number,
-        record.event_id,
-        owner.identity_key,
-        partition_of(owner.identity_key),
-        record.type,
-        content_hash(tenant.secret, plaintext, *[identity.sent for identity in identities]),
+        clear.tenant,
+        clear.event_id,
+        clear.owner_key,
+        partition_of(clear.owner_key),
+        clear.type,
+        content_hash(tenant.secret, plaintext, [identity.digest for identity in identities]),
         b"".join([record.SerializeToString(), *[identity.field for identity in identities]]),
     )
 
@@ -154,7 +171,7 @@ def open_event(record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]) -> Even
     key = data_keys.get(record.owner_key)
     if key is None:
         return None
-    event = Event.FromString(unseal(key, record.sealed_event, _authenticated(record)))
+    event = Event.FromString(unseal(key, record.sealed_event, _authenticated(_clear_in(record))))
     event.identities.extend(open_identity(sealed, data_keys) for sealed in record.identities)
     return event
 
@@ -182,9 +199,9 @@ def content_hash_of(
     if any(key not in data_keys for key in identity_keys(record)):
         return None
     owner = data_keys[record.owner_key]
-    plaintext = unseal(owner, record.sealed_event, _authenticated(record))
+    plaintext = unseal(owner, record.sealed_event, _authenticated(_clear_in(record)))
     sent = [_sent(open_identity(sealed, data_keys)) for sealed in record.identities]
-    return content_hash(tenant_secret, plaintext, *sent)
+    return content_hash(tenant_secret, plaintext, [part_digest(one) for one in sent])
 
 
 def identity_keys(record: RecordedEvent) -> list[bytes]:
@@ -203,48 +220,68 @@ def same_event(one: Event | None, other: Event | None) -> bool:
     return one == other
 
 
-def _clear_fields(tenant: int, owner: bytes, event: Event) -> RecordedEvent:
-    occurred = event.occurred_at
-    fact = event.WhichOneof("fact") or ""
-    record = RecordedEvent(
-        event_id=event_id_bytes(event.event_id),
-        tenant=tenant,
-        owner_key=owner,
-        type=_TYPES[fact],
-        occurred_at_us=occurred.seconds * 1_000_000 + occurred.nanos // 1000,
-        historical=event.historical,
+class _Clear(NamedTuple):
+    """What an envelope says in the clear, authenticated with what is sealed."""
+
+    tenant: int
+    event_id: bytes
+    owner_key: bytes
+    type: EventType.ValueType
+    channel: Channel.ValueType
+    direction: Direction.ValueType
+    visibility: Visibility.ValueType
+    occurred_at_us: int
+    historical: bool
+    retracts: bytes
+
+
+def _clear_of(tenant: int, owner: bytes, event: Event) -> _Clear:
+    channel, direction, visibility = (
+        CHANNEL_UNSPECIFIED,
+        DIRECTION_UNSPECIFIED,
+        VISIBILITY_UNSPECIFIED,
     )
+    retracts = b""
+    fact = event.WhichOneof("fact") or ""
     match fact:
         case "interaction":
             contact = event.interaction
-            record.channel = contact.channel
-            record.direction = contact.direction
-            record.visibility = contact.visibility
+            channel, direction = contact.channel, contact.direction
+            visibility = contact.visibility
         case "product_used":
-            record.channel = CHANNEL_APP
+            channel = CHANNEL_APP
         case "order_changed":
-            record.channel = event.order_changed.channel
+            channel = event.order_changed.channel
         case "campaign_touched":
-            record.channel = event.campaign_touched.channel
-            record.direction = DIRECTION_OUTBOUND
+            channel, direction = event.campaign_touched.channel, DIRECTION_OUTBOUND
         case "community_posted":
-            record.channel = CHANNEL_COMMUNITY
-            record.direction = DIRECTION_INBOUND
-            record.visibility = VISIBILITY_PUBLIC
+            channel, direction = CHANNEL_COMMUNITY, DIRECTION_INBOUND
+            visibility = VISIBILITY_PUBLIC
         case "event_retracted":
-            record.retracts = event_id_bytes(event.event_retracted.event_id)
-    return record
+            retracts = event_id_bytes(event.event_retracted.event_id)
+    occurred = event.occurred_at
+    return _Clear(
+        *(tenant, event_id_bytes(event.event_id), owner, _TYPES[fact]),
+        *(channel, direction, visibility),
+        occurred.seconds * 1_000_000 + occurred.nanos // 1000,
+        event.historical,
+        retracts,
+    )
 
 
-def _authenticated(record: RecordedEvent) -> bytes:
+def _clear_in(record: RecordedEvent) -> _Clear:
+    return _Clear(
+        *(record.tenant, record.event_id, record.owner_key, record.type),
+        *(record.channel, record.direction, record.visibility),
+        *(record.occurred_at_us, record.historical, record.retracts),
+    )
+
+
+def _authenticated(clear: _Clear) -> bytes:
     try:
-        fixed = _CLEAR.pack(
-            *(record.tenant, record.event_id, record.owner_key, record.type, record.channel),
-            *(record.direction, record.visibility, record.occurred_at_us, record.historical),
-        )
+        return _CLEAR.pack(*clear[:-1]) + clear.retracts
     except struct.error as error:
         raise SealBroken("a clear field of the record is out of its range") from error
-    return fixed + record.retracts
 
 
 def _sent(identity: Identity) -> bytes:

@@ -193,7 +193,7 @@ def _seal_steps(steps: Steps, tenant: TenantSecrets, body: bytes, identified: An
     steps.time("  of which: AES-GCM + nonce", lambda: [seal(cipher, p, bytes(60)) for p in plain])
     steps.time(
         "  of which: content hash",
-        lambda: [content_hash(tenant.sealed.secret, p, bytes(40)) for p in plain],
+        lambda: [content_hash(tenant.sealed.secret, p, [bytes(32)]) for p in plain],
     )
     del rows
 
