@@ -75,6 +75,11 @@ _RESOLUTION: Final = (text("expectation_id", 256, required=True), text("reason",
 _RESOLUTION_CHOICES: Final = (
     choice("outcome", known(facts_pb2.ExpectationOutcome), required=True),
 )
+_ENDS: Final = (
+    facts_pb2.EXPECTATION_OUTCOME_KEPT,
+    facts_pb2.EXPECTATION_OUTCOME_BROKEN,
+    facts_pb2.EXPECTATION_OUTCOME_WITHDRAWN,
+)
 _RETRACTION: Final = (text("reason", 1000),)
 
 
@@ -169,12 +174,14 @@ def _expectation(fact: facts_pb2.ExpectationSet, found: Violations) -> None:
 def _resolution(fact: facts_pb2.ExpectationResolved, found: Violations) -> None:
     check_texts(fact, _RESOLUTION, "expectation_resolved.", found)
     check_choices(fact, _RESOLUTION_CHOICES, "expectation_resolved.", found)
-    renegotiated = fact.outcome == facts_pb2.EXPECTATION_OUTCOME_RENEGOTIATED
-    if renegotiated != fact.HasField("due_at"):
-        told = "is required when renegotiated, and must be empty otherwise"
+    has_time = fact.HasField("due_at")
+    if has_time and fact.outcome in _ENDS:
+        told = "must be empty unless the outcome is that it was renegotiated"
         found.append(("expectation_resolved.due_at", told))
-    elif renegotiated:
+    elif has_time:
         check_time(fact.due_at, "expectation_resolved.due_at", found)
+    elif fact.outcome == facts_pb2.EXPECTATION_OUTCOME_RENEGOTIATED:
+        found.append(("expectation_resolved.due_at", "is missing; say the new time"))
 
 
 def _retraction(fact: facts_pb2.EventRetracted, found: Violations) -> None:
