@@ -91,13 +91,12 @@ class IngestionService(IngestionServiceServicer):
         if request.page_token:
             (before,) = page_tokens.decode(request.page_token, kind, filters, int)
         try:
-            found = await self._parts.quarantine.list(tenant.sealed, before, size + 1)
+            page, more = await self._parts.quarantine.list(tenant.sealed, before, size)
         except (StoreFull, StoreUnavailable) as error:
             raise call_error(error) from error
-        response = api.ListRejectedEventsResponse(rejected_events=found[:size])
-        if len(found) > size:
-            last = found[size - 1].rejected_id
-            response.next_page_token = page_tokens.encode(kind, filters, last)
+        response = api.ListRejectedEventsResponse(rejected_events=page)
+        if more:
+            response.next_page_token = page_tokens.encode(kind, filters, page[-1].rejected_id)
         return response
 
     async def GetStoreStatus(  # noqa: N802 - gRPC names it

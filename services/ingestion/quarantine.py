@@ -19,6 +19,9 @@ from touchline.ingestion.v1.ingestion_pb2 import FieldViolation, RejectedEvent
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
+# Below the 4 MiB that gRPC clients take unless told otherwise.
+_PAGE_BYTES: Final = 3 * 1024 * 1024
+
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
@@ -57,11 +60,19 @@ class Quarantine:
                 [seal(self._cipher, body, _clear(tenant.number)) for body in bodies],
             )
 
-    async def list(self, tenant: SealedTenant, before: int, limit: int) -> list[RejectedEvent]:
-        """Return rejected events with a smaller id than `before`, newest first."""
+    async def list(
+        self, tenant: SealedTenant, before: int, limit: int
+    ) -> tuple[list[RejectedEvent], bool]:
+        """Return rejected events with a smaller id than `before`, newest first, and if more follow.
+
+        A page has at most `limit` events, and 3 MiB of them unless a single one has more.
+        """
         async with database_errors():
-            rows = await self._pool.fetch(_SQL["list_rejected"], tenant.number, before, limit)
-        return [self._open(tenant, row) for row in rows]
+            rows = await self._pool.fetch(
+                _SQL["list_rejected"], tenant.number, before, limit + 1, _PAGE_BYTES
+            )
+        page = [row for row in rows[:limit] if row["sealed_event"] is not None]
+        return [self._open(tenant, row) for row in page], len(page) < len(rows)
 
     async def count(self, tenant: SealedTenant) -> int:
         """Return how many events of a tenant are kept."""
