@@ -1,19 +1,111 @@
 """The command: `python -m tests.bench [--quick] [--only NAME …] | --profile-ingest`."""
 
 import argparse
+import asyncio
+import sys
+from typing import Final
 
-from tests.bench import profile_ingest
+import asyncpg
+from rich.console import Console
+
+from tests.bench import (
+    freshness,
+    history,
+    ingest,
+    million,
+    pages,
+    profile_ingest,
+    projections,
+    unary,
+)
+from tests.bench.report import Report
+from tests.bench.scale import FULL, QUICK, Scale
+from tests.bench.stage import STORE, Stage, open_stage
+
+FAMILIES: Final = (
+    *("ingest", "unary", "projection", "freshness"),
+    *("history", "rebuild", "pages"),
+)
+_LARGE: Final = {"history", "rebuild", "pages"}
+
+
+async def measure(report: Report, scale: Scale, wanted: set[str]) -> None:
+    """Measure the wanted families: some on a fresh store, some on a large one."""
+    if wanted - _LARGE:
+        async with open_stage() as stage:
+            await _on_a_fresh_store(report, stage, scale, wanted)
+    if wanted & _LARGE:
+        async with open_stage() as stage:
+            await _on_a_large_store(report, stage, scale, wanted)
+
+
+async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:
+    async with stage.ingestion() as ingestion:
+        if "ingest" in wanted:
+            await ingest.measure(report, stage, ingestion, scale)
+        elif "projection" in wanted:
+            for seed in range(2 * scale.rounds):
+                await ingest.send(ingestion, scale, 1000, seed, seed * scale.batch_events)
+        if "projection" in wanted:
+            await projections.measure(report, stage, scale, await _head(stage))
+        if "unary" in wanted:
+            await unary.measure(report, ingestion, scale)
+        if wanted & {"freshness", "ingest"}:
+            async with projections.caught_up(stage, await _head(stage)) as profile:
+                if "freshness" in wanted:
+                    await freshness.measure(report, ingestion, profile, scale)
+                if "ingest" in wanted:
+                    head = await _head(stage)
+                    await ingest.measure_with_profile(report, ingestion, scale, head)
+
+
+async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:
+    await million.fill(report, stage, scale)
+    async with stage.ingestion():
+        if "history" in wanted:
+            await history.measure(report, stage, scale.stored)
+        if wanted & {"rebuild", "pages"}:
+            async with projections.rebuild(report, stage, scale.stored) as profile:
+                if "pages" in wanted:
+                    await pages.measure(report, profile, scale)
+
+
+async def _head(stage: Stage) -> int:
+    connection = await asyncpg.connect(stage.database(STORE))
+    try:
+        head: int = await connection.fetchval("SELECT position FROM store_head")
+    finally:
+        await connection.close()
+    return head
 
 
 def main() -> None:
     """Read the arguments and do what they ask."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure less, within a minute")
+    parser.add_argument(
+        "--only", nargs="+", choices=FAMILIES, metavar="NAME", help="of " + ", ".join(FAMILIES)
+    )
     parser.add_argument(
         "--profile-ingest", action="store_true", help="say where ingestion's time goes, by step"
     )
     arguments = parser.parse_args()
     if arguments.profile_ingest:
         profile_ingest.main()
+        return
+    console = Console()
+    report = Report(console, quick=arguments.quick)
+    failure = ""
+    try:
+        scale = QUICK if arguments.quick else FULL
+        asyncio.run(measure(report, scale, set(arguments.only or FAMILIES)))
+    except KeyboardInterrupt:
+        failure = "stopped before the end"
+    except Exception as error:
+        console.print_exception()
+        failure = f"{type(error).__name__}: {error}"
+    report.finish(failure)
+    sys.exit(1 if failure else 0)
 
 
 if __name__ == "__main__":

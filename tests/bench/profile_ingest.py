@@ -26,8 +26,8 @@ from libs.eventstore.chain import GENESIS, content_hash
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.records import Row, SealedTenant, seal_event, seal_identity
 from libs.eventstore.sealing import MasterKey, seal
-from libs.eventstore.store import Appended, AppendVerdict, EventStore, pack
-from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.eventstore.store import Appended, EventStore, pack
+from libs.identity.keys import Identified, IdentityKeys, tenant_secret
 from libs.postgres.migrations import migrate
 from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenant
@@ -35,12 +35,12 @@ from services.ingestion import domain
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from tests.bench import events as load
+from tests.bench.million import Collected
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_service_pb2 import (
     BatchRecordEventsRequest,
     BatchRecordEventsResponse,
 )
-from touchline.store.v1.store_pb2 import APPEND_OUTCOME_RECORDED
 
 BATCH: Final = 1000
 BATCHES: Final = 20
@@ -67,25 +67,11 @@ class _KeyTable:
         return [(key, self._wrapped[key]) for key in keys if key in self._wrapped]
 
 
-class _AtOnce:
-    """An appender that records everything without a database, and keeps the last rows."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
-        self.rows = [row for unit in units for row in unit]
-        return [
-            AppendVerdict(APPEND_OUTCOME_RECORDED, position)
-            for position, _ in enumerate(self.rows, 1)
-        ]
-
-
-def recorder() -> tuple[Recorder, _AtOnce]:
+def recorder() -> tuple[Recorder, Collected]:
     """Return the service's Recorder over memory instead of PostgreSQL."""
     pool = cast("asyncpg.Pool", _KeyTable())
     master_key = MasterKey(bytes(32))
-    at_once = _AtOnce()
+    at_once = Collected()
     return (
         Recorder(
             EventStore(pool),
@@ -111,10 +97,10 @@ class Steps:
     def __init__(self) -> None:
         self._taken: dict[str, list[float]] = {}
 
-    def time(self, step: str, work: Callable[[], Any]) -> Any:
+    def time(self, step: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run a step of one batch and remember how long it took."""
         start = time.perf_counter()
-        result = work()
+        result = work(*arguments)
         self.took(step, time.perf_counter() - start)
         return result
 
@@ -140,62 +126,62 @@ async def pure_steps(bodies: Sequence[bytes]) -> None:
     keeper, at_once = recorder()
     tenant = secrets()
     for body in bodies:  # identities known, data keys made: the steady state
-        await keeper.record(tenant, BatchRecordEventsRequest.FromString(body).events, "")
+        await keeper.record(tenant, _parsed(body), "")
     steps = Steps()
-    now_us = time.time_ns() // 1000
     for body in bodies:
-        request = steps.time(
-            "parse the request", lambda body=body: BatchRecordEventsRequest.FromString(body)
-        )
-        batch = list(request.events)
-        identified = steps.time(
-            "identify (cached)",
-            lambda batch=batch: [domain.identify(e, tenant.identity_keys)[0] for e in batch],
-        )
-        steps.time(
-            "validate",
-            lambda batch=batch: [domain.violations_of(e, "default", now_us) for e in batch],
-        )
+        batch = steps.time("parse the request", _parsed, body)
+        identified = steps.time("identify (cached)", _identified, batch, tenant)
+        steps.time("validate", _violations, batch)
         _seal_steps(steps, tenant, body, identified)
         verdicts = await steps.time_async(
             "record: all of the above in the Recorder, no append", keeper.record(tenant, batch, "")
         )
-        steps.time(
-            "serialise the answer",
-            lambda v=verdicts: BatchRecordEventsResponse(verdicts=v).SerializeToString(),
-        )
-        appended = _appended(at_once.rows)
-        packed = steps.time("relay: pack for the feed", lambda a=appended: pack(bytes(16), a))
-        steps.time("relay: serialise", lambda p=packed: [part.SerializeToString() for part in p])
+        answer = BatchRecordEventsResponse(verdicts=verdicts)
+        steps.time("serialise the answer", answer.SerializeToString)
+        packed = steps.time("relay: pack for the feed", pack, bytes(16), _appended(at_once.rows))
+        steps.time("relay: serialise", packed[0].SerializeToString)
     steps.print()
 
 
-def _seal_steps(steps: Steps, tenant: TenantSecrets, body: bytes, identified: Any) -> None:
+def _parsed(body: bytes) -> list[Event]:
+    return list(BatchRecordEventsRequest.FromString(body).events)
+
+
+def _identified(batch: Sequence[Event], tenant: TenantSecrets) -> list[tuple[Identified, ...]]:
+    return [domain.identify(event, tenant.identity_keys)[0] for event in batch]
+
+
+def _violations(batch: Sequence[Event]) -> None:
+    now_us = time.time_ns() // 1000
+    for event in batch:
+        domain.violations_of(event, "default", now_us)
+
+
+def _seal_steps(
+    steps: Steps, tenant: TenantSecrets, body: bytes, identified: list[tuple[Identified, ...]]
+) -> None:
     cipher = MasterKey(bytes(32)).derive(b"bench")
-    parts = [[seal_identity(one, cipher) for one in found] for found in identified]
+    parts = [[(one, bytes(40), bytes(100)) for one in found] for found in identified]
 
-    def fresh() -> list[Event]:
-        return list(BatchRecordEventsRequest.FromString(body).events)
+    def sealed(batch: Sequence[Event]) -> None:
+        for event, found in zip(batch, parts, strict=True):
+            seal_event(tenant.sealed, event, found, cipher, "")
 
-    batch = fresh()
-    rows = steps.time(
-        "seal_event, whole",
-        lambda: [
-            seal_event(tenant.sealed, event, found, "")
-            for event, found in zip(batch, parts, strict=True)
-        ],
-    )
-    batch = fresh()
-    plain = steps.time(
-        "  of which: serialise the event",
-        lambda: [event.SerializeToString(deterministic=True) for event in batch],
-    )
-    steps.time("  of which: AES-GCM + nonce", lambda: [seal(cipher, p, bytes(60)) for p in plain])
-    steps.time(
-        "  of which: content hash",
-        lambda: [content_hash(tenant.sealed.secret, p, [bytes(32)]) for p in plain],
-    )
-    del rows
+    def serialised(batch: Sequence[Event]) -> list[bytes]:
+        return [event.SerializeToString(deterministic=True) for event in batch]
+
+    def encrypted(texts: Sequence[bytes]) -> None:
+        for text in texts:
+            seal(cipher, text, bytes(60))
+
+    def hashed(texts: Sequence[bytes]) -> None:
+        for text in texts:
+            content_hash(tenant.sealed.secret, text, bytes(40))
+
+    steps.time("seal_event, whole", sealed, _parsed(body))
+    texts = steps.time("  of which: serialise the event", serialised, _parsed(body))
+    steps.time("  of which: AES-GCM + nonce", encrypted, texts)
+    steps.time("  of which: content hash", hashed, texts)
 
 
 async def append_steps(bodies: Sequence[bytes]) -> None:

@@ -1,0 +1,175 @@
+"""How soon what is recorded can be read, while a thousand events a second are recorded."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tests.bench import events as load
+from tests.bench.cpu import CpuMeter
+from tests.bench.figures import Figure, percentiles, quantile
+from tests.bench.report import Report
+from tests.bench.scale import Scale
+from tests.bench.worker import Result, Spec, Tell, worker
+from touchline.client import Client
+from touchline.events.v1.event_pb2 import Event
+from touchline.ingestion.v1.ingestion_service_pb2 import RecordEventRequest
+from touchline.profile.v1.profile_pb2 import ProfileReference
+from touchline.profile.v1.profile_service_pb2 import (
+    ListTimelineEventsRequest,
+    WatchTimelineRequest,
+)
+
+RATE: Final = 1000
+PROBES_PER_SECOND: Final = 20
+_PROBED: Final = 20
+_FIRST_PROBED: Final = 9_000_000  # customers whom nobody else writes to
+_WATCHED: Final = _FIRST_PROBED + _PROBED
+_AGAIN_SECONDS: Final = 0.001
+_LEAD_SECONDS: Final = 1.0
+
+DEFINITION: Final = (
+    "from the event's recorded_at (set by the store before it commits) to the moment at which "
+    "a caller that"
+)
+
+
+async def measure(report: Report, ingestion: str, profile: str, scale: Scale) -> None:
+    """Hold a rate of single events, and see how soon probes of our own are visible."""
+    report.heading(f"Freshness at {RATE:,} events/s, one event a call, sent at a steady rate")
+    seconds = scale.freshness_seconds
+    spec = {
+        "target": ingestion,
+        "rate": RATE,
+        "seconds": seconds + 2 * _LEAD_SECONDS,
+        "customers": scale.customers,
+        "seed": 500,
+    }
+    probing = {"ingestion": ingestion, "profile": profile, "seconds": seconds}
+    with report.progress("holding the rate", seconds) as advance:
+        async with worker("steady", spec) as sender, worker("probes", probing, advance) as prober:
+            sender.go()
+            await asyncio.sleep(_LEAD_SECONDS)
+            meter = CpuMeter()
+            told = await prober.result()
+            cores = meter.cores()
+            sent = await sender.until("result")
+    held, wait = sent["rate"], quantile(sent["millis"], 0.99)
+    note = f"{wait:.1f} ms p99 from when an event was due to its answer"
+    report.add(Figure("freshness_rate_held", held, "events/s", note, (), cores))
+    read = f"{DEFINITION} lists the timeline over and over finds it"
+    report.add(*percentiles("freshness_read", told["read"], read))
+    watch = f"{DEFINITION} watches the timeline gets it"
+    report.add(*percentiles("freshness_watch", told["watch"], watch))
+    note = "RecordEvent, then ListTimelineEvents after its position: both calls"
+    report.add(*percentiles("write_then_read", told["write_then_read"], note))
+
+
+@asynccontextmanager
+async def probes(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Record events and see when they are visible. Spec: ingestion, profile, seconds."""
+    async with Client.connect(spec["ingestion"], spec["profile"]) as client:
+        probe = _Probes(client)
+        await probe.introduce()
+
+        async def work() -> Result:
+            watching = asyncio.create_task(probe.watch())
+            began = time.monotonic()
+            number = 0
+            async with asyncio.TaskGroup() as tasks:
+                while (elapsed := time.monotonic() - began) < spec["seconds"]:
+                    ways = (probe.read, probe.record_watched, probe.write_then_read)
+                    tasks.create_task(ways[number % 3](number))
+                    number += 1
+                    if number % PROBES_PER_SECOND == 0:
+                        tell(elapsed)
+                    due = began + number / PROBES_PER_SECOND
+                    await asyncio.sleep(max(due - time.monotonic(), 0))
+            await asyncio.sleep(0.5)
+            watching.cancel()
+            return {"read": probe.reads, "watch": probe.watched, "write_then_read": probe.both}
+
+        yield work
+
+
+class _Probes:
+    """Records events of customers of its own, each way of seeing them in its own list (ms)."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._rng = random.Random(7)
+        self.reads: list[float] = []
+        self.watched: list[float] = []
+        self.both: list[float] = []
+
+    async def introduce(self) -> None:
+        """Make the probed profiles, so that they can be read from the start."""
+        verdicts = await self._client.record(
+            [self._event(_FIRST_PROBED + number) for number in range(_PROBED + 1)]
+        )
+        self._start = verdicts[-1].position
+        await self._client.profile.ListTimelineEvents(
+            _list(_WATCHED, after_position=self._start), timeout=60
+        )
+
+    async def read(self, number: int) -> None:
+        """Record an event, and list the timeline until it is there."""
+        customer = _FIRST_PROBED + number % _PROBED
+        event = self._event(customer)
+        await self._record(event)
+        while True:
+            answer = await self._client.profile.ListTimelineEvents(_list(customer))
+            for entry in answer.entries:
+                if entry.event.event_id == event.event_id:
+                    self.reads.append(_millis_since(entry.recorded_at))
+                    return
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def record_watched(self, _: int) -> None:
+        """Record an event of the watched profile."""
+        await self._record(self._event(_WATCHED))
+
+    async def watch(self) -> None:
+        """Watch a profile for ever."""
+        reference = ProfileReference(identity=load.crm_identity(_WATCHED))
+        request = WatchTimelineRequest(profile=reference, after_position=self._start)
+        async for answer in self._client.profile.WatchTimeline(request):
+            self.watched.append(_millis_since(answer.entry.recorded_at))
+
+    async def write_then_read(self, number: int) -> None:
+        """Record an event, and read it with after_position."""
+        customer = _FIRST_PROBED + number % _PROBED
+        event = self._event(customer)
+        start = time.perf_counter()
+        position = await self._record(event)
+        answer = await self._client.profile.ListTimelineEvents(
+            _list(customer, after_position=position)
+        )
+        self.both.append((time.perf_counter() - start) * 1e3)
+        if all(entry.event.event_id != event.event_id for entry in answer.entries):
+            raise AssertionError("a read after a position does not show what was recorded there")
+
+    async def _record(self, event: Event) -> int:
+        answer = await self._client.ingestion.RecordEvent(RecordEventRequest(event=event))
+        return int(answer.verdict.position)
+
+    def _event(self, customer: int) -> Event:
+        event = load.event_of(customer, self._rng)
+        event.occurred_at.GetCurrentTime()
+        return event
+
+
+def _list(customer: int, after_position: int = 0) -> ListTimelineEventsRequest:
+    return ListTimelineEventsRequest(
+        profile=ProfileReference(identity=load.crm_identity(customer)),
+        page_size=3,
+        after_position=after_position,
+    )
+
+
+def _millis_since(recorded_at: Timestamp) -> float:
+    return (time.time_ns() - recorded_at.ToNanoseconds()) / 1e6

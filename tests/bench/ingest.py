@@ -1,0 +1,86 @@
+"""Events/s in batches over gRPC, beside what a bare COPY makes of the same stored rows."""
+
+from typing import Final
+
+from tests.bench.cpu import CpuMeter
+from tests.bench.events import DESCRIPTION
+from tests.bench.figures import median_figure
+from tests.bench.report import Report
+from tests.bench.scale import Scale
+from tests.bench.stage import STORE, Stage
+from tests.bench.worker import worker
+
+IN_FLIGHT: Final = 4
+SIZES: Final = (500, 1000)
+
+
+async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) -> None:
+    """Send batches of both sizes and copy what they stored, in turn, round after round."""
+    report.heading("Ingest in batches, the profile service at rest")
+    speeds: dict[int, list[float]] = {size: [] for size in SIZES}
+    copies: list[float] = []
+    cores: dict[int, dict[str, float]] = {}
+    head, _, _ = await send(ingestion, scale, 1000, seed=0, after=0)  # warms up, makes data keys
+    await copied(stage, 0, head)
+    with report.progress("rounds", scale.rounds * len(SIZES)) as advance:
+        for number in range(scale.rounds):
+            for place, size in enumerate(SIZES):
+                seed = 1 + number * len(SIZES) + place
+                last, speed, cores[size] = await send(ingestion, scale, size, seed, head)
+                speeds[size].append(speed)
+                copies.append(await copied(stage, head, last))
+                head = last
+                advance(seed)
+    count = f"{scale.batch_events:,} events, {IN_FLIGHT} calls in flight"
+    notes = {500: f"{count}; {DESCRIPTION}", 1000: count}
+    for size in SIZES:
+        name = f"ingest_batches_of_{size}"
+        report.add(median_figure(name, speeds[size], "events/s", notes[size], cores[size]))
+    report.add(
+        median_figure(
+            "copy_of_stored_rows", copies, "rows/s", "one COPY, the same rows, indexes and disk"
+        )
+    )
+    # Each against the COPY of its own rows, which ran right after it.
+    ratios = [fast / copy for fast, copy in zip(speeds[1000], copies[1::2], strict=True)]
+    report.add(median_figure("ingest_vs_copy", ratios, "ratio", "batches of 1000 / COPY"))
+
+
+async def measure_with_profile(report: Report, ingestion: str, scale: Scale, head: int) -> None:
+    """Send batches of 1000 while the profile service folds what arrives."""
+    report.heading("Ingest in batches of 1000 while the profile service folds them")
+    speeds, cores = [], dict[str, float]()
+    for number in range(scale.rounds):
+        head, speed, cores = await send(ingestion, scale, 1000, 1000 + number, head)
+        speeds.append(speed)
+    note = "all services share the cores"
+    report.add(median_figure("ingest_while_folding", speeds, "events/s", note, cores))
+
+
+async def send(
+    ingestion: str, scale: Scale, size: int, seed: int, after: int
+) -> tuple[int, float, dict[str, float]]:
+    """Send batches; return the head after them, events/s, and how busy the cores were."""
+    spec = {
+        "target": ingestion,
+        "batch": size,
+        "events": scale.batch_events,
+        "customers": scale.customers,
+        "seed": seed,
+        "in_flight": IN_FLIGHT,
+    }
+    async with worker("batches", spec) as sender:
+        meter = CpuMeter()
+        told = await sender.result()
+        cores = meter.cores()
+    if told["last"] - after != scale.batch_events:
+        raise AssertionError(f"{told['last'] - after} positions for {scale.batch_events} events")
+    return told["last"], scale.batch_events / told["seconds"], cores
+
+
+async def copied(stage: Stage, after: int, up_to: int) -> float:
+    """Copy the store's rows between two positions; return rows/s."""
+    spec = {"database": stage.database(STORE), "table": "events", "after": after, "up_to": up_to}
+    async with worker("copy", spec) as copier:
+        told = await copier.result()
+    return float(told["rows"] / told["seconds"])

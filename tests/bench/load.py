@@ -1,0 +1,141 @@
+"""The load generators: batches as fast as they are taken, callers one after another, a rate."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import grpc
+
+from tests.bench import events as load
+from tests.bench.worker import Result, Spec, Tell
+from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
+from touchline.ingestion.v1.ingestion_service_pb2 import (
+    BatchRecordEventsRequest,
+    BatchRecordEventsResponse,
+    RecordEventRequest,
+    RecordEventResponse,
+)
+
+_SERVICE: Final = "/touchline.ingestion.v1.IngestionService/"
+_METADATA: Final = (("touchline-tenant", "default"),)
+_TIMEOUT: Final = 60.0
+
+Call = Callable[[bytes], Awaitable[bytes]]
+
+
+@asynccontextmanager
+async def _method(target: str, name: str) -> AsyncIterator[Call]:
+    """Give a method that takes and returns bytes: what is built and parsed is not timed."""
+    options = [("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(target, options=options) as channel:
+        method: Any = channel.unary_unary(_SERVICE + name)
+        await channel.channel_ready()
+
+        async def call(body: bytes) -> bytes:
+            answer: bytes = await method(body, timeout=_TIMEOUT, metadata=_METADATA)
+            return answer
+
+        yield call
+
+
+@asynccontextmanager
+async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Send batches with a few calls in flight. Spec: target, batch, events, customers, seed."""
+    size, count = spec["batch"], spec["events"]
+    every = list(load.events(count, spec["customers"], spec["seed"]))
+    bodies = [
+        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
+        for start in range(0, count, size)
+    ]
+
+    async def work() -> Result:
+        waiting, answers = iter(bodies), list[bytes]()
+
+        async def caller() -> None:
+            for body in waiting:
+                answers.append(await call(body))
+
+        began = time.perf_counter()
+        await asyncio.gather(*[caller() for _ in range(spec["in_flight"])])
+        seconds = time.perf_counter() - began
+        verdicts = [v for a in answers for v in BatchRecordEventsResponse.FromString(a).verdicts]
+        _check([verdict.outcome for verdict in verdicts], count)
+        return {"seconds": seconds, "last": max(verdict.position for verdict in verdicts)}
+
+    async with _method(spec["target"], "BatchRecordEvents") as call:
+        yield work
+
+
+@asynccontextmanager
+async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Record one event a call from many callers. Spec: target, callers, seconds, customers, seed.
+
+    Each caller waits for its answer before it calls again.
+    """
+    bodies = _single(spec["events"], spec)
+
+    async def work() -> Result:
+        waiting, answers, millis = iter(bodies), list[bytes](), list[float]()
+        began = time.perf_counter()
+        end = began + spec["seconds"]
+
+        async def caller() -> None:
+            for body in waiting:
+                start = time.perf_counter()
+                answers.append(await call(body))
+                now = time.perf_counter()
+                millis.append((now - start) * 1e3)
+                if now > end:
+                    return
+
+        await asyncio.gather(*[caller() for _ in range(spec["callers"])])
+        seconds = time.perf_counter() - began
+        _check([RecordEventResponse.FromString(a).verdict.outcome for a in answers], len(answers))
+        return {"seconds": seconds, "millis": millis}
+
+    async with _method(spec["target"], "RecordEvent") as call:
+        yield work
+
+
+@asynccontextmanager
+async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Record at a rate, whatever the answers take. Spec: target, rate, seconds, customers, seed."""
+    bodies = _single(int(spec["rate"] * spec["seconds"]), spec)
+
+    async def work() -> Result:
+        outcomes, millis = list[int](), list[float]()
+        began = time.perf_counter()
+
+        async def send(body: bytes, due: float) -> None:
+            answer = await call(body)
+            millis.append((time.perf_counter() - due) * 1e3)
+            outcomes.append(RecordEventResponse.FromString(answer).verdict.outcome)
+
+        async with asyncio.TaskGroup() as calls:
+            for number, body in enumerate(bodies):
+                due = began + number / spec["rate"]
+                if (early := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(early)
+                calls.create_task(send(body, due))
+        seconds = time.perf_counter() - began
+        _check(outcomes, len(bodies))
+        return {"rate": len(bodies) / seconds, "millis": millis}
+
+    async with _method(spec["target"], "RecordEvent") as call:
+        yield work
+
+
+def _single(count: int, spec: Spec) -> list[bytes]:
+    def every() -> Iterator[bytes]:
+        for event in load.events(count, spec["customers"], spec["seed"]):
+            yield RecordEventRequest(event=event).SerializeToString()
+
+    return list(every())
+
+
+def _check(outcomes: list[Any], expected: int) -> None:
+    recorded = outcomes.count(OUTCOME_RECORDED)
+    if recorded != expected:
+        raise AssertionError(f"{recorded} of {expected} events were recorded")

@@ -1,0 +1,164 @@
+"""Fills a store by appending events one at a time, as years of single calls would have.
+
+Sealed rows are made first, by the service's own Recorder, and kept in a table; then a procedure
+calls the append function once per event, each call a transaction of its own. Only here
+synchronous_commit is off, so that filling takes minutes instead of the disk's half an hour; what is
+stored is the same.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, cast
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+
+from libs.eventstore import store as eventstore
+from libs.eventstore.appender import Appender
+from libs.eventstore.keyring import Keyring
+from libs.eventstore.records import Row, SealedTenant
+from libs.eventstore.sealing import MasterKey
+from libs.eventstore.store import AppendVerdict, EventStore
+from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.postgres.migrations import migrate
+from libs.postgres.pool import open_pool
+from libs.rpc.tenants import Tenant
+from services.ingestion.quarantine import Quarantine
+from services.ingestion.recording import Recorder, TenantSecrets
+from tests.bench import events as load
+from tests.bench.report import Report
+from tests.bench.scale import Scale
+from tests.bench.stage import STORE, Stage
+from tests.bench.worker import Result, Spec, Tell, worker
+from touchline.store.v1.store_pb2 import APPEND_OUTCOME_RECORDED
+
+LARGEST: Final = 0
+_WORKERS: Final = 2
+_SLICE: Final = 5000
+_CHUNK: Final = 1000
+
+_STAGED: Final = """
+CREATE UNLOGGED TABLE bench_staged (
+    ordinal bigint PRIMARY KEY, tenant smallint, event_id uuid, owner_key bytea,
+    partition smallint, type smallint, content_hash bytea, record bytea);
+CREATE PROCEDURE bench_append(p_from bigint, p_to bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    e record;
+BEGIN
+    FOR e IN SELECT * FROM bench_staged WHERE ordinal >= p_from AND ordinal < p_to ORDER BY ordinal
+    LOOP
+        PERFORM append_events(
+            ARRAY[0], ARRAY[e.tenant], ARRAY[e.event_id], ARRAY[e.owner_key], ARRAY[e.partition],
+            ARRAY[e.type], ARRAY[e.content_hash], ARRAY[e.record], NULL, NULL);
+        COMMIT;
+    END LOOP;
+END $$;
+"""
+
+
+class Collected:
+    """Takes the place of the appender: keeps the rows the Recorder sealed."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+        """Keep rows, and say that they were recorded."""
+        self.rows = [row for unit in units for row in unit]
+        return [AppendVerdict(APPEND_OUTCOME_RECORDED, place) for place, _ in enumerate(self.rows)]
+
+
+async def fill(report: Report, stage: Stage, scale: Scale) -> None:
+    """Append `scale.stored` events, one call each."""
+    report.heading(f"Filling a store with {scale.stored:,} events, one append call each")
+    url = stage.database(STORE)
+    await migrate(url, "eventstore", eventstore.MIGRATIONS)
+    connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
+    try:
+        await connection.execute(_STAGED)
+        with report.progress("sealing", scale.stored) as advance:
+            await _seal_all(stage, scale, advance)
+        with report.progress("appending", scale.stored) as advance:
+            for start in range(0, scale.stored, _SLICE):
+                await connection.execute(f"CALL bench_append({start}, {start + _SLICE})")
+                advance(min(start + _SLICE, scale.stored))
+        await connection.execute("DROP TABLE bench_staged; DROP PROCEDURE bench_append")
+        head = await connection.fetchval("SELECT position FROM store_head")
+        if head != scale.stored:
+            raise AssertionError(f"the store has {head} of {scale.stored} events")
+    finally:
+        await connection.close()
+
+
+async def _seal_all(stage: Stage, scale: Scale, advance: Callable[[float], None]) -> None:
+    done = [0.0] * _WORKERS
+
+    def told(number: int) -> Callable[[float], None]:
+        def take(rows: float) -> None:
+            done[number] = rows
+            advance(sum(done))
+
+        return take
+
+    async with AsyncExitStack() as stack:
+        sealing = []
+        for number in range(_WORKERS):
+            spec = {
+                "database": stage.database(STORE),
+                "master_key": stage.secrets.master_key,
+                "identity_secret": stage.secrets.identity_secret,
+                "number": number,
+                "stored": scale.stored,
+                "largest": scale.largest,
+                "customers": scale.customers,
+            }
+            sealing.append(await stack.enter_async_context(worker("seal", spec, told(number))))
+        await asyncio.gather(*[one.result() for one in sealing])
+
+
+@asynccontextmanager
+async def seal(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Seal every other event and keep its row for the procedure."""
+    secret = tenant_secret(bytes.fromhex(spec["identity_secret"]), "default")
+    tenant = TenantSecrets(Tenant("default", 1), IdentityKeys(secret), SealedTenant(1, secret))
+    master_key = MasterKey(bytes.fromhex(spec["master_key"]))
+    async with open_pool(spec["database"], application="bench", size=2) as pool:
+        collected = Collected()
+        recorder = Recorder(
+            EventStore(pool),
+            cast("Appender", collected),
+            Keyring(pool, master_key),
+            Quarantine(pool, master_key),
+        )
+
+        async def work() -> Result:
+            rng = random.Random(spec["number"])
+            ordinals = range(spec["number"], spec["stored"], _WORKERS)
+            for start in range(0, len(ordinals), _CHUNK):
+                chunk = ordinals[start : start + _CHUNK]
+                made = [load.event_of(_customer(rng, spec), rng) for _ in chunk]
+                await recorder.record(tenant, made, "")
+                await _stage(pool, chunk, collected.rows)
+                tell(start + len(chunk))
+            return {}
+
+        yield work
+
+
+def _customer(rng: random.Random, spec: Spec) -> int:
+    if rng.random() < spec["largest"] / spec["stored"]:
+        return LARGEST
+    return rng.randrange(1, spec["customers"])
+
+
+async def _stage(pool: asyncpg.Pool, ordinals: Sequence[int], rows: Sequence[Row]) -> None:
+    records: list[tuple[Any, ...]] = [
+        (
+            *(ordinal, row.tenant, UUID(row.event_id), row.owner_key, row.partition, row.type),
+            *(row.content_hash, row.record),
+        )
+        for ordinal, row in zip(ordinals, rows, strict=True)
+    ]
+    await pool.copy_records_to_table("bench_staged", records=records)

@@ -1,0 +1,55 @@
+"""How much is measured."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The sizes of a run.
+
+    Attributes:
+        customers: Among how many the events are spread.
+        rounds: How often each of several interleaved measurements is made.
+        batch_events: Events of one measurement of batches.
+        unary_seconds: For how long callers call.
+        unary_events: How many events are prepared for them.
+        freshness_seconds: For how long the rate is held.
+        stored: Events of the large store, appended one at a time.
+        largest: How many of them belong to one profile.
+        pages: How many pages of random profiles are read.
+    """
+
+    customers: int
+    rounds: int
+    batch_events: int
+    unary_seconds: float
+    unary_events: int
+    freshness_seconds: float
+    stored: int
+    largest: int
+    pages: int
+
+
+FULL: Final = Scale(
+    customers=10_000,
+    rounds=3,
+    batch_events=40_000,
+    unary_seconds=5.0,
+    unary_events=30_000,
+    freshness_seconds=30.0,
+    stored=1_000_000,
+    largest=100_000,
+    pages=1000,
+)
+QUICK: Final = Scale(
+    customers=5_000,
+    rounds=1,
+    batch_events=20_000,
+    unary_seconds=1.5,
+    unary_events=8_000,
+    freshness_seconds=5.0,
+    stored=50_000,
+    largest=5_000,
+    pages=200,
+)
