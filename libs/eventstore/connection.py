@@ -22,9 +22,11 @@ async def connect_nats(url: str, name: str) -> AsyncIterator[NatsClient]:
         url: nats://user:password@host:port, several separated by commas.
         name: Names the connection in the server's monitoring.
     """
+    closing = False
 
     async def disconnected() -> None:
-        _log.warning("NATS is gone; trying again until it is back")
+        if not closing:
+            _log.warning("NATS is gone; trying again until it is back")
 
     async def reconnected() -> None:
         _log.info("NATS is back")
@@ -47,6 +49,7 @@ async def connect_nats(url: str, name: str) -> AsyncIterator[NatsClient]:
     try:
         yield connection
     finally:
+        closing = True
         with suppress(nats.errors.Error, OSError, TimeoutError):
             if connection.is_connected:
                 await connection.drain()

@@ -21,6 +21,15 @@ ORDER BY position LIMIT $5
 -- name: events_at
 SELECT position, record FROM events WHERE position = ANY($1)
 
+-- name: stored_rows
+SELECT position, tenant, event_id, owner_key, partition, type, recorded_at_us, content_hash, chain,
+       record
+FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
+
+-- name: line_end
+SELECT h.position, h.chain, h.recorded_at_us, (SELECT max(e.position) FROM events e) AS last_stored
+FROM store_head h
+
 -- name: data_keys
 SELECT identity_key, wrapped_key FROM data_keys WHERE tenant = $1 AND identity_key = ANY($2)
 

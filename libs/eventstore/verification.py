@@ -1,17 +1,24 @@
 """Reads the whole line again and says whether it is what was recorded."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from libs.eventstore.chain import extend
-from libs.eventstore.errors import SealBroken
+import asyncpg
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import DecodeError
+
+from libs.eventstore.chain import GENESIS, extend
+from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import content_hash_of, identity_keys
+from libs.eventstore.records import content_hash_of, identity_keys, open_identity
 from libs.eventstore.store import EventStore
-from touchline.store.v1.store_pb2 import EventBatch, RecordedEvent
+from libs.identity.keys import IdentityKeys, partition_of
+from libs.identity.normalise import IdentityError
+from touchline.store.v1.store_pb2 import RecordedEvent
 
 MAX_PROBLEMS: Final = 100
+_IDENTITIES_REMEMBERED: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -30,71 +37,152 @@ class Verification:
             self.problems.append(problem)
 
 
+@dataclass(slots=True)
+class _Place:
+    """Where the reading stands: the last row's position, chain and time."""
+
+    position: int = 0
+    chain: bytes = GENESIS
+    recorded_at_us: int = 0
+
+
 async def verify(
     store: EventStore, keyring: Keyring, secrets: Mapping[int, bytes]
 ) -> AsyncIterator[Verification]:
     """Yield the state of a verification after each page; the last one is finished.
 
-    Positions must be contiguous, the chain must be the hashes', the head must be the last event's,
-    each event must open, and its hash must be that of its content. An event whose keys are gone
-    counts as sealed: its hash can't be recomputed, and the chain still holds it.
+    Positions must be contiguous, each row's chain must be that of the hashes, times must not run
+    backwards, the head must be the last row's, each event must open, its clear columns must be
+    those that were sealed with it, and its hash must be that of its content. An event whose keys
+    are gone counts as sealed: its hash can't be recomputed, and the chain still holds it.
+
+    What a store can't tell by itself: that its end was cut off and its head set back to match. The
+    feed and the projections' checkpoints can.
 
     Args:
         store: The line.
         keyring: Opens the events.
         secrets: The tenants' secrets by their numbers.
     """
-    head = await store.head()
-    state = Verification(head=head.position)
-    position, chain = 0, bytes(32)
-    while position < head.position:
-        page = await store.history(position)
-        if not page.events:
-            state.report(f"events after position {position} are missing, up to {head.position}")
-            break
-        if page.last - position != len(page.events):
-            state.report(f"positions after {position} are not contiguous")
-        chain = extend(chain, [event.content_hash for event in page.events])
-        if chain != page.chain:
-            state.report(f"the chain is broken between positions {position + 1} and {page.last}")
-            chain = page.chain
-        await _check_contents(page, keyring, secrets, state)
-        state.checked += len(page.events)
-        if position < head.position <= page.last:
-            stored = await store.chain_at(head.position)
-            if stored != head.chain:
-                state.report(f"the head's chain is not that of position {head.position}")
-        position = page.last
+    end = await store.line_end()
+    state, place = Verification(head=end["position"]), _Place()
+    contents = _Contents(keyring, secrets, state)
+    while rows := await store.stored_rows(place.position, state.head):
+        for row in rows:
+            _check_place(row, place, state)
+        await contents.check(rows)
+        state.checked += len(rows)
         yield state
+    _check_end(end, place, state)
     state.finished = True
     yield state
 
 
-async def _check_contents(
-    page: EventBatch, keyring: Keyring, secrets: Mapping[int, bytes], state: Verification
-) -> None:
-    records = [RecordedEvent.FromString(event.record) for event in page.events]
-    keys: dict[int, set[bytes]] = {}
-    for record in records:
-        keys.setdefault(record.tenant, set()).update(identity_keys(record))
-    ciphers = {
-        tenant: {key: made.cipher for key, made in (await keyring.fetch(tenant, wanted)).items()}
-        for tenant, wanted in keys.items()
-    }
-    for offset, (event, record) in enumerate(zip(page.events, records, strict=True)):
-        position = page.first + offset
-        secret = secrets.get(record.tenant)
-        if secret is None:
-            state.report(f"event {position} belongs to a tenant the settings do not name")
-            continue
-        if (event.type, event.partition) != (record.type, record.owner_key[0] & 63):
-            state.report(f"event {position} has another type or partition than its record says")
+def _check_place(row: asyncpg.Record, place: _Place, state: Verification) -> None:
+    position, chain = row["position"], row["chain"]
+    if position != place.position + 1:  # what the chain should be is gone with the missing
+        state.report(f"events {place.position + 1} to {position - 1} are missing")
+    elif extend(place.chain, [row["content_hash"]]) != chain:
+        state.report(f"the chain is broken at event {position}")
+    if row["recorded_at_us"] < place.recorded_at_us:
+        state.report(f"event {position} was recorded before the event in front of it")
+    place.position, place.chain, place.recorded_at_us = position, chain, row["recorded_at_us"]
+
+
+def _check_end(end: asyncpg.Record, place: _Place, state: Verification) -> None:
+    if place.position < state.head:
+        state.report(f"events {place.position + 1} to {state.head} are missing")
+    elif place.chain != end["chain"]:
+        state.report(f"the head's chain is not that of event {state.head}")
+    if (end["last_stored"] or 0) > state.head:
+        state.report(f"there are events after the head, up to {end['last_stored']}")
+    if place.recorded_at_us > end["recorded_at_us"]:
+        state.report(f"event {place.position} was recorded after the head's time")
+
+
+class _Contents:
+    """Checks what rows hold."""
+
+    def __init__(self, keyring: Keyring, secrets: Mapping[int, bytes], state: Verification) -> None:
+        self._keyring = keyring
+        self._secrets = secrets
+        self._identity_keys = {
+            tenant: IdentityKeys(secret, cached=_IDENTITIES_REMEMBERED)
+            for tenant, secret in secrets.items()
+        }
+        self._state = state
+
+    async def check(self, rows: Sequence[asyncpg.Record]) -> None:
+        records = {row["position"]: record for row in rows if (record := self._parsed(row))}
+        wanted: dict[int, set[bytes]] = {}
+        for record in records.values():
+            wanted.setdefault(record.tenant, set()).update(identity_keys(record))
+        ciphers = {tenant: await self._ciphers(tenant, keys) for tenant, keys in wanted.items()}
+        for row in rows:
+            if record := records.get(row["position"]):
+                self._check_columns(row, record)
+                self._check_content(row, record, ciphers[record.tenant])
+
+    def _parsed(self, row: asyncpg.Record) -> RecordedEvent | None:
         try:
-            found = content_hash_of(secret, record, ciphers[record.tenant])
-        except SealBroken:
-            state.report(f"event {position} does not open: its record was changed")
-            continue
+            record = RecordedEvent.FromString(row["record"])
+        except DecodeError:
+            record = RecordedEvent()
+        if not record.identities or record.identities[0].identity_key != record.owner_key:
+            self._state.report(f"event {row['position']} has a record that can't be read")
+            return None
+        if record.tenant not in self._secrets:
+            told = f"event {row['position']} belongs to a tenant the settings do not name"
+            self._state.report(told)
+            return None
+        return record
+
+    async def _ciphers(self, tenant: int, keys: Iterable[bytes]) -> dict[bytes, AESGCM]:
+        try:
+            found = await self._keyring.fetch(tenant, keys)
+        except WrongMasterKey:
+            found = {}
+            for key in keys:  # which one is it?
+                try:
+                    found |= await self._keyring.fetch(tenant, [key])
+                except WrongMasterKey:
+                    self._state.report(f"the data key of identity {key.hex()} was changed")
+        return {key: data_key.cipher for key, data_key in found.items()}
+
+    def _check_columns(self, row: asyncpg.Record, record: RecordedEvent) -> None:
+        columns = (row["tenant"], row["event_id"].bytes, row["owner_key"], row["type"])
+        if columns != (record.tenant, record.event_id, record.owner_key, record.type):
+            self._state.report(f"event {row['position']} has other columns than its record says")
+        if row["partition"] != partition_of(record.owner_key):
+            self._state.report(f"event {row['position']} has another partition than its owner")
+
+    def _check_content(
+        self, row: asyncpg.Record, record: RecordedEvent, ciphers: Mapping[bytes, AESGCM]
+    ) -> None:
+        position, report = row["position"], self._state.report
+        try:
+            found = content_hash_of(self._secrets[record.tenant], record, ciphers)
+            if not self._identities_are_named(record, ciphers):
+                report(f"event {position} names an identity otherwise than it is sealed")
+        except (SealBroken, DecodeError):
+            report(f"event {position} does not open: its record was changed")
+            return
         if found is None:
-            state.sealed += 1
-        elif found != event.content_hash:
-            state.report(f"event {position} has another content than its hash says")
+            self._state.sealed += 1
+        elif found != row["content_hash"]:
+            report(f"event {position} has another content than its hash says")
+
+    def _identities_are_named(self, record: RecordedEvent, ciphers: Mapping[bytes, AESGCM]) -> bool:
+        """Tells whether each identity's clear fields are those of what is sealed beside them."""
+        keys = self._identity_keys[record.tenant]
+        for sealed in record.identities:
+            if sealed.identity_key not in ciphers:
+                continue
+            identity = open_identity(sealed, ciphers)
+            try:
+                identified = keys.identify(identity)
+            except IdentityError:
+                continue  # an older release took it; its name can't be made again
+            if (sealed.kind, sealed.namespace_key) != (identity.kind, identified.namespace_key):
+                return False
+        return True

@@ -2,7 +2,8 @@
 -- a client that stops can't stop the others.
 --
 -- The arrays are parallel, one entry per event. Events of one unit are neighbours and share its
--- number; p_stream_ids and p_stream_versions may be NULL when no event belongs to a stream.
+-- number; p_units is NULL for facts with ids that differ, each a unit of its own; p_stream_ids and
+-- p_stream_versions may be NULL when no event belongs to a stream.
 -- Outcomes are those of touchline.store.v1.AppendOutcome.
 CREATE FUNCTION append_events(
     p_units integer[],
@@ -32,9 +33,14 @@ BEGIN
            greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, h.recorded_at_us)
         INTO previous_position, previous_chain, recorded_at_us
         FROM store_head h FOR UPDATE;
-    SELECT d.outcomes, d.positions INTO outcomes, positions
-        FROM decide_units(p_units, p_tenants, p_event_ids, p_content_hashes,
-                          p_stream_ids, p_stream_versions, previous_position) d;
+    IF p_units IS NULL THEN
+        SELECT d.outcomes, d.positions INTO outcomes, positions
+            FROM decide_facts(p_tenants, p_event_ids, p_content_hashes) d;
+    ELSE
+        SELECT d.outcomes, d.positions INTO outcomes, positions
+            FROM decide_units(p_units, p_tenants, p_event_ids, p_content_hashes,
+                              p_stream_ids, p_stream_versions, previous_position) d;
+    END IF;
 
     new_position := previous_position;
     new_chain := previous_chain;
@@ -42,6 +48,7 @@ BEGIN
     FOR i IN 1 .. cardinality(outcomes) LOOP
         IF outcomes[i] = 1 THEN
             new_position := new_position + 1;
+            positions[i] := new_position;
             new_chain := sha256(new_chain || p_content_hashes[i]);
             chains[i] := new_chain;
         END IF;
@@ -63,6 +70,33 @@ BEGIN
     UPDATE store_head h SET position = new_position, chain = new_chain,
                             recorded_at_us = append_events.recorded_at_us;
     PERFORM pg_notify('touchline_appended', new_position::text);
+END $$;
+
+-- Decides what becomes of facts whose ids differ: only the store can hold them already.
+CREATE FUNCTION decide_facts(
+    p_tenants smallint[],
+    p_event_ids uuid[],
+    p_content_hashes bytea[],
+    OUT outcomes smallint[],
+    OUT positions bigint[]
+) LANGUAGE plpgsql
+    SET search_path = pg_catalog, public
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    met record;
+BEGIN
+    outcomes := array_fill(1::smallint, ARRAY[cardinality(p_event_ids)]);
+    positions := array_fill(NULL::bigint, ARRAY[cardinality(p_event_ids)]);
+    FOR met IN
+        SELECT i.ord, e.position, e.content_hash = i.content_hash AS same
+        FROM unnest(p_tenants, p_event_ids, p_content_hashes)
+             WITH ORDINALITY AS i(tenant, event_id, content_hash, ord)
+        JOIN events e ON e.tenant = i.tenant AND e.event_id = i.event_id
+    LOOP
+        outcomes[met.ord] := CASE WHEN met.same THEN 2 ELSE 3 END;
+        positions[met.ord] := met.position;
+    END LOOP;
 END $$;
 
 -- Decides what becomes of each event, unit after unit, as if every unit were alone in its call. An

@@ -19,5 +19,5 @@ GRANT USAGE ON SCHEMA public TO touchline_store;
 GRANT SELECT ON events, store_head TO touchline_store;
 GRANT SELECT, INSERT, DELETE ON data_keys TO touchline_store;
 GRANT SELECT, UPDATE ON relay_lease TO touchline_store;
-REVOKE ALL ON FUNCTION append_events, decide_units, remember_key_check FROM PUBLIC;
+REVOKE ALL ON FUNCTION append_events, decide_facts, decide_units, remember_key_check FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION append_events, remember_key_check TO touchline_store;
