@@ -157,6 +157,12 @@ def email(value: str) -> identity_pb2.Identity:
     return identity_pb2.Identity(kind=identity_pb2.IDENTITY_KIND_EMAIL, value=value)
 
 
+def handle(value: str) -> identity_pb2.Identity:
+    """A handle on a social network as a caller sends it."""
+    kind = identity_pb2.IDENTITY_KIND_SOCIAL_HANDLE
+    return identity_pb2.Identity(kind=kind, namespace="mastodon", value=value)
+
+
 def said(
     text: str,
     *,
