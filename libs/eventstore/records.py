@@ -120,7 +120,11 @@ def seal_identity(identified: Identified, cipher: AESGCM) -> IdentitySeal:
 
 
 def seal_event(
-    tenant: SealedTenant, event: Event, identities: Sequence[IdentitySeal], traceparent: str
+    tenant: SealedTenant,
+    event: Event,
+    identities: Sequence[IdentitySeal],
+    traceparent: str = "",
+    nonce: bytes | None = None,
 ) -> Row:
     """Return the row of a valid event, whose identities and tenant it takes out of the message.
 
@@ -129,6 +133,7 @@ def seal_event(
         event: The event. Changed: afterwards it holds what is sealed.
         identities: The event's, the owner first.
         traceparent: The W3C trace context of the call, or empty.
+        nonce: One of `fresh_nonces`. Default: a fresh one.
     """
     owner = identities[0]
     event.ClearField("identities")
@@ -147,7 +152,7 @@ def seal_event(
         historical=clear.historical,
         retracts=clear.retracts,
         traceparent=traceparent,
-        sealed_event=seal(owner.cipher, plaintext, _authenticated(clear)),
+        sealed_event=seal(owner.cipher, plaintext, _authenticated(clear), nonce),
     )
     return Row(
         clear.tenant,

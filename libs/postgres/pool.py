@@ -7,6 +7,7 @@ from typing import Final
 
 import asyncpg
 
+_ANSWER_SECONDS: Final = 60.0
 # The server is not there, or went away in the middle: worth trying again.
 UNREACHABLE: Final = (
     OSError,
@@ -49,7 +50,12 @@ async def open_pool(
     while True:
         try:
             pool = await asyncpg.create_pool(
-                url, min_size=1, max_size=size, server_settings=server_settings
+                url,
+                min_size=1,
+                max_size=size,
+                server_settings=server_settings,
+                # A server that is frozen answers as little as one that is gone.
+                command_timeout=_ANSWER_SECONDS,
             )
             break
         except UNREACHABLE:

@@ -19,6 +19,7 @@ from libs.eventstore.records import (
     seal_event,
     seal_identity,
 )
+from libs.eventstore.sealing import fresh_nonces
 from libs.eventstore.store import AppendVerdict, EventStore
 from libs.identity.keys import Identified, IdentityKeys
 from libs.rpc.tenants import Tenant
@@ -175,8 +176,8 @@ class Recorder:
         tenant = secrets.sealed
         seals = await self._identity_seals(tenant.number, valid)
         return [
-            seal_event(tenant, event, [seals[one.sent] for one in identities], traceparent)
-            for _, event, identities in valid
+            seal_event(tenant, event, [seals[one.sent] for one in identities], traceparent, nonce)
+            for (_, event, identities), nonce in zip(valid, fresh_nonces(len(valid)), strict=True)
         ]
 
     async def _identity_seals(
