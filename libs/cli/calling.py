@@ -1,9 +1,11 @@
 """How commands find and call the running services."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import grpc
 import typer
@@ -11,13 +13,29 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from libs.cli.stack import INGESTION, PROFILE, Addresses, home_of
+from libs.cli.stack import (
+    CHECKOUT,
+    INGESTION,
+    INGESTION_VARIABLE,
+    PROFILE,
+    PROFILE_VARIABLE,
+    Addresses,
+    home_of,
+)
 from libs.embedded import read_run_file
+from libs.embedded.servers import NATS_URL
+from libs.rpc.tenants import DEFAULT_TENANT
 from touchline.client import Client
 from touchline.failures import CallFailed, readable_failures
 
 FAILED: Final = 1
+"""Exit code: what was asked could not be done, or does not hold."""
 UNREACHABLE: Final = 3
+"""Exit code: nothing answers. 2 is that of a wrong command line."""
+INTERRUPTED: Final = 130
+"""Exit code: stopped with Ctrl-C."""
+
+_NOT_FOUND: Final = "No customer is known by that."
 
 console: Final = Console(highlight=False)
 errors: Final = Console(stderr=True, highlight=False)
@@ -31,20 +49,38 @@ def addresses() -> Addresses:
     """
     run = read_run_file(home_of()) or {}
     return Addresses(
-        ingestion=os.environ.get("TOUCHLINE_INGESTION") or run.get("ingestion", INGESTION),
-        profile=os.environ.get("TOUCHLINE_PROFILE") or run.get("profile", PROFILE),
-        nats_url=os.environ.get("TOUCHLINE_NATS_URL") or run.get("nats", ""),
+        ingestion=os.environ.get(INGESTION_VARIABLE) or run.get("ingestion", INGESTION),
+        profile=os.environ.get(PROFILE_VARIABLE) or run.get("profile", PROFILE),
+        nats_url=os.environ.get(NATS_URL) or run.get("nats", ""),
     )
 
 
 @asynccontextmanager
-async def connected(to: Addresses | None = None) -> AsyncIterator[Client]:
-    """Give a client of the running services, for the tenant of TOUCHLINE_TENANT."""
+async def connected(
+    to: Addresses | None = None, tenant: str | None = None
+) -> AsyncIterator[Client]:
+    """Give a client of the running services.
+
+    Args:
+        to: Where they answer; left out: as `addresses` says.
+        tenant: Whose data; left out: the tenant of TOUCHLINE_TENANT.
+
+    Raises:
+        CallFailed: A call in the block failed.
+    """
     to = to or addresses()
-    tenant = os.environ.get("TOUCHLINE_TENANT", "default")
+    tenant = tenant or os.environ.get("TOUCHLINE_TENANT") or DEFAULT_TENANT
     async with Client.connect(to.ingestion, to.profile, tenant) as client:
         with readable_failures():
             yield client
+
+
+def program() -> str:
+    """Return how a person in this directory calls the `touchline` command."""
+    ours = CHECKOUT / "bin" / "touchline"
+    if shutil.which("touchline"):
+        return "touchline"
+    return str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours)
 
 
 def run_command(command: Coroutine[Any, Any, None]) -> None:
@@ -52,14 +88,29 @@ def run_command(command: Coroutine[Any, Any, None]) -> None:
     try:
         uvloop.run(command)
     except CallFailed as failed:
-        unreachable = failed.code is grpc.StatusCode.UNAVAILABLE and not failed.reason
-        text = "No service answers. Start them with `touchline up`." if unreachable else str(failed)
-        fail(text, UNREACHABLE if unreachable else FAILED)
+        if failed.code is grpc.StatusCode.UNAVAILABLE and not failed.reason:
+            fail_unreachable()
+        fail(_NOT_FOUND if failed.reason == "PROFILE_NOT_FOUND" else str(failed))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
-def fail(text: str, code: int = FAILED) -> None:
+def fail_unreachable() -> NoReturn:
+    """Say that nothing answers and how to change that, and end the command.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    to = addresses()
+    fail(
+        f"No service answers at {to.ingestion} or {to.profile}. "
+        f"Start them with `{program()} up`, or set {INGESTION_VARIABLE} and {PROFILE_VARIABLE} "
+        "to where they are.",
+        UNREACHABLE,
+    )
+
+
+def fail(text: str, code: int = FAILED) -> NoReturn:
     """Say what went wrong and end the command.
 
     Raises:

@@ -1,18 +1,29 @@
 """The commands that ask the running services."""
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
+from nats import errors as nats_errors
 from rich.console import Console
 
-from libs.cli.calling import FAILED, addresses, connected, console, fail, run_command
+from libs.cli.calling import (
+    FAILED,
+    addresses,
+    connected,
+    console,
+    fail,
+    fail_unreachable,
+    run_command,
+)
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import status, tail, verify, views
 from libs.cli.rendering.timeline import timeline as timeline_of
+from libs.embedded.servers import NATS_URL
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import StoreError
@@ -42,6 +53,7 @@ from touchline.projection.v1.projection_service_pb2 import ListProjectionsReques
 from touchline.store.v1.store_pb2 import EventBatch
 
 _PAGE: Final = 500
+_NATS_SECONDS: Final = 10.0
 Customer = Annotated[str, typer.Argument(metavar="IDENTITY", help=FORMS)]
 
 
@@ -144,25 +156,38 @@ def follow(
     last: Annotated[int, typer.Option(min=0, help="Begin with so many that were before.")] = 10,
 ) -> None:
     """Show events as they are recorded, by their envelopes alone, until Ctrl-C."""
-    url = addresses().nats_url
-    if not url:
-        fail("No service runs here. Start them with `touchline up`, or set TOUCHLINE_NATS_URL.")
+    run_command(_follow(addresses().nats_url, last))
 
-    async def show() -> None:
-        async with connect_nats(url, "tail") as nats, follow_feed(nats) as feed:
-            store = StoreClient(nats)
-            try:
-                seen = max(0, (await store.head()).position - last)
-                while (batch := (await store.history(seen)).batch).events:
-                    seen = _print_new(batch, seen)
-            except StoreError as error:
-                fail(str(error))
+
+async def _follow(url: str, last: int) -> None:
+    if not url:
+        fail_unreachable()
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(_NATS_SECONDS):
+                nats = await stack.enter_async_context(connect_nats(url, "tail"))
+                feed = await stack.enter_async_context(follow_feed(nats))
+        except (TimeoutError, OSError, nats_errors.Error):
+            fail(f"The feed can't be followed: NATS does not answer. Check {NATS_URL}.")
+        store = StoreClient(nats)
+        try:
+            seen = await _catch_up(store, max(0, (await store.head()).position - last))
             while True:
                 with suppress(TimeoutError):
                     message = await feed.next_msg(timeout=1)
-                    seen = _print_new(EventBatch.FromString(message.data), seen)
+                    batch = EventBatch.FromString(message.data)
+                    if batch.first > seen + 1:  # what the feed missed, history has
+                        seen = await _catch_up(store, seen)
+                    seen = _print_new(batch, seen)
+        except StoreError as error:
+            fail(f"{str(error)[:1].upper()}{str(error)[1:]}.")
 
-    run_command(show())
+
+async def _catch_up(store: StoreClient, seen: int) -> int:
+    """Print what history has after a position, and return the last position printed."""
+    while (batch := (await store.history(seen)).batch).events:
+        seen = _print_new(batch, seen)
+    return seen
 
 
 async def show_timeline(

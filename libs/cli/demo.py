@@ -1,8 +1,10 @@
 """`touchline demo`: one customer's story, told through the running services."""
 
+import shlex
 import shutil
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -10,11 +12,14 @@ from rich.rule import Rule
 from rich.text import Text
 
 from libs.cli import commands, story
-from libs.cli.calling import FAILED, connected, console, fail, run_command
+from libs.cli.calling import FAILED, connected, console, fail, program, run_command
 from libs.cli.population import population
 from libs.cli.rendering import verify
-from libs.cli.stack import free_address, home_of, run_stack
+from libs.cli.stack import free_address, home_of, run_stack, without_settings
 from libs.embedded import HomeBusy, StartFailed
+from libs.embedded.errors import step
+from libs.embedded.home import LOCK_FILE, SECRETS_FILE, hold
+from libs.rpc.tenants import DEFAULT_TENANT
 from touchline.client import Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
@@ -37,21 +42,47 @@ def demo(
 async def _tell(customers: int) -> None:
     began = time.monotonic()
     home = home_of() / "demo"
-    shutil.rmtree(home, ignore_errors=True)  # each telling starts on an empty line
-    stack = run_stack(home, lambda _, __: None, ingestion=free_address(), profile=free_address())
-    with console.status("starting PostgreSQL, NATS, ingestion and profile"):
-        addresses, _ = await stack.__aenter__()
-    try:
-        async with connected(addresses) as client:
-            intact = await _tell_through(client, customers)
-    finally:
-        with console.status("stopping"):
-            await stack.__aexit__(None, None, None)
+    _empty(home)  # each telling starts on an empty line
+    with console.status("starting PostgreSQL, NATS, ingestion and profile") as waiting:
+        async with run_stack(
+            home,
+            lambda _, __: None,
+            ingestion=free_address(),
+            profile=free_address(),
+            environment=without_settings(),
+        ) as (addresses, _):
+            waiting.stop()
+            async with connected(addresses, DEFAULT_TENANT) as client:
+                intact = await _tell_through(client, customers)
+            waiting.update("stopping")
+            waiting.start()
     seconds = time.monotonic() - began
-    console.print(Text(f"Told in {seconds:.0f} s. Look around in it:", style="dim"))
-    console.print(Text(f"  TOUCHLINE_HOME={home} touchline up", style="dim"), soft_wrap=True)
+    look_around = f"TOUCHLINE_HOME={shlex.quote(str(home))} {program()} up"
+    console.print(f"Told in {seconds:.0f} s. Look around in it:", style="dim")
+    console.print(Text(f"  {look_around}", style="dim"), soft_wrap=True)
     if not intact:
         raise typer.Exit(FAILED)
+
+
+def _empty(home: Path) -> None:
+    """Remove what an earlier demo left, but never what is in use or not Touchline's.
+
+    Raises:
+        HomeBusy: Something runs on it.
+        StartFailed: It holds what no demo left there.
+    """
+    with hold(home):
+        left = sorted(home.iterdir(), key=lambda path: path.name == SECRETS_FILE)
+        left = [path for path in left if path.name != LOCK_FILE]
+        if left and left[-1].name != SECRETS_FILE:
+            reason = "it holds files that are not a demo's. Move them, or set TOUCHLINE_HOME."
+            raise StartFailed(f"empty {home}", reason)
+        with step(f"empty {home}"):
+            for path in left:  # the secrets last: without them the next demo would refuse the rest
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 async def _tell_through(client: Client, customers: int) -> bool:

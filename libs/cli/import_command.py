@@ -10,6 +10,7 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
+from libs.cli.calling import addresses
 from libs.cli.importing import (
     ImportFileError,
     ImportStoppedError,
@@ -18,6 +19,7 @@ from libs.cli.importing import (
     import_file,
     print_summary,
 )
+from libs.cli.stack import INGESTION_VARIABLE
 from touchline.client import MAXIMUM_BATCH_EVENTS, Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import CallFailed
@@ -48,8 +50,12 @@ def import_command(
         int, typer.Option(min=1, max=MAXIMUM_BATCH_EVENTS, help="Events per call.")
     ] = MAXIMUM_BATCH_EVENTS,
     ingestion: Annotated[
-        str, typer.Option(envvar="TOUCHLINE_INGESTION", help="host:port of the ingestion service.")
-    ] = "127.0.0.1:7410",
+        str | None,
+        typer.Option(
+            envvar=INGESTION_VARIABLE,
+            help="host:port of the ingestion service. Left out: the one that runs here.",
+        ),
+    ] = None,
     tenant: Annotated[
         str, typer.Option(envvar="TOUCHLINE_TENANT", help="Whose events they are.")
     ] = "default",
@@ -58,7 +64,8 @@ def import_command(
     if not (tenant and tenant.isascii() and tenant.isprintable()):
         raise typer.BadParameter("a tenant's name has printable ASCII characters only")
     console = Console()
-    importing = _imported(file, mapping, console, live=live, batch=batch, to=(ingestion, tenant))
+    to = ingestion or addresses().ingestion, tenant
+    importing = _imported(file, mapping, console, live=live, batch=batch, to=to)
     try:
         raise typer.Exit(uvloop.run(importing))
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from typing import Final
 
 import typer
 
+from libs.identity import IdentityError, canonical
 from touchline.events.v1.identity_pb2 import (
     IDENTITY_KIND_COOKIE,
     IDENTITY_KIND_DEVICE,
@@ -28,12 +29,17 @@ def reference_of(text: str) -> ProfileReference:
     """Return the customer that a person means.
 
     Raises:
-        typer.BadParameter: It has none of the forms.
+        typer.BadParameter: It has none of the forms, or is no identity that anybody can have.
     """
     text = text.strip()
     if _PROFILE_ID.fullmatch(text):
         return ProfileReference(profile_id=text)
-    return ProfileReference(identity=_identity(text))
+    identity = _identity(text)
+    try:
+        canonical(identity.kind, identity.namespace, identity.value)
+    except IdentityError as error:
+        raise typer.BadParameter(f"it {error.description}. {FORMS}") from None
+    return ProfileReference(identity=identity)
 
 
 def _identity(text: str) -> Identity:
@@ -42,10 +48,10 @@ def _identity(text: str) -> Identity:
     if text.startswith("@") and "@" in text[1:]:
         handle, _, network = text[1:].partition("@")
         return Identity(kind=IDENTITY_KIND_SOCIAL_HANDLE, namespace=network, value=handle)
-    if "@" in text:
-        return Identity(kind=IDENTITY_KIND_EMAIL, value=text)
     namespace, colon, value = text.partition(":")
-    if not (colon and namespace and value):
+    if not colon and "@" in text:
+        return Identity(kind=IDENTITY_KIND_EMAIL, value=text)
+    if not (namespace and value):
         raise typer.BadParameter(FORMS)
     if kind := _KINDS.get(namespace):
         return Identity(kind=kind, value=value)

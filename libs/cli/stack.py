@@ -6,12 +6,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from libs.cli.ports import ensure_free
 from libs.embedded import (
     Child,
     Endpoints,
@@ -26,12 +28,18 @@ from libs.embedded import (
     write_run_file,
 )
 from libs.embedded.process import OnLine
+from libs.embedded.servers import DATABASE_URL, NATS_URL
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 HOME: Final = "TOUCHLINE_HOME"
 INGESTION: Final = "127.0.0.1:7410"
+INGESTION_VARIABLE: Final = "TOUCHLINE_INGESTION"
 PROFILE: Final = "127.0.0.1:7420"
+PROFILE_VARIABLE: Final = "TOUCHLINE_PROFILE"
+_IDENTITY_SECRET: Final = "TOUCHLINE_IDENTITY_SECRET"  # noqa: S105 - its name, not its value
+_MASTER_KEY: Final = "TOUCHLINE_MASTER_KEY"
 _START_SECONDS: Final = 30.0
+# Above the 10 s that a service gives the calls under way.
 _DRAIN_SECONDS: Final = 15.0
 
 
@@ -50,6 +58,17 @@ class Addresses:
     nats_url: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A service to run: its name, its database, where it listens, and what only it is told."""
+
+    name: str
+    database: str
+    listen: str
+    listen_variable: str
+    variables: Mapping[str, str] = field(repr=False)
+
+
 def home_of(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the directory of the installation: TOUCHLINE_HOME, or `.touchline` here."""
     return Path(environment.get(HOME) or ".touchline").absolute()
@@ -62,6 +81,12 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def without_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment in which every setting of Touchline has its default."""
+    ours = "TOUCHLINE_"
+    return {name: value for name, value in environment.items() if not name.startswith(ours)}
+
+
 @contextlib.asynccontextmanager
 async def run_stack(
     home: Path,
@@ -72,6 +97,8 @@ async def run_stack(
     environment: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[tuple[Addresses, Endpoints]]:
     """Run servers and services until the block ends; what crashes is started again.
+
+    They end in the opposite order: the services drain while their servers still answer.
 
     Args:
         home: Directory of the installation.
@@ -87,48 +114,54 @@ async def run_stack(
     async with contextlib.AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(run_servers(home, on_line, environment))
         secrets = load_secrets(home)
-        common = {**environment, "TOUCHLINE_IDENTITY_SECRET": secrets.identity_secret}
-        common |= {"PYTHONPATH": str(CHECKOUT), "TOUCHLINE_LOG": "json", "GRPC_VERBOSITY": "NONE"}
-        for name, listen, variables in (
-            ("ingestion", ingestion, _of_the_store(endpoints, secrets)),
-            ("profile", profile, {"TOUCHLINE_NATS_URL": endpoints.nats_service_url}),
-        ):
-            url = await _database(endpoints, "store" if name == "ingestion" else name)
-            variables |= {"TOUCHLINE_DATABASE_URL": url, "TOUCHLINE_LISTEN": listen}
+        common = _common(environment, secrets)
+        for service in _services(endpoints, secrets, ingestion, profile):
+            database_url = database_url_for(endpoints.database_url, service.database)
+            await create_database(endpoints.database_url, service.database)
+            own = {DATABASE_URL: database_url, "TOUCHLINE_LISTEN": service.listen}
             child = Child(
-                name=name,
-                argv=(sys.executable, "-m", f"services.{name}"),
-                env=common | variables,
+                name=service.name,
+                argv=(sys.executable, "-m", f"services.{service.name}"),
+                env={**common, **own, **service.variables},
                 cwd=CHECKOUT,
                 grace=_DRAIN_SECONDS,
-                log=home / "log" / f"{name}.log",
+                log=home / "log" / f"{service.name}.log",
                 on_line=on_line,
             )
-            process = await _start(child, listen)
-            await stack.enter_async_context(
-                supervise(process, lambda c=child, a=listen: _start(c, a))
-            )
-        addresses = Addresses(ingestion, profile, endpoints.nats_service_url)
-        write_run_file(
-            home, {"ingestion": ingestion, "profile": profile, "nats": addresses.nats_url}
-        )
-        yield addresses, endpoints
+            start_it = partial(_start, child, service)
+            await stack.enter_async_context(supervise(await start_it(), start_it))
+        nats_url = endpoints.nats_service_url
+        write_run_file(home, {"ingestion": ingestion, "profile": profile, "nats": nats_url})
+        yield Addresses(ingestion, profile, nats_url), endpoints
 
 
-def _of_the_store(endpoints: Endpoints, secrets: Secrets) -> dict[str, str]:
+def _services(
+    endpoints: Endpoints, secrets: Secrets, ingestion: str, profile: str
+) -> tuple[_Service, ...]:
     # Only ingestion holds the master key and may write the feed.
-    return {"TOUCHLINE_NATS_URL": endpoints.nats_url, "TOUCHLINE_MASTER_KEY": secrets.master_key}
+    owner = {NATS_URL: endpoints.nats_url, _MASTER_KEY: secrets.master_key}
+    reader = {NATS_URL: endpoints.nats_service_url}
+    return (
+        _Service("ingestion", "touchline_store", ingestion, INGESTION_VARIABLE, owner),
+        _Service("profile", "touchline_profile", profile, PROFILE_VARIABLE, reader),
+    )
 
 
-async def _database(endpoints: Endpoints, name: str) -> str:
-    database = f"touchline_{name}"
-    await create_database(endpoints.database_url, database)
-    return database_url_for(endpoints.database_url, database)
+def _common(environment: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
+    inherited = {name: value for name, value in environment.items() if name != _MASTER_KEY}
+    return inherited | {
+        _IDENTITY_SECRET: secrets.identity_secret,
+        "PYTHONPATH": str(CHECKOUT),
+        "TOUCHLINE_LOG": "json",  # for the log files; a terminal gets each line made readable
+        "GRPC_VERBOSITY": "NONE",
+    }
 
 
-async def _start(child: Child, address: str) -> Process:
+async def _start(child: Child, service: _Service) -> Process:
+    ensure_free(service.listen, service.listen_variable)
+
     async def answers() -> bool:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with grpc.aio.insecure_channel(service.listen) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             try:
                 told = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)

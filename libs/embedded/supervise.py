@@ -36,7 +36,8 @@ async def supervise(
     less than 5 s.
 
     Args:
-        process: The process, started. Its `on_line` gets a line for each crash and failed start.
+        process: The process, started. Its `on_line` gets a line for each crash, failed start and
+            restart.
         start_again: Starts it anew and returns once it answers; its StartFailed is tried again.
     """
     supervised = Supervised(process)
@@ -69,4 +70,5 @@ async def _watch(supervised: Supervised, start_again: Callable[[], Awaitable[Pro
                 reason = f"{failure.step} failed: {failure.reason}"
             else:
                 supervised.restarts += 1
+                supervised.process.tell("it runs again")
                 break

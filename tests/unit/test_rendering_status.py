@@ -183,8 +183,11 @@ def test_a_tail_line_tells_an_envelope_within_eighty_columns() -> None:
 
 
 def test_start_up_says_where_everything_is_and_how_to_stop_it() -> None:
-    panel: RenderableType = started({"ingestion": "127.0.0.1:7410"}, "/home/me/" + "deep/" * 40)
+    home = "/home/me/" + "deep/" * 40
+    panel: RenderableType = started({"ingestion": "127.0.0.1:7410"}, home, "bin/touchline")
     text = shown(panel, 80)
     assert "ingestion   127.0.0.1:7410" in text
     assert "Ctrl-C" in text
-    assert "touchline demo" in text
+    whole_lines = [line.strip() for line in text.splitlines()]
+    example = "import examples/contacts.csv --mapping examples/contacts.toml"
+    assert f"bin/touchline {example}" in whole_lines

@@ -10,34 +10,31 @@ from rich.text import Text
 
 from libs.cli.rendering import palette
 
+# They work as they stand, in this order, on an empty store too.
 NEXT = (
-    ("touchline demo", "tell one customer's story"),
-    ("touchline status", "head, lag, queue, rejected"),
-    ("touchline tail", "watch events arrive"),
-    ("touchline verify", "prove that nothing is missing"),
+    "import examples/contacts.csv --mapping examples/contacts.toml",
+    "timeline crm:C-1001",
+    "status",
 )
 
 
-def started(endpoints: Mapping[str, str], home: str) -> RenderableType:
+def started(endpoints: Mapping[str, str], home: str, command: str) -> RenderableType:
     """Lays out where everything is, how to stop it and what to try next.
+
+    What to try stands below the frame, so that a line can be copied whole.
 
     Args:
         endpoints: The addresses of services and servers by name, without passwords.
         home: Where the data is kept.
+        command: How the reader calls `touchline`.
     """
-    addresses = _pairs(endpoints, palette.STRONG)
+    addresses = Table.grid(padding=(0, 3, 0, 0))
+    for name, said in endpoints.items():
+        addresses.add_row(Text(name, style=palette.STRONG), Text(said, overflow="fold"))
     addresses.add_row("data", Text(home, overflow="fold"))
-    body = Group(
-        addresses,
-        Text(),
-        Text("Ctrl-C drains and stops everything.", style=palette.QUIET),
-        Text(),
-        Text("In another terminal", style=palette.STRONG),
-        _pairs(dict(NEXT), palette.CUSTOMER),
-    )
     title = Text.assemble((f" {palette.KEPT} Touchline is up ", f"bold not dim {palette.GOOD}"))
-    return Panel(
-        body,
+    panel = Panel(
+        addresses,
         title=title,
         title_align="left",
         box=box.ROUNDED,
@@ -45,10 +42,9 @@ def started(endpoints: Mapping[str, str], home: str) -> RenderableType:
         padding=(1, 2),
         expand=False,
     )
-
-
-def _pairs(pairs: Mapping[str, str], style: str) -> Table:
-    grid = Table.grid(padding=(0, 3, 0, 0))
-    for name, said in pairs.items():
-        grid.add_row(Text(name, style=style), Text(said, overflow="fold"))
-    return grid
+    return Group(
+        panel,
+        Text("In another terminal, in this directory:", style=palette.QUIET),
+        *(Text(f"  {command} {rest}", style=palette.CUSTOMER) for rest in NEXT),
+        Text("Ctrl-C drains and stops everything.", style=palette.QUIET),
+    )
