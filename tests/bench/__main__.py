@@ -43,8 +43,8 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
     async with stage.ingestion() as ingestion:
         if "ingest" in wanted:
             await ingest.measure(report, stage, ingestion, scale)
-        elif "projection" in wanted:
-            for seed in range(2 * scale.rounds):
+        else:  # something to fold, and customers whose data keys are made
+            for seed in range(scale.rounds + 1):
                 await ingest.send(ingestion, scale, 1000, seed, seed * scale.batch_events)
         if "projection" in wanted:
             await projections.measure(report, stage, scale, await _head(stage))

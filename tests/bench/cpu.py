@@ -13,10 +13,15 @@ _ROLES: Final = (
     ("nats-server", "NATS"),
     ("postgres", "PostgreSQL"),
 )
+OTHERS: Final = "not ours"
+_EVERYBODY: Final = "everybody"
 
 
 class CpuMeter:
-    """Says how busy each kind of process of this run was since the meter was made."""
+    """Says how busy each kind of process was since the meter was made.
+
+    What is not of this run counts too: a shared machine explains figures that nothing else does.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -25,15 +30,18 @@ class CpuMeter:
     def cores(self) -> dict[str, float]:
         """Return cores by role, 1.0 for one that was busy all the time; empty without /proc."""
         elapsed = time.monotonic() - self._began
-        return {
-            role: round((after - self._before.get(role, 0.0)) / elapsed, 3)
+        ours = {
+            role: (after - self._before.get(role, 0.0)) / elapsed
             for role, after in sorted(_cpu_seconds().items())
-            if after - self._before.get(role, 0.0) >= 0.01 * elapsed
         }
+        if ours:
+            everybody = ours.pop(_EVERYBODY)
+            ours[OTHERS] = max(everybody - sum(ours.values()), 0.0)
+        return {role: round(busy, 3) for role, busy in ours.items() if busy >= 0.01}
 
 
 def _cpu_seconds() -> dict[str, float]:
-    """Return the CPU seconds of this process's descendants, by role."""
+    """Return the CPU seconds of the machine, and of this process's descendants by role."""
     found: dict[int, tuple[int, str, float]] = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -47,7 +55,13 @@ def _cpu_seconds() -> dict[str, float]:
         times = fields[11:15] if name == "postgres" else fields[11:13]
         seconds = sum(map(int, times)) / _TICKS
         found[int(directory.name)] = (int(fields[1]), f"{name} {command}", seconds)
-    totals: dict[str, float] = {}
+    if not found:
+        return {}
+    user, nice, system, _, _, interrupts, soft, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    everybody = (user + nice + system + interrupts + soft) / _TICKS
+    totals: dict[str, float] = {_EVERYBODY: everybody}
     for pid in found:
         if _is_ours(pid, found):
             _, command, seconds = found[pid]

@@ -69,6 +69,8 @@ AIMS: Final = {
     "projection_identity_graph": Aim(at_least=30_000),
     "freshness_read_p99": Aim(below=50),
     "freshness_watch_p99": Aim(below=50),
+    "freshness_unary_read_p99": Aim(below=50),
+    "freshness_unary_watch_p99": Aim(below=50),
     "page_p99": Aim(below=10),
     "page_of_largest_profile_p99": Aim(below=10),
 }

@@ -25,6 +25,7 @@ from touchline.profile.v1.profile_service_pb2 import (
 )
 
 RATE: Final = 1000
+BATCH: Final = 10
 PROBES_PER_SECOND: Final = 20
 _PROBED: Final = 20
 _FIRST_PROBED: Final = 9_000_000  # customers whom nobody else writes to
@@ -39,15 +40,25 @@ DEFINITION: Final = (
 
 
 async def measure(report: Report, ingestion: str, profile: str, scale: Scale) -> None:
-    """Hold a rate of single events, and see how soon probes of our own are visible."""
-    report.heading(f"Freshness at {RATE:,} events/s, one event a call, sent at a steady rate")
+    """Hold a rate, in small batches and then one event a call; see how soon probes are visible."""
+    for size, suffix in ((BATCH, ""), (1, "_unary")):
+        sent = "one event a call" if size == 1 else f"{size} events a call"
+        report.heading(f"Freshness at {RATE:,} events/s, {sent}, at a steady rate")
+        await _measure(report, (ingestion, profile), scale, size, suffix)
+
+
+async def _measure(
+    report: Report, services: tuple[str, str], scale: Scale, size: int, suffix: str
+) -> None:
+    ingestion, profile = services
     seconds = scale.freshness_seconds
     spec = {
         "target": ingestion,
         "rate": RATE,
+        "batch": size,
         "seconds": seconds + 2 * _LEAD_SECONDS,
         "customers": scale.customers,
-        "seed": 500,
+        "seed": 500 + size,
     }
     probing = {"ingestion": ingestion, "profile": profile, "seconds": seconds}
     with report.progress("holding the rate", seconds) as advance:
@@ -60,13 +71,13 @@ async def measure(report: Report, ingestion: str, profile: str, scale: Scale) ->
             sent = await sender.until("result")
     held, wait = sent["rate"], quantile(sent["millis"], 0.99)
     note = f"{wait:.1f} ms p99 from when an event was due to its answer"
-    report.add(Figure("freshness_rate_held", held, "events/s", note, (), cores))
+    report.add(Figure(f"freshness_rate_held{suffix}", held, "events/s", note, (), cores))
     read = f"{DEFINITION} lists the timeline over and over finds it"
-    report.add(*percentiles("freshness_read", told["read"], read))
+    report.add(*percentiles(f"freshness{suffix}_read", told["read"], read))
     watch = f"{DEFINITION} watches the timeline gets it"
-    report.add(*percentiles("freshness_watch", told["watch"], watch))
+    report.add(*percentiles(f"freshness{suffix}_watch", told["watch"], watch))
     note = "RecordEvent, then ListTimelineEvents after its position: both calls"
-    report.add(*percentiles("write_then_read", told["write_then_read"], note))
+    report.add(*percentiles(f"write_then_read{suffix}", told["write_then_read"], note))
 
 
 @asynccontextmanager

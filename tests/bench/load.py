@@ -101,8 +101,16 @@ async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Res
 
 @asynccontextmanager
 async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
-    """Record at a rate, whatever the answers take. Spec: target, rate, seconds, customers, seed."""
-    bodies = _single(int(spec["rate"] * spec["seconds"]), spec)
+    """Record at a rate, whatever the answers take.
+
+    Spec: target, rate, batch, seconds, customers, seed.
+    """
+    rate, size = spec["rate"], spec["batch"]
+    every = list(load.events(int(rate * spec["seconds"]), spec["customers"], spec["seed"]))
+    bodies = [
+        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
+        for start in range(0, len(every), size)
+    ]
 
     async def work() -> Result:
         outcomes, millis = list[int](), list[float]()
@@ -111,19 +119,20 @@ async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Re
         async def send(body: bytes, due: float) -> None:
             answer = await call(body)
             millis.append((time.perf_counter() - due) * 1e3)
-            outcomes.append(RecordEventResponse.FromString(answer).verdict.outcome)
+            told = BatchRecordEventsResponse.FromString(answer)
+            outcomes.extend(verdict.outcome for verdict in told.verdicts)
 
         async with asyncio.TaskGroup() as calls:
             for number, body in enumerate(bodies):
-                due = began + number / spec["rate"]
+                due = began + number * size / rate
                 if (early := due - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
                 calls.create_task(send(body, due))
         seconds = time.perf_counter() - began
-        _check(outcomes, len(bodies))
-        return {"rate": len(bodies) / seconds, "millis": millis}
+        _check(outcomes, len(every))
+        return {"rate": len(every) / seconds, "millis": millis}
 
-    async with _method(spec["target"], "RecordEvent") as call:
+    async with _method(spec["target"], "BatchRecordEvents") as call:
         yield work
 
 

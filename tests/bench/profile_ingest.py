@@ -24,7 +24,13 @@ from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
 from libs.eventstore.chain import GENESIS, content_hash
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import Row, SealedTenant, seal_event, seal_identity
+from libs.eventstore.records import (
+    IdentitySeal,
+    Row,
+    SealedTenant,
+    seal_event,
+    seal_identity,
+)
 from libs.eventstore.sealing import MasterKey, seal
 from libs.eventstore.store import Appended, EventStore, pack
 from libs.identity.keys import Identified, IdentityKeys, tenant_secret
@@ -161,11 +167,14 @@ def _seal_steps(
     steps: Steps, tenant: TenantSecrets, body: bytes, identified: list[tuple[Identified, ...]]
 ) -> None:
     cipher = MasterKey(bytes(32)).derive(b"bench")
-    parts = [[(one, bytes(40), bytes(100)) for one in found] for found in identified]
+    seals: dict[bytes, IdentitySeal] = {}
+    for one in (one for found in identified for one in found):
+        seals.setdefault(one.key, seal_identity(one, cipher))
+    parts = [[seals[one.key] for one in found] for found in identified]
 
     def sealed(batch: Sequence[Event]) -> None:
         for event, found in zip(batch, parts, strict=True):
-            seal_event(tenant.sealed, event, found, cipher, "")
+            seal_event(tenant.sealed, event, found, "")
 
     def serialised(batch: Sequence[Event]) -> list[bytes]:
         return [event.SerializeToString(deterministic=True) for event in batch]
@@ -176,7 +185,7 @@ def _seal_steps(
 
     def hashed(texts: Sequence[bytes]) -> None:
         for text in texts:
-            content_hash(tenant.sealed.secret, text, bytes(40))
+            content_hash(tenant.sealed.secret, text, [bytes(16)])
 
     steps.time("seal_event, whole", sealed, _parsed(body))
     texts = steps.time("  of which: serialise the event", serialised, _parsed(body))
