@@ -16,6 +16,7 @@ UNREACHABLE: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection was lost just before it went back to its pool
     asyncpg.TooManyConnectionsError,
 )
 
