@@ -111,11 +111,6 @@ async def test_a_failing_append_leaves_no_gap(line: Line) -> None:
     assert [len(page.events) for page in await whole_line(line.store)] == [2]
 
 
-async def test_an_append_of_nothing_records_nothing(line: Line) -> None:
-    assert await line.append() == []
-    assert (await line.store.head()).position == 0
-
-
 async def test_recorded_times_never_run_backwards(line: Line) -> None:
     far = 9_000_000_000_000_000
     await line.owner("UPDATE store_head SET recorded_at_us = $1", far)

@@ -72,7 +72,11 @@ _STREAMS = st.none() | st.tuples(st.integers(1, 2), st.integers(1, 3))
 # Few ids, contents and versions, so that they meet; a pair of tenants for each example alone.
 _EVENTS = st.tuples(st.integers(1, 7), st.sampled_from("ab"), st.integers(0, 1), _STREAMS)
 _UNITS = st.lists(_EVENTS, min_size=1, max_size=4)
-_CALLS = st.lists(st.lists(_UNITS, min_size=1, max_size=5), min_size=1, max_size=4)
+_FACTS = st.tuples(st.integers(1, 12), st.sampled_from("ab"), st.integers(0, 1), st.none())
+_CALL = st.lists(_UNITS, min_size=1, max_size=5) | st.lists(
+    _FACTS.map(lambda fact: [fact]), min_size=1, max_size=8
+)
+_CALLS = st.lists(_CALL, min_size=1, max_size=4)
 _tenants = count(1, 2)
 
 
