@@ -1,11 +1,14 @@
 """Records events: checks, seals, appends, and says what became of each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from libs.eventstore.appender import GROUP_EVENTS, Appender
+from libs.eventstore.errors import SealBroken
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.lru import LruCache
 from libs.eventstore.records import (
@@ -221,9 +224,18 @@ class Recorder:
             keys = {*identity_keys(mine), *identity_keys(stored[position])}
             data_keys = await self._keyring.fetch(secrets.sealed.number, keys)
             ciphers = {key: data_key.cipher for key, data_key in data_keys.items()}
-            if same_event(open_event(mine, ciphers), open_event(stored[position], ciphers)):
+            if _say_the_same(mine, stored[position], ciphers):
                 verdicts[index] = AppendVerdict(APPEND_OUTCOME_DUPLICATE, position)
         return verdicts
+
+
+def _say_the_same(
+    mine: RecordedEvent, stored: RecordedEvent, ciphers: Mapping[bytes, AESGCM]
+) -> bool:
+    try:
+        return same_event(open_event(mine, ciphers), open_event(stored, ciphers))
+    except SealBroken:  # its owner was erased, and has a new data key since
+        return False
 
 
 def _in_stream(row: Row, entry: AppendEvent) -> Row:
