@@ -9,6 +9,7 @@ import asyncpg
 from rich.console import Console
 
 from tests.bench import (
+    disk,
     freshness,
     history,
     ingest,
@@ -18,7 +19,7 @@ from tests.bench import (
     projections,
     unary,
 )
-from tests.bench.report import Report
+from tests.bench.report import WRITTEN, Report
 from tests.bench.scale import FULL, QUICK, Scale
 from tests.bench.stage import STORE, Stage, open_stage
 
@@ -31,6 +32,7 @@ _LARGE: Final = {"history", "rebuild", "pages"}
 
 async def measure(report: Report, scale: Scale, wanted: set[str]) -> None:
     """Measure the wanted families: some on a fresh store, some on a large one."""
+    disk.measure(report, WRITTEN.parent)
     if wanted - _LARGE:
         async with open_stage() as stage:
             await _on_a_fresh_store(report, stage, scale, wanted)

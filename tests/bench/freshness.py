@@ -34,8 +34,9 @@ _AGAIN_SECONDS: Final = 0.001
 _LEAD_SECONDS: Final = 1.0
 
 DEFINITION: Final = (
-    "from the event's recorded_at (set by the store before it commits) to the moment at which "
-    "a caller that"
+    "From a probe's recorded_at, which the store sets before it commits, until its caller has it: "
+    "read lists the timeline over and over, watch has a WatchTimeline open. write_then_read is a "
+    "RecordEvent and a ListTimelineEvents after its position together."
 )
 
 
@@ -43,7 +44,8 @@ async def measure(report: Report, ingestion: str, profile: str, scale: Scale) ->
     """Hold a rate, in small batches and then one event a call; see how soon probes are visible."""
     for size, suffix in ((BATCH, ""), (1, "_unary")):
         sent = "one event a call" if size == 1 else f"{size} events a call"
-        report.heading(f"Freshness at {RATE:,} events/s, {sent}, at a steady rate")
+        told = f"Freshness at {RATE:,} events/s, {sent}, at a steady rate"
+        report.heading(told, "" if suffix else DEFINITION)
         await _measure(report, (ingestion, profile), scale, size, suffix)
 
 
@@ -72,12 +74,9 @@ async def _measure(
     held, wait = sent["rate"], quantile(sent["millis"], 0.99)
     note = f"{wait:.1f} ms p99 from when an event was due to its answer"
     report.add(Figure(f"freshness_rate_held{suffix}", held, "events/s", note, (), cores))
-    read = f"{DEFINITION} lists the timeline over and over finds it"
-    report.add(*percentiles(f"freshness{suffix}_read", told["read"], read))
-    watch = f"{DEFINITION} watches the timeline gets it"
-    report.add(*percentiles(f"freshness{suffix}_watch", told["watch"], watch))
-    note = "RecordEvent, then ListTimelineEvents after its position: both calls"
-    report.add(*percentiles(f"write_then_read{suffix}", told["write_then_read"], note))
+    report.add(*percentiles(f"freshness{suffix}_read", told["read"]))
+    report.add(*percentiles(f"freshness{suffix}_watch", told["watch"]))
+    report.add(*percentiles(f"write_then_read{suffix}", told["write_then_read"]))
 
 
 @asynccontextmanager

@@ -59,9 +59,11 @@ class Report:
         if busy:
             self.console.print(f"    [dim]cores busy: {busy}[/]", highlight=False, soft_wrap=True)
 
-    def heading(self, text: str) -> None:
-        """Say what is measured next."""
+    def heading(self, text: str, explained: str = "") -> None:
+        """Say what is measured next, and what its names mean."""
         self.console.print(f"\n[bold]{text}[/]", highlight=False)
+        if explained:
+            self.console.print(f"  [dim]{explained}[/]", highlight=False)
 
     @contextmanager
     def progress(self, text: str, total: float) -> Iterator[Advance]:

@@ -29,7 +29,7 @@ async def measure(report: Report, ingestion: str, scale: Scale) -> None:
             cores = meter.cores()
         name = f"unary_{callers}_callers"
         rate = len(told["millis"]) / told["seconds"]
-        note = "durable: each answer waits for its fsync" if callers == 1 else ""
+        note = "each answer waits for the disk" if callers == 1 else ""
         report.add(
             Figure(name, rate, "calls/s", note, (), cores), *percentiles(name, told["millis"])
         )
