@@ -1,0 +1,141 @@
+"""`touchline up`: stays up, alone, comes back after a crash, drains, and goes on with its data."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from libs.cli.stack import INGESTION
+from tests.running import Installation, Up, alive, children
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+CONTACTS = ("import", "examples/contacts.csv", "--mapping", "examples/contacts.toml")
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "home")
+
+
+async def test_a_running_one_refuses_a_second_and_survives_kill_9(
+    installation: Installation,
+) -> None:
+    async with installation.up() as up:
+        for address in (installation.ingestion, installation.profile):
+            assert address in up.text
+            assert await health(address) == health_pb2.HealthCheckResponse.SERVING
+
+        second = await installation.run("up")
+        assert second.code == 1
+        assert f"Touchline already runs on {installation.home}" in second.err
+        assert f"process {up.process.pid}" in second.err
+
+        assert (await installation.run(*CONTACTS)).code == 0
+        for mark in ("services.ingestion", "services.profile", "nats-server", "bin/postgres"):
+            before = up.child(mark)
+            os.kill(before, signal.SIGKILL)
+            await up.says("it was ended by SIGKILL; it is started again")
+            await up.says("it runs again")
+            assert up.child(mark) != before
+            up.text = ""
+        again = await installation.run(*CONTACTS)
+        assert "duplicates 3" in again.words
+        assert (await installation.run("verify")).code == 0
+    assert up.process.returncode == 0
+
+
+async def test_asked_to_stop_it_drains_services_before_servers_and_goes_on_later(
+    installation: Installation,
+) -> None:
+    async with installation.up() as up:
+        assert (await installation.run(*CONTACTS)).code == 0
+        pids = children(up.process.pid)
+        assert len(pids) == 4
+        os.killpg(up.process.pid, signal.SIGTERM)
+        assert await up.ended() == 0
+    assert not any(alive(pid) for pid in pids)
+    assert_drained(up)
+
+    async with installation.up() as up:
+        timeline = await installation.run("timeline", "crm:C-1001")
+        assert "First name: Lena" in timeline.out
+        assert "Everything holds" in (await installation.run("verify")).out
+    assert up.process.returncode == 0
+    assert_drained(up)
+
+
+async def test_stopped_while_it_starts_it_leaves_nothing_running(
+    installation: Installation,
+) -> None:
+    process = await installation.start("up")
+    pid_file = installation.home / "postgres" / "postmaster.pid"
+    async with asyncio.timeout(20):
+        while not pid_file.exists():  # noqa: ASYNC110 - no event tells of another process
+            await asyncio.sleep(0.01)
+    pids = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert "Traceback" not in (out + err).decode()
+    assert not any(alive(pid) for pid in pids)
+
+
+async def test_a_port_of_another_program_is_named_with_its_owner(
+    installation: Installation,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        installation.settings["TOUCHLINE_PROFILE"] = taken
+        refused = await installation.run("up")
+    assert refused.code == 1
+    assert f"listen on {taken} failed: python" in refused.err
+    assert f"(process {os.getpid()}) has that port" in refused.err
+    assert "TOUCHLINE_PROFILE" in refused.err
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("TOUCHLINE_INGESTION", "7410", "it is not host:port"),
+        ("TOUCHLINE_INGESTION", "192.0.2.1:7410", "TOUCHLINE_INGESTION"),
+        ("TOUCHLINE_DATABASE_URL", "postgresql://u:hidden@127.0.0.1:1/x", "127.0.0.1:1"),
+        ("TOUCHLINE_NATS_URL", "nats://u:hidden@127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+async def test_a_setting_that_cannot_work_is_refused_by_name(
+    installation: Installation, variable: str, value: str, complaint: str
+) -> None:
+    installation.settings[variable] = value
+    refused = await installation.run("up")
+    assert refused.code == 1
+    assert complaint in refused.err
+    assert variable in refused.err
+    assert "hidden" not in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_the_documented_port_is_the_default() -> None:
+    assert INGESTION == "127.0.0.1:7410"
+
+
+async def health(address: str) -> int:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        return int((await stub.Check(health_pb2.HealthCheckRequest())).status)
+
+
+def assert_drained(up: Up) -> None:
+    """Both services said that they drain, and nobody missed a server while they did."""
+    told = up.text[up.text.index("\ndraining") :]
+    assert "profile drains" in told
+    assert "ingestion drains" in told
+    for trouble in ("NATS is gone", "warning", "error", "Traceback", "FATAL"):
+        assert trouble not in told

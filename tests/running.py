@@ -1,0 +1,167 @@
+"""An installation as a person at a terminal runs it: `bin/touchline up`, and commands beside it."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from libs.cli.stack import CHECKOUT, free_address
+
+TOUCHLINE: Final = CHECKOUT / "bin" / "touchline"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended: its exit code, what it printed, and its errors."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """All it wrote, with every run of white space as one space, without frames."""
+        return " ".join(re.sub("[│─╭╮╰╯]", " ", self.out + self.err).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A home of its own, with ports of its own.
+
+    Attributes:
+        home: Its directory.
+        ingestion: host:port of the ingestion service, once it runs.
+        profile: host:port of the profile service, once it runs.
+        settings: Further environment variables.
+    """
+
+    home: Path
+    ingestion: str = field(default_factory=free_address)
+    profile: str = field(default_factory=free_address)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its commands."""
+        foreign = ("TOUCHLINE_", "OTEL_", "COLUMNS", "FORCE_COLOR", "NO_COLOR")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        own = {"TOUCHLINE_INGESTION": self.ingestion, "TOUCHLINE_PROFILE": self.profile}
+        return (
+            inherited | own | {"TOUCHLINE_HOME": str(self.home), "COLUMNS": "100"} | self.settings
+        )
+
+    async def start(self, *arguments: str, cwd: Path = CHECKOUT) -> Process:
+        """Starts `touchline` with arguments in a directory, in a process group of its own."""
+        return await asyncio.create_subprocess_exec(
+            TOUCHLINE, *arguments,
+            stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+            cwd=cwd, env=self.environment, start_new_session=True,
+        )  # fmt: skip
+
+    async def run(self, *arguments: str, cwd: Path = CHECKOUT, within: float = 60.0) -> Finished:
+        """Runs `touchline` with arguments to its end."""
+        return await finished(await self.start(*arguments, cwd=cwd), within)
+
+    @contextlib.asynccontextmanager
+    async def up(self) -> AsyncIterator["Up"]:
+        """Runs `touchline up` until the block ends, then stops it as Ctrl-C does."""
+        process = await self.start("up")
+        up = Up(process)
+        listening = asyncio.create_task(up.listen())
+        try:
+            await up.says("Touchline is up", within=60)
+            yield up
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGINT)
+            await asyncio.wait_for(process.wait(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await listening
+
+
+@dataclass(slots=True)
+class Up:
+    """A running `touchline up`.
+
+    Attributes:
+        process: Its process, which leads a process group.
+        text: All it wrote so far.
+    """
+
+    process: Process
+    text: str = ""
+
+    async def listen(self) -> None:
+        """Keeps what it writes, until it ends."""
+        errors = asyncio.create_task(_rest(self.process.stderr))
+        assert self.process.stdout
+        while line := await self.process.stdout.readline():
+            self.text += line.decode()
+        self.text += await errors
+        await self.process.wait()
+
+    async def says(self, words: str, within: float = 20.0, times: int = 1) -> None:
+        """Returns once it has written some words so many times."""
+        try:
+            async with asyncio.timeout(within):
+                while self.text.count(words) < times:
+                    if self.process.returncode is not None:
+                        raise AssertionError(f"`up` ended before it said {words!r}:\n{self.text}")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"`up` did not say {words!r}:\n{self.text}") from None
+
+    async def ended(self, within: float = 30.0) -> int:
+        """Returns the exit code once it has ended."""
+        code = await asyncio.wait_for(self.process.wait(), within)
+        await asyncio.sleep(0.1)  # its last lines
+        return code
+
+    def child(self, mark: str) -> int:
+        """Returns the process number of the one child whose command line holds the mark."""
+        [pid] = [pid for pid, command in children(self.process.pid).items() if mark in command]
+        return pid
+
+
+def children(parent: int) -> dict[int, str]:
+    """Returns the command lines of a process's children by process number."""
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(directory.name)] = command.decode(errors="replace")
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Says whether a process runs."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def finished(process: Process, within: float = 60.0) -> Finished:
+    """Waits for a process to end."""
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), within)
+    except TimeoutError:
+        process.kill()
+        raise
+    assert process.returncode is not None
+    return Finished(process.returncode, out.decode(), err.decode())
+
+
+async def _rest(stream: asyncio.StreamReader | None) -> str:
+    assert stream
+    return (await stream.read()).decode()
