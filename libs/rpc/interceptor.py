@@ -8,9 +8,10 @@ from __future__ import annotations  # gRPC's classes are generic in their type s
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -20,6 +21,10 @@ from libs import telemetry
 from libs.rpc import errors, spans
 from libs.rpc.deadlines import Deadlines
 from libs.telemetry import failures
+
+_HEALTH: Final = "grpc.health.v1.Health/"
+_REFUSING_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 0.05
 
 _log = structlog.get_logger()
 
@@ -41,6 +46,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Handler] = {}
         self._waiting: set[asyncio.Task[Any]] = set()
         self._draining = False
+        self._refusing = False
+        self._refused = 0
 
     async def intercept_service(
         self,
@@ -61,6 +68,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return None
             wrapped = self._wrapped[method] = self._wrap(handler, method.lstrip("/"))
         return wrapped
+
+    async def refuse_calls(self) -> None:
+        """Tell new callers to call again elsewhere, and return when no more come or a second ended.
+
+        gRPC's stop cancels the calls it has not looked at yet, which a caller can't tell from a
+        defect: a busy server has some at any time. Health is told all the same.
+        """
+        self._refusing = True
+        end = time.monotonic() + _REFUSING_SECONDS
+        seen = -1
+        while seen != self._refused and time.monotonic() < end:
+            seen = self._refused
+            await asyncio.sleep(_QUIET_SECONDS)
 
     def end_streams(self) -> None:
         """Tell the callers of streams to call again elsewhere; unary calls go on to their end.
@@ -96,6 +116,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behaviour: Unary, method: str, *, bounded: bool) -> Unary:
         async def call(request: Any, context: Context) -> Any:
+            if self._refusing:
+                await self._refuse(context, method)
             span = spans.started(method)
             try:
                 seconds = self._deadlines.imposed(context) if bounded else None
@@ -113,6 +135,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, behaviour: Streaming, method: str) -> Streaming:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            if self._refusing:
+                await self._refuse(context, method)
             span = spans.started(method)
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 # gRPC runs each call in a task
@@ -152,6 +176,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._waiting.discard(task)
 
         return call
+
+    async def _refuse(self, context: Context, method: str) -> None:
+        if not method.startswith(_HEALTH):
+            self._refused += 1
+            await _end(context)
 
     async def _end_or_cancel(self, context: Context, task: asyncio.Task[Any]) -> None:
         if not self._draining or context.cancelled():

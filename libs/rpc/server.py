@@ -77,6 +77,7 @@ async def serve(
         yield RunningServer(port, told)
     finally:
         await told.enter_graceful_shutdown()
+        await interceptor.refuse_calls()
         stopped = asyncio.ensure_future(server.stop(grace))
         # Those who watch the health hear of it before their stream ends.
         await asyncio.sleep(_NOTICE_SECONDS)
