@@ -17,6 +17,7 @@ from tests.store import (
     open_line,
     records_of,
     said,
+    tamper,
     whole_line,
 )
 from touchline.store.v1.store_pb2 import RecordedEvent
@@ -46,16 +47,6 @@ async def line(six_events: Line) -> AsyncIterator[Line]:
     yield six_events
     restore = [f"DELETE FROM {table}; INSERT INTO {table} TABLE whole_{table}" for table in TABLES]
     await tamper(six_events, *";".join(restore).split(";"))
-
-
-async def tamper(line: Line, *statements: str) -> None:
-    """Changes the line as only its superuser can, who first stops what guards it."""
-    owner = await asyncpg.connect(line.url)
-    await owner.execute("ALTER TABLE events DISABLE TRIGGER append_only")
-    for statement in statements:
-        await owner.execute(statement)
-    await owner.execute("ALTER TABLE events ENABLE ALWAYS TRIGGER append_only")
-    await owner.close()
 
 
 async def test_the_chain_is_the_hash_of_hashes(line: Line) -> None:
