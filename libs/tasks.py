@@ -1,12 +1,13 @@
 """Background tasks that end with the block that started them, and never die in silence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
+_HEARD_SECONDS: Final = 0.5
 _log = structlog.get_logger("tasks")
 
 
@@ -40,6 +41,13 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             raise failed[0] from None
         raise
     finally:
-        for task in tasks:
+        await _end(tasks)
+
+
+async def _end(tasks: Collection["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they have ended: nats-py swallows a cancellation while it flushes."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=_HEARD_SECONDS)
