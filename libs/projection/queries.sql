@@ -26,6 +26,10 @@ RETURNING pg_notify('touchline_checkpoint', projection || ' ' || position)
 -- name: halt
 UPDATE projection_checkpoints SET halt_reason = $3 WHERE projection = $1 AND epoch = $2
 
+-- name: resume
+UPDATE projection_checkpoints SET halt_reason = ''
+WHERE projection = $1 AND epoch = $2 AND halt_reason <> ''
+
 -- name: positions
 SELECT projection, position, halt_reason FROM projection_checkpoints
 

@@ -24,6 +24,7 @@ from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork, head_of, next_events
 from libs.projection.projection import Projection, Recorded, decode
+from libs.tasks import running
 from libs.telemetry import messaging, tracing
 from touchline.projection.v1.projection_pb2 import ProjectionState
 from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
@@ -74,10 +75,17 @@ class Runner:
         pool: Connections to the projection's database.
         store: History, and the connection on which the feed comes.
         owner: Names this process.
+        lease: For how long the projection stays this process's own without a sign of life.
     """
 
     def __init__(
-        self, projection: Projection, pool: asyncpg.Pool, store: StoreClient, owner: UUID
+        self,
+        projection: Projection,
+        pool: asyncpg.Pool,
+        store: StoreClient,
+        owner: UUID,
+        *,
+        lease: timedelta = LEASE,
     ) -> None:
         self.projection = projection
         self.state = RunnerState()
@@ -85,6 +93,7 @@ class Runner:
         self._pool = pool
         self._store = store
         self._owner = owner
+        self._lease = lease
         self._renewed = 0.0
 
     async def run(self) -> None:
@@ -94,7 +103,8 @@ class Runner:
             delay = _RETRY_SECONDS
             try:
                 if await self._claim():
-                    await self._follow()
+                    async with running(self._keep_lease()):
+                        await self._follow()
             except Halted as error:
                 delay = _HALTED_SECONDS
                 await self._halt(str(error))
@@ -105,6 +115,7 @@ class Runner:
                 nats.errors.Error,
                 *UNREACHABLE,
                 asyncpg.DiskFullError,
+                asyncpg.DeadlockDetectedError,
                 TimeoutError,
             ) as error:
                 _log.warning("projection waits", projection=name, reason=type(error).__name__)
@@ -120,7 +131,7 @@ class Runner:
     async def _claim(self) -> bool:
         name, version = self.projection.name, self.projection.fold_version
         await self._pool.execute(_SQL["introduce"], name, version)
-        row = await self._pool.fetchrow(_SQL["claim"], name, self._owner, LEASE)
+        row = await self._pool.fetchrow(_SQL["claim"], name, self._owner, self._lease)
         if row is None:
             return False  # another process has it, or has just died: its lease ends soon
         epoch, store_id, position, chain, folded_by = row
@@ -139,14 +150,18 @@ class Runner:
         async with follow_feed(self._store.connection) as subscription:
             # What was recorded before the subscription began is in history.
             await self._catch_up()
-            self._enter(ProjectionState.PROJECTION_STATE_LIVE)
+            await self._pool.execute(_SQL["resume"], self.projection.name, self.checkpoint.epoch)
             while True:
+                self._enter(ProjectionState.PROJECTION_STATE_LIVE)
                 batches = await _pending(subscription)
                 if not batches:
                     await self._renew()
-                    if (await self._store.head()).position > self.checkpoint.position:
-                        return  # the feed is silent though it should not be: start it again
-                    continue
+                    if self._is_at(await self._store.head()):
+                        continue
+                    # An event may just be on its way.
+                    batches = await _pending(subscription)
+                if not batches:
+                    return  # the feed is silent, or the store is another: history tells
                 await self._fold_feed(batches)
 
     async def _fold_feed(self, batches: Sequence[EventBatch]) -> None:
@@ -165,8 +180,9 @@ class Runner:
         self.state.head = max(self.state.head, self.checkpoint.position)
 
     async def _catch_up(self) -> None:
-        self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
         chunk = await self._read_after(self._at)
+        # Only now: a halted projection stays so until history continues it.
+        self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
         while chunk.events:
             # What comes next is read while this is folded.
             following = asyncio.create_task(self._read_after(chunk.end))
@@ -223,23 +239,41 @@ class Runner:
         self._renewed = time.monotonic()
 
     async def _commit(self, before: Checkpoint, events: list[Recorded], end: Head) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await self.projection.apply(connection, events)
-            moved = await connection.fetchrow(
-                _SQL["advance"],
-                *(self.projection.name, before.epoch, before.position, before.chain),
-                *(end.store_id, end.position, end.chain, LEASE),
-            )
-            if moved is None:
-                raise LostLease
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self.projection.apply(connection, events)
+                moved = await connection.fetchrow(
+                    _SQL["advance"],
+                    *(self.projection.name, before.epoch, before.position, before.chain),
+                    *(end.store_id, end.position, end.chain, self._lease),
+                )
+                if moved is None:
+                    raise LostLease
+        except asyncpg.UniqueViolationError as error:
+            if await self._renewed_lease():
+                raise
+            # Its new owner has written these rows already.
+            raise LostLease from error
 
     async def _renew(self) -> None:
         if time.monotonic() - self._renewed < _IDLE_SECONDS:
             return
-        name, epoch = self.projection.name, self.checkpoint.epoch
-        if await self._pool.fetchval(_SQL["renew"], name, epoch, LEASE) is None:
+        if not await self._renewed_lease():
             raise LostLease
         self._renewed = time.monotonic()
+
+    async def _renewed_lease(self) -> bool:
+        name, epoch = self.projection.name, self.checkpoint.epoch
+        return await self._pool.fetchval(_SQL["renew"], name, epoch, self._lease) is not None
+
+    async def _keep_lease(self) -> None:
+        """Renew while a long batch is folded: others would take over, in turns, for ever."""
+        pause = self._lease.total_seconds() / 4
+        while True:
+            await asyncio.sleep(pause)
+            if time.monotonic() - self._renewed > pause:
+                with suppress(asyncpg.PostgresError, *UNREACHABLE):
+                    await self._renewed_lease()
 
     async def _halt(self, reason: str) -> None:
         if self.state.halt_reason != reason:
@@ -254,6 +288,11 @@ class Runner:
     def _enter(self, state: ProjectionState.ValueType) -> None:
         self.state.state = state
         self.state.halt_reason = ""
+
+    def _is_at(self, head: Head) -> bool:
+        here = self._at
+        known = here.store_id in (b"", head.store_id)  # nothing was read yet, or the same store
+        return known and (here.position, here.chain) == (head.position, head.chain)
 
     @property
     def _at(self) -> Head:

@@ -83,6 +83,7 @@ class Checkpoints:
     def heard(self, payload: str) -> None:
         """Take in a notification: a projection's name and position."""
         name, _, position = payload.rpartition(" ")
+        self._halted[name] = ""  # it moves
         self._set(name, int(position))
 
     def _set(self, name: str, position: int) -> None:
