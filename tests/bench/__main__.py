@@ -30,14 +30,14 @@ FAMILIES: Final = (
 _LARGE: Final = {"history", "rebuild", "pages"}
 
 
-async def measure(report: Report, scale: Scale, wanted: set[str]) -> None:
+async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: bool) -> None:
     """Measure the wanted families: some on a fresh store, some on a large one."""
     disk.measure(report, WRITTEN.parent)
     if wanted - _LARGE:
-        async with open_stage() as stage:
+        async with open_stage(profiled=profiled) as stage:
             await _on_a_fresh_store(report, stage, scale, wanted)
     if wanted & _LARGE:
-        async with open_stage() as stage:
+        async with open_stage(profiled=profiled) as stage:
             await _on_a_large_store(report, stage, scale, wanted)
 
 
@@ -91,6 +91,11 @@ def main() -> None:
     parser.add_argument(
         "--profile-ingest", action="store_true", help="say where ingestion's time goes, by step"
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="run the services under cProfile and write build/bench-SERVICE.prof; figures suffer",
+    )
     arguments = parser.parse_args()
     if arguments.profile_ingest:
         profile_ingest.main()
@@ -100,7 +105,8 @@ def main() -> None:
     failure = ""
     try:
         scale = QUICK if arguments.quick else FULL
-        asyncio.run(measure(report, scale, set(arguments.only or FAMILIES)))
+        wanted = set(arguments.only or FAMILIES)
+        asyncio.run(measure(report, scale, wanted, profiled=arguments.profile))
     except KeyboardInterrupt:
         failure = "stopped before the end"
     except Exception as error:

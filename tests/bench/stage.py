@@ -32,11 +32,19 @@ FOLDED: Final = "touchline_folded"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Running servers, fsync on, with the databases of both services and one more to fold into."""
+    """Running servers, fsync on, with the databases of both services and one more to fold into.
+
+    Attributes:
+        home: Where everything is kept.
+        servers: Where they answer.
+        secrets: Those of the services.
+        profiled: Whether services run under cProfile, which makes them slower.
+    """
 
     home: Path
     servers: Endpoints
     secrets: Secrets
+    profiled: bool = False
 
     def database(self, name: str) -> str:
         """Return the URL of one of its databases."""
@@ -74,7 +82,7 @@ class Stage:
         }
         child = Child(
             name=name,
-            argv=(sys.executable, "-m", f"services.{name}"),
+            argv=(sys.executable, *self._profiler(name), "-m", f"services.{name}"),
             env=common | settings,
             cwd=CHECKOUT,
             log=self.home / "log" / f"{name}.log",
@@ -85,9 +93,17 @@ class Stage:
         finally:
             await process.stop()
 
+    def _profiler(self, name: str) -> tuple[str, ...]:
+        return ("-m", "cProfile", "-o", str(profile_of(name))) if self.profiled else ()
+
+
+def profile_of(service: str) -> Path:
+    """Return the file into which a service's profile is written when it ends."""
+    return CHECKOUT / "build" / f"bench-{service}.prof"
+
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
+async def open_stage(*, profiled: bool = False) -> AsyncIterator[Stage]:
     """Run servers on an empty home on the disk of the checkout, and remove it afterwards."""
     build = CHECKOUT / "build"
     build.mkdir(exist_ok=True)
@@ -96,7 +112,7 @@ async def open_stage() -> AsyncIterator[Stage]:
         async with run_servers(home, environment={}) as servers:
             for name in (STORE, PROFILE, FOLDED):
                 await create_database(servers.database_url, name)
-            yield Stage(home, servers, load_secrets(home))
+            yield Stage(home, servers, load_secrets(home), profiled)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
