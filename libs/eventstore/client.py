@@ -10,7 +10,7 @@ from nats.aio.client import Client as NatsClient
 
 from libs.eventstore import api
 from libs.eventstore.chain import Head
-from libs.eventstore.errors import StoreUnavailable
+from libs.eventstore.errors import StoreError, StoreUnavailable
 from libs.eventstore.lru import LruCache
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
@@ -90,6 +90,7 @@ class StoreClient:
         """Append units of decisions or facts.
 
         Raises:
+            StoreError: the request makes no sense, or is larger than NATS takes (1 MiB).
             StoreFull: nothing was recorded.
             StoreUnavailable: whether they were recorded is not known; ask again with the same ids.
         """
@@ -122,6 +123,10 @@ class StoreClient:
             message = await self.connection.request(
                 subject, request.SerializeToString(), timeout=self._timeout
             )
+        except nats.errors.MaxPayloadError as error:
+            raise StoreError(
+                f"the request on {subject} is larger than NATS takes; split it"
+            ) from error
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise StoreUnavailable(
                 f"the event store does not answer on {subject} ({type(error).__name__}); "
