@@ -120,6 +120,18 @@ async def open_line(
             yield Line(url, pool, store, keyring, kept, appender, recorder, appended)
 
 
+@asynccontextmanager
+async def held_head(url: str) -> AsyncIterator[None]:
+    """Keeps every append waiting until the block ends."""
+    holder = await asyncpg.connect(url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM store_head FOR UPDATE")
+            yield
+    finally:
+        await holder.close()
+
+
 async def tamper(line: Line, *statements: str) -> None:
     """Changes the line as only its superuser can, who first stops what guards it."""
     owner = await asyncpg.connect(line.url)

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 
 from libs.eventstore.errors import QueueFull, RequestRefused
 from libs.eventstore.records import Row
 from libs.eventstore.store import AppendVerdict
 from tests.servers import MakeDatabase
-from tests.store import DUPLICATE, RECORDED, Line, build_store, open_line, row
+from tests.store import DUPLICATE, RECORDED, Line, build_store, held_head, open_line, row
 from tests.waiting import until
 
 Pending = asyncio.Task[list[AppendVerdict]]
@@ -26,16 +25,11 @@ async def line(database_from_template: MakeDatabase) -> AsyncIterator[Line]:
 @asynccontextmanager
 async def busy(line: Line) -> AsyncIterator[Pending]:
     """Keeps an append of event 1 waiting, and with it all that arrive until the block ends."""
-    holder = await asyncpg.connect(line.url)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT FROM store_head FOR UPDATE")
-    first = asyncio.create_task(line.appender.append([[row(1)]]))
-    await until(lambda: line.appender.queued_events == 1)
-    await asyncio.sleep(0.05)
-    yield first
-    await transaction.rollback()
-    await holder.close()
+    async with held_head(line.url):
+        first = asyncio.create_task(line.appender.append([[row(1)]]))
+        await until(lambda: line.appender.queued_events == 1)
+        await asyncio.sleep(0.05)
+        yield first
     await first
 
 
