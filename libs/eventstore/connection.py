@@ -31,8 +31,15 @@ async def connect_nats(url: str, name: str) -> AsyncIterator[NatsClient]:
     async def reconnected() -> None:
         _log.info("NATS is back")
 
+    waiting = False
+
     async def failed(error: Exception) -> None:
-        _log.debug("NATS client error", error=type(error).__name__)
+        nonlocal waiting
+        if not waiting:
+            waiting = True
+            _log.warning("NATS can't be reached; trying until it is", error=type(error).__name__)
+        else:
+            _log.debug("NATS client error", error=type(error).__name__)
 
     connection = await nats.connect(
         servers=url.split(","),
@@ -46,6 +53,7 @@ async def connect_nats(url: str, name: str) -> AsyncIterator[NatsClient]:
         reconnected_cb=reconnected,
         error_cb=failed,
     )
+    waiting = True  # from now on a loss is told by `disconnected`
     try:
         yield connection
     finally:

@@ -1,11 +1,16 @@
 """Numbered SQL files, each run once, in order, in a transaction of its own."""
 
+import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
+
+from libs.postgres.pool import UNREACHABLE
 
 _LOCK: Final = 7_410_001  # any number, the same for every process that migrates
 _TABLE: Final = """
@@ -18,10 +23,16 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     PRIMARY KEY (component, number)
 )
 """
+# Waiting does not help against these.
+_REFUSED: Final = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
 
 
 class MigrationError(Exception):
-    """The schema and the code do not fit; the message says which migration, and what to do."""
+    """The database can't be used, or does not fit the code; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +55,22 @@ def read_migrations(directory: Path) -> list[Migration]:
     return [Migration(int(file.name.split("_")[0]), file.stem, file.read_text()) for file in files]
 
 
-async def migrate(url: str, component: str, directory: Path) -> list[str]:
+async def migrate(
+    url: str, component: str, directory: Path, *, patience: float = 30.0
+) -> list[str]:
     """Brings a component's tables up to date, one process at a time, and names what it ran.
 
+    Args:
+        url: A postgresql:// URL with the database.
+        component: Whose tables, such as `eventstore`.
+        directory: Holds its migrations.
+        patience: For how many seconds to wait for a server that is still starting.
+
     Raises:
-        MigrationError: a migration was edited after it ran, the schema is newer than this code,
-            or a migration fails; it is then rolled back whole.
+        MigrationError: the database can't be used, a migration was edited after it ran, the schema
+            is newer than this code, or a migration fails; it is then rolled back whole.
     """
-    connection = await asyncpg.connect(url)
+    connection = await _connect(url, component, patience)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)
@@ -61,6 +80,22 @@ async def migrate(url: str, component: str, directory: Path) -> list[str]:
         ]
     finally:
         await connection.close()
+
+
+async def _connect(url: str, component: str, patience: float) -> asyncpg.Connection:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return await asyncpg.connect(url)
+        except (*_REFUSED, *UNREACHABLE) as error:
+            if isinstance(error, _REFUSED) or time.monotonic() > end:
+                # Without the user, the password and the driver's text, which may repeat them.
+                where = urlsplit(url).netloc.rpartition("@")[2] or "(no host)"
+                raise MigrationError(
+                    f"the database of {component} on {where} can't be used "
+                    f"({type(error).__name__}). Start it, or correct TOUCHLINE_DATABASE_URL."
+                ) from error
+        await asyncio.sleep(0.2)
 
 
 async def _pending(
