@@ -58,7 +58,7 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
                     await freshness.measure(report, ingestion, profile, scale)
                 if "ingest" in wanted:
                     head = await _head(stage)
-                    await ingest.measure_with_profile(report, ingestion, scale, head)
+                    await ingest.measure_with_profile(report, stage, ingestion, scale, head)
 
 
 async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:

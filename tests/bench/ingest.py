@@ -5,6 +5,7 @@ from typing import Final
 from tests.bench.cpu import CpuMeter
 from tests.bench.events import DESCRIPTION
 from tests.bench.figures import median_figure
+from tests.bench.projections import folded_position
 from tests.bench.report import Report
 from tests.bench.scale import Scale
 from tests.bench.stage import STORE, Stage
@@ -45,14 +46,17 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
     report.add(median_figure("ingest_vs_copy", ratios, "ratio", "batches of 1000 / COPY"))
 
 
-async def measure_with_profile(report: Report, ingestion: str, scale: Scale, head: int) -> None:
+async def measure_with_profile(
+    report: Report, stage: Stage, ingestion: str, scale: Scale, head: int
+) -> None:
     """Send batches of 1000 while the profile service folds what arrives."""
     report.heading("Ingest in batches of 1000 while the profile service folds them")
     speeds, cores = [], dict[str, float]()
     for number in range(scale.rounds):
         head, speed, cores = await send(ingestion, scale, 1000, 1000 + number, head)
         speeds.append(speed)
-    note = "all services share the cores"
+    behind = head - await folded_position(stage)
+    note = f"its projections are {behind:,} events behind after {scale.rounds} rounds"
     report.add(median_figure("ingest_while_folding", speeds, "events/s", note, cores))
 
 

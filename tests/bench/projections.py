@@ -73,6 +73,18 @@ async def caught_up(stage: Stage, head: int) -> AsyncIterator[str]:
         yield address
 
 
+async def folded_position(stage: Stage) -> int:
+    """Return the position that both of the profile service's projections have reached."""
+    connection = await asyncpg.connect(stage.database(PROFILE))
+    try:
+        position: int = await connection.fetchval(
+            "SELECT min(position) FROM projection_checkpoints"
+        )
+    finally:
+        await connection.close()
+    return position
+
+
 async def _folded(stage: Stage, projection: str) -> tuple[float, dict[str, float]]:
     spec = {
         "database": stage.database(FOLDED),
