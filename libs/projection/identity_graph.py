@@ -79,7 +79,8 @@ class IdentityGraph:
                 if self._known.get(name) is None:
                     self._known.put(name, True)
                     batch.identities[name] = (event.position, sealed)
-            if len(identities) > 1:
+            # A retraction names whom its event concerned, and may not link what that one linked.
+            if len(identities) > 1 and not record.retracts:
                 seen = [(sealed.identity_key, sealed.kind) for sealed in identities]
                 for edge in edges_of(seen, record.occurred_at_us, record.event_id):
                     batch.edges.append((record.tenant, edge))

@@ -1,7 +1,7 @@
 """The profile service as its callers see it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -29,6 +29,8 @@ _MAX_ATTRIBUTE_EVENTS: Final = 5000
 _WATCHED_PAGE: Final = 200
 _WATCH_SECONDS: Final = 60.0
 _FIRST_ID: Final = bytes(16)
+_UNSPECIFIED: Final = 0
+_LARGEST_NUMBER: Final = 2**15 - 1
 _LAST_SECOND: Final = 253_402_300_799
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -199,14 +201,21 @@ def _page(
     page = Page(
         limit=limit,
         occurred_from_us=_micros(request, "occurred_from") or 0,
-        channels=list(request.channels) or None,
-        types=list(request.types) or None,
+        channels=_wanted(request.channels),
+        types=_wanted(request.types),
     )
     before_us = _micros(request, "occurred_before")
     if before_us is not None:
         page = replace(page, before=(before_us, _FIRST_ID))
     page = _as_of(page, _micros(request, "as_of"))
     return page if token is None else replace(page, before=min(token, page.before))
+
+
+def _wanted(numbers: Sequence[int]) -> list[int] | None:
+    """Return what a filter lets through, of what any release can have; None for everything."""
+    if not numbers or _UNSPECIFIED in numbers:
+        return None
+    return [number for number in numbers if 0 < number <= _LARGEST_NUMBER]
 
 
 def _as_of(page: Page, as_of_us: int | None) -> Page:

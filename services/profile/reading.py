@@ -181,6 +181,7 @@ class Profiles:
                 occurred_at_us=row["occurred_at_us"],
                 event=open_event(record, ciphers) or _envelope(record),
                 event_id=record.event_id,
+                type=record.type,
             )
             for row, record in zip(rows, records, strict=True)
         ]
@@ -206,14 +207,12 @@ def identity_key(reader: Reader, identity: Identity, path: str) -> bytes:
 
 def entry(touch: Touch) -> TimelineEntry:
     """Return a touch as a line of a timeline."""
-    fact = touch.event.WhichOneof("fact")
-    number = 0 if fact is None else Event.DESCRIPTOR.fields_by_name[fact].number
     return TimelineEntry(
         position=touch.position,
         recorded_at=timestamp_of(touch.recorded_at_us),
         event=touch.event,
-        type=number,  # type: ignore[arg-type]  # EventType is the field's number
-        erased=fact is None,
+        type=touch.type,
+        erased=touch.event.WhichOneof("fact") is None,
     )
 
 

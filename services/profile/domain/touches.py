@@ -31,6 +31,7 @@ class Touch:
         occurred_at_us: When it happened, in microseconds since 1970.
         event: The event, opened. Without a fact when its data key was erased.
         event_id: The event's UUID, 16 bytes.
+        type: The type of its fact, also when that was erased. Folds go by the event.
     """
 
     position: int
@@ -38,6 +39,7 @@ class Touch:
     occurred_at_us: int
     event: event_pb2.Event
     event_id: bytes
+    type: event_pb2.EventType.ValueType = event_pb2.EVENT_TYPE_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
