@@ -139,7 +139,8 @@ async def test_a_relay_that_starts_again_continues_the_feed(
         await before.append(1)
         await before.reached(1)
         await before.relay.stop()
-    await line.append(*([row(number)] for number in range(10, 10 + missed)))
+    if missed:
+        await line.append([row(10)])
     async with relaying(line, nats) as after:
         await after.append(2)
         await after.reached(2 + missed)
