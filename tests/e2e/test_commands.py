@@ -146,7 +146,6 @@ async def test_tail_shows_what_is_recorded_and_nothing_personal(
     ("arguments", "code", "complaint"),
     [
         ("timeline nobody@example.com", 1, "No customer is known by that."),
-        ("view sales crm:none", 1, "No customer is known by that."),
         (f"timeline {'0' * 32}", 1, "No customer is known by that."),
         ("timeline somebody", 2, "Give ann@example.com"),
         ("timeline ann@nowhere", 2, "is not an email address"),
@@ -167,7 +166,7 @@ async def test_what_cannot_be_answered_is_said_without_a_traceback(
     assert "Traceback" not in done.words
 
 
-@pytest.mark.parametrize("arguments", ["timeline ann@example.com", "status", "verify", "tail"])
+@pytest.mark.parametrize("arguments", ["timeline ann@example.com", "tail"])
 async def test_without_services_a_command_says_how_to_start_them(
     tmp_path: Path, arguments: str
 ) -> None:

@@ -136,11 +136,17 @@ def test_our_log_lines_become_readable() -> None:
     )
 
 
-def test_an_exception_stands_on_lines_of_its_own() -> None:
-    line = {"level": "error", "event": "failed", "exception": "Traceback:\n  File\nValueError: no"}
-    lines = log_line(json.dumps(line), "ingestion").plain.splitlines()
-    assert "error failed" in lines[0]
-    assert [part.strip() for part in lines[1:]] == ["Traceback:", "File", "ValueError: no"]
+def test_where_an_error_was_raised_stands_on_lines_of_its_own() -> None:
+    line = {
+        "level": "error",
+        "event": "failed",
+        "error": "KeyError",
+        "frames": ["a.py:1 f", "b.py:2"],
+    }
+    first, *places = log_line(json.dumps(line), "ingestion").plain.splitlines()
+    assert first.endswith("error failed  error=KeyError")
+    assert [place.strip() for place in places] == ["a.py:1 f", "b.py:2"]
+    assert "\n" not in log_line(json.dumps({**line, "level": "warning"})).plain
 
 
 @pytest.mark.parametrize(

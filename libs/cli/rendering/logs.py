@@ -26,7 +26,7 @@ LEVELS = {
 }
 LONGEST_FOREIGN_LINE = 200
 _NAME_WIDTH = 12
-_SAID_ELSEWHERE = frozenset({"time", "level", "event", "service", "exception", "logger"})
+_SAID_ELSEWHERE = frozenset({"time", "level", "event", "service", "frames", "logger"})
 # PostgreSQL: `2026-11-03 10:00:00.123 UTC [42] LOG:  …`; nats: `[42] 2026/11/03 10:00:00.1 [INF] …`
 _PREAMBLE = re.compile(
     r"^(?:\d{4}-\d\d-\d\d (?P<postgres>\d\d:\d\d:\d\d)[.\d]* \S+ \[\d+\]\s*(?=[A-Z]+:)"
@@ -57,9 +57,9 @@ def log_line(line: str, service: str = "", *, zone: tzinfo | None = None) -> Tex
         if name not in _SAID_ELSEWHERE:
             text.append(f"  {words.plain(name)}=", style=palette.QUIET)
             text.append(words.plain(_value(value)))
-    for raised in str(said.get("exception") or "").splitlines():
-        indent = len(raised) - len(raised.lstrip())
-        text.append(f"\n{' ' * (_NAME_WIDTH + 10 + indent)}{words.plain(raised)}", palette.BAD)
+    # Where a mere warning comes from is in the log file.
+    for frame in said.get("frames") or () if level in ("error", "critical") else ():
+        text.append(f"\n{' ' * (_NAME_WIDTH + 10)}{words.plain(str(frame))}", palette.QUIET)
     return text
 
 

@@ -1,0 +1,183 @@
+"""A real file of 69,659 purchases: whole, repeated, and killed in the middle.
+
+One installation takes all runs, each for a tenant of its own, so that each begins with nothing.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import pytest
+
+from libs.cli.stack import CHECKOUT
+from tests.running import Finished, Installation, Up, finished
+from touchline.client import Client
+from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
+from touchline.profile.v1.profile_pb2 import ProfileReference
+from touchline.profile.v1.profile_service_pb2 import (
+    GetPopulationRequest,
+    GetPopulationResponse,
+    GetViewRequest,
+    ListProfilesRequest,
+)
+from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
+
+FILE: Final = CHECKOUT.parent / "shared" / "data" / "cdnow_master.txt"
+ROWS: Final = 69_659
+PROFILES: Final = 23_570
+AMOUNT_MICROS: Final = 2_500_315_630_000
+TENANTS: Final = ("default", "importer", "ingestion", "postgres")
+IN_FLIGHT: Final = 64
+NOTHING: Final = dict.fromkeys(("recorded", "duplicates", "conflicts", "rejected", "broken"), 0)
+
+pytestmark = [
+    pytest.mark.real_input,
+    pytest.mark.xdist_group("e2e"),
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not FILE.exists(), reason=f"{FILE} is not part of the project"),
+]
+
+
+@pytest.fixture(scope="module")
+async def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Installation, Up]]:
+    """A running installation that knows the tenants."""
+    home = tmp_path_factory.mktemp("real") / "home"
+    installation = Installation(home, settings={"TOUCHLINE_TENANTS": ",".join(TENANTS)})
+    async with installation.up() as up:
+        yield installation, up
+
+
+@pytest.fixture(scope="module")
+async def whole(served: tuple[Installation, Up]) -> Finished:
+    """The import of the whole file for the tenant `default`, ended."""
+    return await finished(await importing(served[0], "default"), 120)
+
+
+async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole: Finished) -> None:
+    assert whole.code == 0
+    assert counts(whole) == {**NOTHING, "rows read": ROWS, "recorded": ROWS}
+    again = await finished(await importing(served[0], "default"), 120)
+    assert again.code == 0
+    assert counts(again) == {**NOTHING, "rows read": ROWS, "duplicates": ROWS}
+    async with client_of(served[0], "default") as client:
+        counted = await population(client)
+    assert (counted.events, counted.profiles) == (ROWS, PROFILES)
+
+
+async def test_order_amounts_add_up_over_all_sales_views(
+    served: tuple[Installation, Up], whole: Finished
+) -> None:
+    assert whole.code == 0
+    async with client_of(served[0], "default") as client:
+        await population(client)
+        assert await amounts(client) == AMOUNT_MICROS
+
+
+@pytest.mark.parametrize("killed", ["importer", "ingestion", "postgres"])
+async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
+    served: tuple[Installation, Up], killed: str
+) -> None:
+    """Repeating proves contents too: an id that exists with other content would be a conflict."""
+    installation, up = served
+    async with client_of(installation, killed) as client:
+        start = await head(client)
+        process = await importing(installation, killed)
+        while (middle := await head(client) - start) < ROWS // 5:
+            assert process.returncode is None
+        assert middle < ROWS
+        os.kill(victim(killed, installation, up, process), signal.SIGKILL)
+        interrupted = await finished(process, 120)
+        # Who imports waits for what is started again.
+        assert interrupted.code == (-signal.SIGKILL if killed == "importer" else 0)
+
+        there = await head(client) - start
+        again = await finished(await importing(installation, killed), 120)
+        assert again.code == 0
+        told = counts(again)
+        assert told["recorded"] + told["duplicates"] == told["rows read"] == ROWS
+        assert told["duplicates"] >= there >= middle  # its last batches were still under way
+        assert (told["recorded"] > 0) == (killed == "importer")
+        assert await head(client) - start == ROWS
+        counted = await population(client)
+        assert (counted.events, counted.profiles) == (ROWS, PROFILES)
+
+
+async def test_after_all_that_the_chain_is_intact_and_no_position_missing(
+    served: tuple[Installation, Up],
+) -> None:
+    verified = await served[0].run("verify", within=120)
+    assert verified.code == 0, verified.words
+    assert "Everything holds" in verified.out
+
+
+async def importing(installation: Installation, tenant: str) -> Process:
+    mapping = ("--mapping", "examples/cdnow.toml")
+    return await installation.start("import", str(FILE), *mapping, "--tenant", tenant)
+
+
+def counts(done: Finished) -> dict[str, int]:
+    """Returns the numbers of an import's summary by name."""
+    lines = re.findall(r"^(\w[\w ]*?) +([\d,]+)$", done.out, re.MULTILINE)
+    return {name: int(number.replace(",", "")) for name, number in lines}
+
+
+def victim(killed: str, installation: Installation, up: Up, importer: Process) -> int:
+    """Returns the number of the process to kill."""
+    if killed == "importer":
+        return importer.pid
+    if killed == "ingestion":
+        return up.child("services.ingestion")
+    pid_file = installation.home / "postgres" / "postmaster.pid"
+    return int(pid_file.read_text().partition("\n")[0])
+
+
+def client_of(installation: Installation, tenant: str) -> AbstractAsyncContextManager[Client]:
+    return Client.connect(installation.ingestion, installation.profile, tenant)
+
+
+async def head(client: Client) -> int:
+    status = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
+    return int(status.status.head_position)
+
+
+async def population(client: Client) -> GetPopulationResponse:
+    """Counts what there is now, once the projections have seen it."""
+    request = GetPopulationRequest(after_position=await head(client))
+    counted: GetPopulationResponse = await client.profile.GetPopulation(request, timeout=60)
+    return counted
+
+
+async def amounts(client: Client) -> int:
+    """Returns the sum of the order totals of the sales views of all profiles, in millionths."""
+    turns = asyncio.Semaphore(IN_FLIGHT)
+    seen: list[str] = []
+
+    async def total(profile_id: str) -> int:
+        request = GetViewRequest(
+            profile=ProfileReference(profile_id=profile_id), view=VIEW_KIND_SALES
+        )
+        async with turns:
+            response = await client.profile.GetView(request)
+        assert not response.truncated
+        [money] = response.sales.order_totals
+        assert money.currency_code == "USD"
+        return int(money.micros)
+
+    page = ListProfilesRequest(page_size=500)
+    found = 0
+    while True:
+        listed = await client.profile.ListProfiles(page)
+        seen += listed.profile_ids
+        found += sum(await asyncio.gather(*map(total, listed.profile_ids)))
+        page.page_token = listed.next_page_token
+        if not page.page_token:
+            break
+    assert len(set(seen)) == len(seen) == PROFILES
+    return found
