@@ -35,7 +35,7 @@ LEASE: Final = timedelta(seconds=5)
 _LONG_BATCH: Final = 10_000
 _IDLE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.5
-_HALTED_SECONDS: Final = 5.0
+_HALTED_SECONDS: Final = 2.0
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("projection")
