@@ -15,6 +15,7 @@ from nats.micro.service import ServiceConfig
 from libs.eventstore import api
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.store import EventStore
+from libs.telemetry.messaging import traceparent_in
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -110,7 +111,7 @@ def _handler(
 
     async def respond(request: Request) -> None:
         try:
-            traceparent = (request.headers or {}).get("traceparent", "")
+            traceparent = traceparent_in(request.headers)
             response = await answer(asked.FromString(request.data), traceparent)
             await request.respond(response.SerializeToString())
         except DecodeError:
