@@ -38,6 +38,7 @@ from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
     AppendUnit,
+    GetHistoryRequest,
     PositionedEvent,
     RecordedEvent,
 )
@@ -196,23 +197,30 @@ async def test_units_are_appended_with_a_verdict_for_each_event(
     assert tuple(stored) == (UUID(stream), 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "crossed", "words"),
-    [
+async def test_a_trace_is_stored_with_the_event_and_nothing_else_that_a_header_says(
+    line: Line, client: StoreClient
+) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    for header in (trace, "ana@example.org"):
+        request = AppendRequest(tenant="default", units=[_unit((said("hello"), "", 0))])
+        await client.connection.request(
+            api.APPEND, request.SerializeToString(), timeout=5, headers={"traceparent": header}
+        )
+    assert [record.traceparent for record in await records_of(line.store)] == [trace, ""]
+
+
+async def test_an_error_crosses_as_what_it_is(client: StoreClient) -> None:
+    for name, crossed, words in (
         ("full", StoreFull, "the disk is full"),
         ("gone", StoreUnavailable, "the database is gone"),
         ("busy", StoreUnavailable, "7 events wait"),
         ("wrong", StoreError, "too many events"),
         ("defect", StoreError, "failed"),
-    ],
-)
-async def test_an_error_crosses_as_what_it_is(
-    client: StoreClient, name: str, crossed: type[StoreError], words: str
-) -> None:
-    with pytest.raises(StoreError, match=words) as told:
-        await client.append(AppendRequest(tenant=name))
-    assert type(told.value) is crossed
-    assert "ana@" not in str(told.value)
+    ):
+        with pytest.raises(StoreError, match=words) as told:
+            await client.append(AppendRequest(tenant=name))
+        assert type(told.value) is crossed
+        assert "ana@" not in str(told.value)
 
 
 async def test_a_request_too_large_for_nats_is_no_outage(client: StoreClient) -> None:
@@ -227,29 +235,24 @@ async def test_too_many_keys_are_refused(client: StoreClient) -> None:
         await all_of(client, *([ANA] * 1001))
 
 
-@pytest.mark.parametrize(
-    "subject", [api.APPEND, api.HISTORY, api.EVENTS_OF_KEYS, api.DATA_KEYS, api.HEAD]
-)
-async def test_garbage_is_answered_with_an_error_at_once(client: StoreClient, subject: str) -> None:
-    answer = await client.connection.request(subject, b"\xff\xff garbage", timeout=5)
-    assert (answer.headers or {})[api.ERROR_CODE] == api.BAD_REQUEST
+async def test_garbage_is_answered_with_an_error_at_once(client: StoreClient) -> None:
+    for subject in (api.APPEND, api.HISTORY, api.EVENTS_OF_KEYS, api.DATA_KEYS, api.HEAD):
+        answer = await client.connection.request(subject, b"\xff\xff garbage", timeout=5)
+        assert (answer.headers or {})[api.ERROR_CODE] == api.BAD_REQUEST
     assert (await client.head()).position == 0
 
 
-@pytest.mark.parametrize(
-    ("subject", "request_bytes"),
-    [
-        (api.HISTORY, b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),  # after position -1
-        (api.EVENTS_OF_KEYS, b"\x08\xff\xff\xff\xff\x0f\x12\x01a"),  # tenant 2^32-1
-        (api.DATA_KEYS, b"\x08\xff\xff\xff\xff\x0f\x12\x01a"),
+async def test_a_request_of_absurd_numbers_is_answered(client: StoreClient) -> None:
+    large_tenant_and_short_key = b"\x08\xff\xff\xff\xff\x0f\x12\x01a"
+    for subject, request in (
+        (api.HISTORY, GetHistoryRequest(after_position=-1).SerializeToString()),
+        (api.HISTORY, GetHistoryRequest(after_position=2**63 - 1).SerializeToString()),
+        (api.EVENTS_OF_KEYS, large_tenant_and_short_key),
+        (api.DATA_KEYS, large_tenant_and_short_key),
         (api.APPEND, b""),
-    ],
-)
-async def test_a_request_of_absurd_numbers_is_answered(
-    client: StoreClient, subject: str, request_bytes: bytes
-) -> None:
-    answer = await client.connection.request(subject, request_bytes, timeout=5)
-    assert answer.data or (answer.headers or {})[api.ERROR_CODE]
+    ):
+        answer = await client.connection.request(subject, request, timeout=5)
+        assert answer.data or (answer.headers or {})[api.ERROR_CODE]
     assert (await client.head()).position == 0
 
 
