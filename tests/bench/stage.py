@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from tests.bench.report import CHECKOUT
 STORE: Final = "touchline_store"
 PROFILE: Final = "touchline_profile"
 FOLDED: Final = "touchline_folded"
+_LINES_KEPT: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Stage:
         home: Where everything is kept.
         servers: Where they answer.
         secrets: Those of the services.
+        told: The last lines of the services that say more than info.
         profiled: Whether services run under cProfile, which makes them slower.
     """
 
     home: Path
     servers: Endpoints
     secrets: Secrets
+    told: deque[str]
     profiled: bool = False
 
     def database(self, name: str) -> str:
@@ -86,12 +90,17 @@ class Stage:
             env=common | settings,
             cwd=CHECKOUT,
             log=self.home / "log" / f"{name}.log",
+            on_line=self._heard,
         )
         process = await start(child, lambda: _serves(address))
         try:
             yield address
         finally:
             await process.stop()
+
+    def _heard(self, name: str, line: str) -> None:
+        if '"level":"info"' not in line.replace(" ", ""):
+            self.told.append(f"{name}: {line}")
 
     def _profiler(self, name: str) -> tuple[str, ...]:
         return ("-m", "cProfile", "-o", str(profile_of(name))) if self.profiled else ()
@@ -104,15 +113,22 @@ def profile_of(service: str) -> Path:
 
 @asynccontextmanager
 async def open_stage(*, profiled: bool = False) -> AsyncIterator[Stage]:
-    """Run servers on an empty home on the disk of the checkout, and remove it afterwards."""
+    """Run servers on an empty home on the disk of the checkout, and remove it afterwards.
+
+    When the block fails, what the services said last goes to stderr.
+    """
     build = CHECKOUT / "build"
     build.mkdir(exist_ok=True)
+    told: deque[str] = deque(maxlen=_LINES_KEPT)
     home = Path(tempfile.mkdtemp(prefix="bench-", dir=build))
     try:
         async with run_servers(home, environment={}) as servers:
             for name in (STORE, PROFILE, FOLDED):
                 await create_database(servers.database_url, name)
-            yield Stage(home, servers, load_secrets(home), profiled)
+            yield Stage(home, servers, load_secrets(home), told, profiled)
+    except BaseException:
+        sys.stderr.writelines(f"{line}\n" for line in told)
+        raise
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
