@@ -13,11 +13,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from libs.embedded import create_database, database_url_for, drop_database
-from libs.embedded import nats_server as nats_servers
 from libs.embedded import postgres_server as postgres_servers
-from libs.embedded.nats_server import NatsServer
 from libs.embedded.postgres_server import PostgresServer
-from tests.servers import MakeDatabase, OwnNats, OwnPostgres, SchemaBuilder, SharedPostgres
+from tests.servers import (
+    MakeDatabase,
+    OwnNats,
+    OwnPostgres,
+    SchemaBuilder,
+    SharedPostgres,
+    start_nats,
+)
 from tests.services import Touchline, new_stores, touchline_on
 
 
@@ -71,7 +76,7 @@ async def own_postgres(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
 @pytest.fixture
 async def nats(tmp_path: Path) -> AsyncIterator[OwnNats]:
     """A nats-server with JetStream that the test may kill, and lose the data of."""
-    own = await _start_nats(tmp_path)
+    own = await start_nats(tmp_path)
     yield own
     await own.stop()
 
@@ -91,7 +96,7 @@ async def shared_touchline(
     servers: SharedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Touchline]:
     """Both services with a connected client, for tests that use identities of their own only."""
-    own = await _start_nats(tmp_path_factory.mktemp("shared_nats"))
+    own = await start_nats(tmp_path_factory.mktemp("shared_nats"))
     async with touchline_on(await new_stores(servers), own) as running:
         yield running
     await own.stop()
@@ -99,16 +104,6 @@ async def shared_touchline(
 
 async def _leave_empty(_: str) -> None:
     """Builds nothing."""
-
-
-async def _start_nats(directory: Path) -> OwnNats:
-    server = NatsServer(
-        directory=directory / "nats",
-        store_password=secrets.token_hex(8),
-        service_password=secrets.token_hex(8),
-        log=directory / "nats.log",
-    )
-    return OwnNats(*await nats_servers.start_on_free_port(server))
 
 
 def _postgres_in(directory: Path, settings: dict[str, str]) -> PostgresServer:

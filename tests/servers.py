@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from libs.embedded import create_database, database_url_for, nats_server, postgres_server
 from libs.embedded.nats_server import NatsServer
@@ -97,3 +98,14 @@ class SharedPostgres:
             await builder(database_url_for(self.url, name))
             self.templates[builder] = name
         return self.templates[builder]
+
+
+async def start_nats(directory: Path) -> OwnNats:
+    """Starts a nats-server with JetStream whose data are in a directory."""
+    server = NatsServer(
+        directory=directory / "nats",
+        store_password=secrets.token_hex(8),
+        service_password=secrets.token_hex(8),
+        log=directory / "nats.log",
+    )
+    return OwnNats(*await nats_server.start_on_free_port(server))

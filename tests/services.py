@@ -188,6 +188,11 @@ async def new_stores(servers: SharedPostgres) -> Stores:
     return stores
 
 
+async def new_views(servers: SharedPostgres) -> str:
+    """Makes a database of the profile service, migrated, and returns its URL."""
+    return await _copy(servers, "views", build_views)
+
+
 async def build_event_store(url: str) -> None:
     """Fills the database of the ingestion service."""
     await migrate(url, "eventstore", eventstore.MIGRATIONS)
