@@ -90,7 +90,9 @@ def median_figure(
 def percentiles(
     prefix: str, millis: Sequence[float], note: str = "", cores: Mapping[str, float] | None = None
 ) -> list[Figure]:
-    """Return p50 and p99 of times in milliseconds as figures."""
+    """Return p50 and p99 of times in milliseconds as figures; none of no times."""
+    if not millis:
+        return []
     counted = f"{len(millis):,} times; {note}" if note else f"{len(millis):,} times"
     return [
         Figure(f"{prefix}_p50", quantile(millis, 0.5), "ms", counted, (), cores or {}),

@@ -3,10 +3,12 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.bench import events as load
@@ -73,6 +75,10 @@ async def _measure(
             sent = await sender.until("result")
     held, wait = sent["rate"], quantile(sent["millis"], 0.99)
     note = f"{wait:.1f} ms p99 from when an event was due to its answer"
+    if sent["refused"]:
+        note += f"; refused calls: {sent['refused']}"
+    if told["failed"]:
+        note += f"; failed probes: {told['failed']}"
     report.add(Figure(f"freshness_rate_held{suffix}", held, "events/s", note, (), cores))
     report.add(*percentiles(f"freshness{suffix}_read", told["read"]))
     report.add(*percentiles(f"freshness{suffix}_watch", told["watch"]))
@@ -92,8 +98,7 @@ async def probes(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable
             number = 0
             async with asyncio.TaskGroup() as tasks:
                 while (elapsed := time.monotonic() - began) < spec["seconds"]:
-                    ways = (probe.read, probe.record_watched, probe.write_then_read)
-                    tasks.create_task(ways[number % 3](number))
+                    tasks.create_task(probe.probe(number))
                     number += 1
                     if number % PROBES_PER_SECOND == 0:
                         tell(elapsed)
@@ -101,7 +106,12 @@ async def probes(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable
                     await asyncio.sleep(max(due - time.monotonic(), 0))
             await asyncio.sleep(0.5)
             watching.cancel()
-            return {"read": probe.reads, "watch": probe.watched, "write_then_read": probe.both}
+            return {
+                "read": probe.reads,
+                "watch": probe.watched,
+                "write_then_read": probe.both,
+                "failed": dict(probe.failed),
+            }
 
         yield work
 
@@ -115,6 +125,7 @@ class _Probes:
         self.reads: list[float] = []
         self.watched: list[float] = []
         self.both: list[float] = []
+        self.failed: Counter[str] = Counter()
 
     async def introduce(self) -> None:
         """Make the probed profiles, so that they can be read from the start."""
@@ -125,6 +136,14 @@ class _Probes:
         await self._client.profile.ListTimelineEvents(
             _list(_WATCHED, after_position=self._start), timeout=60
         )
+
+    async def probe(self, number: int) -> None:
+        """Probe in one of the three ways; a call that is refused is counted."""
+        ways = (self.read, self.record_watched, self.write_then_read)
+        try:
+            await ways[number % 3](number)
+        except grpc.aio.AioRpcError as error:
+            self.failed[error.code().name] += 1
 
     async def read(self, number: int) -> None:
         """Record an event, and list the timeline until it is there."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -101,7 +102,7 @@ async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Res
 
 @asynccontextmanager
 async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
-    """Record at a rate, whatever the answers take.
+    """Record at a rate, whatever the answers take. A call that is refused is counted, not repeated.
 
     Spec: target, rate, batch, seconds, customers, seed.
     """
@@ -113,11 +114,15 @@ async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Re
     ]
 
     async def work() -> Result:
-        outcomes, millis = list[int](), list[float]()
+        outcomes, millis, refused = list[int](), list[float](), Counter[str]()
         began = time.perf_counter()
 
         async def send(body: bytes, due: float) -> None:
-            answer = await call(body)
+            try:
+                answer = await call(body)
+            except grpc.aio.AioRpcError as error:
+                refused[error.code().name] += 1
+                return
             millis.append((time.perf_counter() - due) * 1e3)
             told = BatchRecordEventsResponse.FromString(answer)
             outcomes.extend(verdict.outcome for verdict in told.verdicts)
@@ -129,8 +134,8 @@ async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Re
                     await asyncio.sleep(early)
                 calls.create_task(send(body, due))
         seconds = time.perf_counter() - began
-        _check(outcomes, len(every))
-        return {"rate": len(every) / seconds, "millis": millis}
+        _check(outcomes, len(every) - size * refused.total())
+        return {"rate": len(outcomes) / seconds, "millis": millis, "refused": dict(refused)}
 
     async with _method(spec["target"], "BatchRecordEvents") as call:
         yield work

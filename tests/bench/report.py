@@ -55,8 +55,7 @@ class Report:
                 highlight=False,
                 soft_wrap=True,
             )
-        busy = _busy(figures[0])
-        if busy:
+        if figures and (busy := _busy(figures[0])):
             self.console.print(f"    [dim]cores busy: {busy}[/]", highlight=False, soft_wrap=True)
 
     def heading(self, text: str, explained: str = "") -> None:
