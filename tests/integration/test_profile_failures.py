@@ -63,13 +63,12 @@ async def backup_of(servers: SharedPostgres, touchline: Touchline) -> str:
     return database_url_for(servers.url, f"backup_of_{original}")
 
 
-@pytest.mark.parametrize("another", [False, True], ids=["an older backup", "another store"])
-async def test_given_a_store_without_what_was_folded_then_projections_halt_until_it_is_back(
-    servers: SharedPostgres, touchline: Touchline, another: bool
+async def test_given_an_older_backup_then_projections_halt_until_the_store_is_back(
+    servers: SharedPostgres, touchline: Touchline
 ) -> None:
     client, who = touchline.client, new_email()
     await record(client, told(note("2024-01-01", "Kept"), who))
-    older = (await new_stores(servers)).events if another else await backup_of(servers, touchline)
+    older = await backup_of(servers, touchline)
     last = await record(client, told(note("2024-01-02", "Lost"), who))
     before = await timeline(client, who, last)
     checkpoints = [(one.position, one.chain) for one in await until_all(touchline, is_live)]
@@ -98,7 +97,7 @@ async def test_given_a_store_without_what_was_folded_then_projections_halt_until
     assert texts == ["Goes on", "Lost", "Kept"]
 
 
-async def test_given_a_projection_dropped_after_a_restore_then_it_folds_the_new_line(
+async def test_given_another_store_then_projections_halt_until_dropped_and_fold_its_line(
     servers: SharedPostgres, touchline: Touchline
 ) -> None:
     client, who = touchline.client, new_email()
