@@ -1,6 +1,6 @@
 """A real file of 69,659 purchases: whole, repeated, and killed in the middle.
 
-One installation takes all runs, each for a tenant of its own, so that each begins with nothing.
+One installation takes both, each for a tenant of its own, so that each begins with nothing.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import re
 import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
+import grpc
 import pytest
 
 from libs.cli.stack import CHECKOUT
@@ -31,7 +32,7 @@ FILE: Final = CHECKOUT.parent / "shared" / "data" / "cdnow_master.txt"
 ROWS: Final = 69_659
 PROFILES: Final = 23_570
 AMOUNT_MICROS: Final = 2_500_315_630_000
-TENANTS: Final = ("default", "importer", "ingestion", "postgres")
+TENANTS: Final = ("default", "killed")
 IN_FLIGHT: Final = 64
 NOTHING: Final = dict.fromkeys(("recorded", "duplicates", "conflicts", "rejected", "broken"), 0)
 
@@ -80,31 +81,33 @@ async def test_order_amounts_add_up_over_all_sales_views(
         assert await amounts(client) == AMOUNT_MICROS
 
 
-@pytest.mark.parametrize("killed", ["importer", "ingestion", "postgres"])
 async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
-    served: tuple[Installation, Up], killed: str
+    served: tuple[Installation, Up],
 ) -> None:
-    """Repeating proves contents too: an id that exists with other content would be a conflict."""
-    installation, up = served
-    async with client_of(installation, killed) as client:
-        start = await head(client)
-        process = await importing(installation, killed)
-        while (middle := await head(client) - start) < ROWS // 5:
-            assert process.returncode is None
-        assert middle < ROWS
-        os.kill(victim(killed, installation, up, process), signal.SIGKILL)
-        interrupted = await finished(process, 120)
-        # Who imports waits for what is started again.
-        assert interrupted.code == (-signal.SIGKILL if killed == "importer" else 0)
+    """First the importer is killed; in the run that repeats it ingestion, and later PostgreSQL.
 
-        there = await head(client) - start
-        again = await finished(await importing(installation, killed), 120)
-        assert again.code == 0
-        told = counts(again)
+    The last run proves contents too: an id that exists with other content would be a conflict.
+    """
+    installation, up = served
+    async with client_of(installation, "killed") as client:
+        start = await head(client)
+        first = await importing(installation, "killed")
+        recorded = await head_past(client, start + ROWS // 5, first) - start
+        first.kill()
+        await first.wait()
+
+        repeated = await importing(installation, "killed")
+        for parts, victim in ((2, ingestion_of(up)), (3, postgres_of(installation))):
+            recorded = await head_past(client, start + parts * ROWS // 5, repeated) - start
+            os.kill(victim, signal.SIGKILL)
+        told = counts(done := await finished(repeated, 120))
+        assert done.code == 0, done.words  # it waited for what was started again
         assert told["recorded"] + told["duplicates"] == told["rows read"] == ROWS
-        assert told["duplicates"] >= there >= middle  # its last batches were still under way
-        assert (told["recorded"] > 0) == (killed == "importer")
+        assert ROWS // 5 < recorded < ROWS
         assert await head(client) - start == ROWS
+
+        again = await finished(await importing(installation, "killed"), 120)
+        assert counts(again) == {**NOTHING, "rows read": ROWS, "duplicates": ROWS}
         counted = await population(client)
         assert (counted.events, counted.profiles) == (ROWS, PROFILES)
 
@@ -128,12 +131,13 @@ def counts(done: Finished) -> dict[str, int]:
     return {name: int(number.replace(",", "")) for name, number in lines}
 
 
-def victim(killed: str, installation: Installation, up: Up, importer: Process) -> int:
-    """Returns the number of the process to kill."""
-    if killed == "importer":
-        return importer.pid
-    if killed == "ingestion":
-        return up.child("services.ingestion")
+def ingestion_of(up: Up) -> int:
+    """Returns the number of the ingestion service's process."""
+    return up.child("services.ingestion")
+
+
+def postgres_of(installation: Installation) -> int:
+    """Returns the number of PostgreSQL's main process."""
     pid_file = installation.home / "postgres" / "postmaster.pid"
     return int(pid_file.read_text().partition("\n")[0])
 
@@ -145,6 +149,16 @@ def client_of(installation: Installation, tenant: str) -> AbstractAsyncContextMa
 async def head(client: Client) -> int:
     status = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
     return int(status.status.head_position)
+
+
+async def head_past(client: Client, position: int, importer: Process) -> int:
+    """Returns the head once it is past a position, while the importer still runs."""
+    reached = 0
+    while reached < position:
+        with suppress(grpc.aio.AioRpcError):  # what was killed before is being started again
+            reached = await head(client)
+        assert importer.returncode is None, "the import ended before anything could be killed"
+    return reached
 
 
 async def population(client: Client) -> GetPopulationResponse:
