@@ -27,6 +27,7 @@ from libs.embedded import (
     supervise,
     write_run_file,
 )
+from libs.embedded.home import is_held
 from libs.embedded.process import OnLine
 from libs.embedded.servers import DATABASE_URL, NATS_URL
 
@@ -111,6 +112,9 @@ async def run_stack(
         HomeBusy: Another process runs on the home.
         StartFailed: A server or service does not start; the message has its last lines.
     """
+    if not is_held(home):  # otherwise it is no news that the ports are taken
+        ensure_free(ingestion, INGESTION_VARIABLE)
+        ensure_free(profile, PROFILE_VARIABLE)
     async with contextlib.AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(run_servers(home, on_line, environment))
         secrets = load_secrets(home)
@@ -158,6 +162,7 @@ def _common(environment: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
 
 
 async def _start(child: Child, service: _Service) -> Process:
+    # Again, since a crashed one may have lost its port meanwhile.
     ensure_free(service.listen, service.listen_variable)
 
     async def answers() -> bool:
