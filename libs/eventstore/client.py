@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Final, TypeVar
 
 import nats.errors
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 
@@ -12,6 +11,7 @@ from libs.eventstore import api
 from libs.eventstore.chain import Head
 from libs.eventstore.errors import StoreError, StoreUnavailable
 from libs.eventstore.lru import LruCache
+from libs.eventstore.sealing import DataKey, data_key
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -43,7 +43,7 @@ class StoreClient:
     def __init__(self, connection: NatsClient, *, timeout: float = _TIMEOUT_SECONDS) -> None:
         self.connection = connection
         self._timeout = timeout
-        self._ciphers: LruCache[tuple[int, bytes], AESGCM] = LruCache(_CACHED_KEYS)
+        self._data_keys: LruCache[tuple[int, bytes], DataKey] = LruCache(_CACHED_KEYS)
 
     async def head(self) -> Head:
         """Return where the line ends.
@@ -96,26 +96,26 @@ class StoreClient:
         """
         return await self._ask(api.APPEND, request, AppendResponse)
 
-    async def ciphers(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, AESGCM]:
-        """Return the ciphers of the identities whose data keys exist; the rest was erased.
+    async def data_keys(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, DataKey]:
+        """Return the data keys of identities that exist; the rest was erased.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
         found, missing = {}, []
         for key in dict.fromkeys(identity_keys):
-            cipher = self._ciphers.get((tenant, key))
-            if cipher is None:
+            known = self._data_keys.get((tenant, key))
+            if known is None:
                 missing.append(key)
             else:
-                found[key] = cipher
+                found[key] = known
         for start in range(0, len(missing), api.MAX_DATA_KEYS):
             asked = missing[start : start + api.MAX_DATA_KEYS]
             request = GetDataKeysRequest(tenant=tenant, identity_keys=asked)
             answer = await self._ask(api.DATA_KEYS, request, GetDataKeysResponse)
-            for data_key in answer.data_keys:
-                cipher = found[data_key.identity_key] = AESGCM(data_key.data_key)
-                self._ciphers.put((tenant, data_key.identity_key), cipher)
+            for told in answer.data_keys:
+                fetched = found[told.identity_key] = data_key(told.data_key)
+                self._data_keys.put((tenant, told.identity_key), fetched)
         return found
 
     async def _ask(self, subject: str, request: Message, answer: type[Answer]) -> Answer:

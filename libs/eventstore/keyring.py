@@ -3,29 +3,18 @@
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import asyncpg
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.lru import LruCache
-from libs.eventstore.sealing import KEY_BYTES, MasterKey
+from libs.eventstore.sealing import KEY_BYTES, DataKey, MasterKey, data_key
 from libs.eventstore.store import database_errors
 from libs.postgres.queries import load_queries
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CACHED_KEYS: Final = 200_000
-
-
-class DataKey(NamedTuple):
-    """One identity's data key, 32 bytes, and the cipher made of it."""
-
-    secret: bytes
-    cipher: AESGCM
-
-    def __repr__(self) -> str:
-        return "DataKey(...)"  # it must not reach a log
 
 
 class Keyring:
@@ -54,15 +43,15 @@ class Keyring:
                 "TOUCHLINE_MASTER_KEY this store was made with; nothing was changed."
             )
 
-    async def ensure(self, tenant: int, identity_keys: Collection[bytes]) -> dict[bytes, AESGCM]:
-        """Returns the ciphers of identities, making the keys that do not exist yet.
+    async def ensure(self, tenant: int, identity_keys: Collection[bytes]) -> dict[bytes, DataKey]:
+        """Returns the data keys of identities, making those that do not exist yet.
 
         New keys are on disk before this returns: an event is never safer than its key.
         """
         keys = await self.fetch(tenant, identity_keys)
         if new := [key for key in identity_keys if key not in keys]:
             keys |= await self._make(tenant, new)
-        return {identity_key: key.cipher for identity_key, key in keys.items()}
+        return keys
 
     async def fetch(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, DataKey]:
         """Returns the data keys that exist."""
@@ -98,6 +87,6 @@ class Keyring:
         return self._remember(tenant, identity_key, secret)
 
     def _remember(self, tenant: int, identity_key: bytes, secret: bytes) -> DataKey:
-        key = DataKey(secret, AESGCM(secret))
+        key = data_key(secret)
         self._cache.put((tenant, identity_key), key)
         return key

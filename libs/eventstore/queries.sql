@@ -23,7 +23,7 @@ SELECT position, record FROM events WHERE position = ANY($1)
 
 -- name: stored_rows
 SELECT position, tenant, event_id, owner_key, partition, type, recorded_at_us, content_hash, chain,
-       record
+       record, stream_id, stream_version
 FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
 
 -- name: line_end

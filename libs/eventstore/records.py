@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libs.eventstore.chain import content_hash, part_digest
 from libs.eventstore.errors import SealBroken
-from libs.eventstore.sealing import seal, unseal
+from libs.eventstore.sealing import DataKey, seal, unseal
 from libs.identity.keys import Identified, partition_of
 from touchline.events.v1.event_pb2 import Event, EventType
 from touchline.events.v1.facts_pb2 import (
@@ -28,7 +28,7 @@ from touchline.events.v1.facts_pb2 import (
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 
-_CLEAR: Final = struct.Struct(">H16s16sHBBBqB")
+_CLEAR: Final = struct.Struct(">H16s16sHBBBqB16sq")
 
 
 class Row(NamedTuple):
@@ -55,6 +55,16 @@ class Row(NamedTuple):
     record: bytes
     stream_id: bytes | None = None
     stream_version: int | None = None
+
+
+class Stream(NamedTuple):
+    """A place in a decision stream: the stream's UUID, 16 bytes, and the version, from 1."""
+
+    stream_id: bytes
+    version: int
+
+
+NO_STREAM: Final = Stream(b"", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +103,18 @@ class IdentitySeal(NamedTuple):
 
     Attributes:
         identity_key: Its keyed hash.
-        cipher: Seals with its data key.
+        key: Its data key.
         digest: Stands for it, as its caller spelled it, in an event's content hash.
         field: The SealedIdentity, as that field of a serialised RecordedEvent.
     """
 
     identity_key: bytes
-    cipher: AESGCM
+    key: DataKey
     digest: bytes
     field: bytes
 
 
-def seal_identity(identified: Identified, cipher: AESGCM) -> IdentitySeal:
+def seal_identity(identified: Identified, key: DataKey) -> IdentitySeal:
     """Return what an identity's events need, its value sealed under its own data key."""
     value = Identity.FromString(identified.sent)
     value.canonical_value = identified.canonical_value
@@ -112,11 +122,12 @@ def seal_identity(identified: Identified, cipher: AESGCM) -> IdentitySeal:
         identity_key=identified.key,
         kind=value.kind,
         namespace_key=identified.namespace_key,
-        sealed_value=seal(cipher, value.SerializeToString(), identified.key),
+        sealed_value=seal(key.cipher, value.SerializeToString(), identified.key),
+        key_id=key.key_id,
     )
     # A message with this field alone serialises to the field: concatenating messages merges them.
     field = RecordedEvent(identities=[sealed]).SerializeToString()
-    return IdentitySeal(identified.key, cipher, part_digest(identified.sent), field)
+    return IdentitySeal(identified.key, key, part_digest(identified.sent), field)
 
 
 def seal_event(
@@ -125,6 +136,7 @@ def seal_event(
     identities: Sequence[IdentitySeal],
     traceparent: str = "",
     nonce: bytes | None = None,
+    stream: Stream = NO_STREAM,
 ) -> Row:
     """Return the row of a valid event, whose identities and tenant it takes out of the message.
 
@@ -134,12 +146,13 @@ def seal_event(
         identities: The event's, the owner first.
         traceparent: The W3C trace context of the call, or empty.
         nonce: One of `fresh_nonces`. Default: a fresh one.
+        stream: The place in a decision stream. Default: it is a fact.
     """
     owner = identities[0]
     event.ClearField("identities")
     event.ClearField("tenant")
     plaintext = event.SerializeToString(deterministic=True)
-    clear = _clear_of(tenant.number, owner.identity_key, event)
+    clear = _clear_of(tenant.number, owner.identity_key, event, stream)
     record = RecordedEvent(
         event_id=clear.event_id,
         tenant=clear.tenant,
@@ -152,7 +165,9 @@ def seal_event(
         historical=clear.historical,
         retracts=clear.retracts,
         traceparent=traceparent,
-        sealed_event=seal(owner.cipher, plaintext, _authenticated(clear), nonce),
+        sealed_event=seal(owner.key.cipher, plaintext, _authenticated(clear), nonce),
+        stream_id=clear.stream_id,
+        stream_version=clear.stream_version,
     )
     return Row(
         clear.tenant,
@@ -162,10 +177,12 @@ def seal_event(
         clear.type,
         content_hash(tenant.secret, plaintext, [identity.digest for identity in identities]),
         b"".join([record.SerializeToString(), *[identity.field for identity in identities]]),
+        clear.stream_id or None,
+        clear.stream_version or None,
     )
 
 
-def open_event(record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]) -> Event | None:
+def open_event(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> Event | None:
     """Returns the event as it was sent, with canonical identity values, owner first.
 
     Identities whose data key is gone keep their kind only. None when the owner's key is gone.
@@ -173,38 +190,37 @@ def open_event(record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]) -> Even
     Raises:
         SealBroken: a sealed value or a clear field was changed.
     """
-    key = data_keys.get(record.owner_key)
-    if key is None:
+    plaintext = _plaintext(record, data_keys)
+    if plaintext is None:
         return None
-    event = Event.FromString(unseal(key, record.sealed_event, _authenticated(_clear_in(record))))
+    event = Event.FromString(plaintext)
     event.identities.extend(open_identity(sealed, data_keys) for sealed in record.identities)
     return event
 
 
-def open_identity(sealed: SealedIdentity, data_keys: Mapping[bytes, AESGCM]) -> Identity:
+def open_identity(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> Identity:
     """Returns an identity; only its kind when its data key is gone.
 
     Raises:
         SealBroken: the sealed value was changed.
     """
-    key = data_keys.get(sealed.identity_key)
-    if key is None:
+    cipher = _cipher(sealed, data_keys)
+    if cipher is None:
         return Identity(kind=sealed.kind)
-    return Identity.FromString(unseal(key, sealed.sealed_value, sealed.identity_key))
+    return Identity.FromString(unseal(cipher, sealed.sealed_value, sealed.identity_key))
 
 
 def content_hash_of(
-    tenant_secret: bytes, record: RecordedEvent, data_keys: Mapping[bytes, AESGCM]
+    tenant_secret: bytes, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]
 ) -> bytes | None:
     """Returns the content hash that a stored record should have; None when a key is gone.
 
     Raises:
         SealBroken: a sealed value or a clear field was changed.
     """
-    if any(key not in data_keys for key in identity_keys(record)):
+    plaintext = _plaintext(record, data_keys)
+    if plaintext is None or any(_cipher(one, data_keys) is None for one in record.identities):
         return None
-    owner = data_keys[record.owner_key]
-    plaintext = unseal(owner, record.sealed_event, _authenticated(_clear_in(record)))
     sent = [_sent(open_identity(sealed, data_keys)) for sealed in record.identities]
     return content_hash(tenant_secret, plaintext, [part_digest(one) for one in sent])
 
@@ -225,6 +241,20 @@ def same_event(one: Event | None, other: Event | None) -> bool:
     return one == other
 
 
+def _plaintext(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> bytes | None:
+    owner = record.identities[0]
+    cipher = _cipher(owner, data_keys)
+    if cipher is None:
+        return None
+    return unseal(cipher, record.sealed_event, _authenticated(_clear_in(record)))
+
+
+def _cipher(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> AESGCM | None:
+    key = data_keys.get(sealed.identity_key)
+    # Another key than the one that sealed it: the identity was erased, and came back later.
+    return key.cipher if key is not None and key.key_id == sealed.key_id else None
+
+
 class _Clear(NamedTuple):
     """What an envelope says in the clear, authenticated with what is sealed."""
 
@@ -237,10 +267,12 @@ class _Clear(NamedTuple):
     visibility: Visibility.ValueType
     occurred_at_us: int
     historical: bool
+    stream_id: bytes
+    stream_version: int
     retracts: bytes
 
 
-def _clear_of(tenant: int, owner: bytes, event: Event) -> _Clear:
+def _clear_of(tenant: int, owner: bytes, event: Event, stream: Stream) -> _Clear:
     channel, direction, visibility = (
         CHANNEL_UNSPECIFIED,
         DIRECTION_UNSPECIFIED,
@@ -270,6 +302,8 @@ def _clear_of(tenant: int, owner: bytes, event: Event) -> _Clear:
         *(channel, direction, visibility),
         occurred.seconds * 1_000_000 + occurred.nanos // 1000,
         event.historical,
+        stream.stream_id,
+        stream.version,
         retracts,
     )
 
@@ -278,7 +312,10 @@ def _clear_in(record: RecordedEvent) -> _Clear:
     return _Clear(
         *(record.tenant, record.event_id, record.owner_key, record.type),
         *(record.channel, record.direction, record.visibility),
-        *(record.occurred_at_us, record.historical, record.retracts),
+        *(record.occurred_at_us, record.historical),
+        record.stream_id,
+        record.stream_version,
+        record.retracts,
     )
 
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -12,6 +12,30 @@ from libs.eventstore.errors import SealBroken
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
+KEY_ID_BYTES: Final = 4
+
+
+class DataKey(NamedTuple):
+    """One identity's data key.
+
+    Attributes:
+        secret: 32 bytes.
+        cipher: Made of the secret.
+        key_id: Tells it from another key of the same identity, 4 bytes.
+    """
+
+    secret: bytes
+    cipher: AESGCM
+    key_id: bytes
+
+    def __repr__(self) -> str:
+        return f"DataKey({self.key_id.hex()})"  # the secret must not reach a log
+
+
+def data_key(secret: bytes) -> DataKey:
+    """Return the data key of a secret of 32 bytes."""
+    fingerprint = blake2b(b"touchline data key", key=secret, digest_size=KEY_ID_BYTES).digest()
+    return DataKey(secret, AESGCM(secret), fingerprint)
 
 
 def fresh_nonces(count: int) -> list[bytes]:

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from libs.eventstore.chain import GENESIS, extend
 from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.records import content_hash_of, identity_keys, open_identity
+from libs.eventstore.sealing import DataKey, unseal
 from libs.eventstore.store import EventStore
 from libs.identity.keys import IdentityKeys, partition_of
 from libs.identity.normalise import IdentityError
-from touchline.store.v1.store_pb2 import RecordedEvent
+from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 
 MAX_PROBLEMS: Final = 100
 _IDENTITIES_REMEMBERED: Final = 20_000
@@ -117,11 +117,11 @@ class _Contents:
         wanted: dict[int, set[bytes]] = {}
         for record in records.values():
             wanted.setdefault(record.tenant, set()).update(identity_keys(record))
-        ciphers = {tenant: await self._ciphers(tenant, keys) for tenant, keys in wanted.items()}
+        data_keys = {tenant: await self._data_keys(tenant, keys) for tenant, keys in wanted.items()}
         for row in rows:
             if record := records.get(row["position"]):
                 self._check_columns(row, record)
-                self._check_content(row, record, ciphers[record.tenant])
+                self._check_content(row, record, data_keys[record.tenant])
 
     def _parsed(self, row: asyncpg.Record) -> RecordedEvent | None:
         try:
@@ -137,7 +137,7 @@ class _Contents:
             return None
         return record
 
-    async def _ciphers(self, tenant: int, keys: Iterable[bytes]) -> dict[bytes, AESGCM]:
+    async def _data_keys(self, tenant: int, keys: Iterable[bytes]) -> dict[bytes, DataKey]:
         try:
             found = await self._keyring.fetch(tenant, keys)
         except WrongMasterKey:
@@ -147,22 +147,24 @@ class _Contents:
                     found |= await self._keyring.fetch(tenant, [key])
                 except WrongMasterKey:
                     self._state.report(f"the data key of identity {key.hex()} was changed")
-        return {key: data_key.cipher for key, data_key in found.items()}
+        return found
 
     def _check_columns(self, row: asyncpg.Record, record: RecordedEvent) -> None:
         columns = (row["tenant"], row["event_id"].bytes, row["owner_key"], row["type"])
-        if columns != (record.tenant, record.event_id, record.owner_key, record.type):
+        stream = ((row["stream_id"] and row["stream_id"].bytes) or b"", row["stream_version"] or 0)
+        told = (record.tenant, record.event_id, record.owner_key, record.type)
+        if columns != told or stream != (record.stream_id, record.stream_version):
             self._state.report(f"event {row['position']} has other columns than its record says")
         if row["partition"] != partition_of(record.owner_key):
             self._state.report(f"event {row['position']} has another partition than its owner")
 
     def _check_content(
-        self, row: asyncpg.Record, record: RecordedEvent, ciphers: Mapping[bytes, AESGCM]
+        self, row: asyncpg.Record, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]
     ) -> None:
         position, report = row["position"], self._state.report
         try:
-            found = content_hash_of(self._secrets[record.tenant], record, ciphers)
-            if not self._identities_are_named(record, ciphers):
+            found = content_hash_of(self._secrets[record.tenant], record, data_keys)
+            if not self._identities_are_named(record, data_keys):
                 report(f"event {position} names an identity otherwise than it is sealed")
         except (SealBroken, DecodeError):
             report(f"event {position} does not open: its record was changed")
@@ -172,13 +174,17 @@ class _Contents:
         elif found != row["content_hash"]:
             report(f"event {position} has another content than its hash says")
 
-    def _identities_are_named(self, record: RecordedEvent, ciphers: Mapping[bytes, AESGCM]) -> bool:
+    def _identities_are_named(
+        self, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]
+    ) -> bool:
         """Tells whether each identity's clear fields are those of what is sealed beside them."""
         keys = self._identity_keys[record.tenant]
         for sealed in record.identities:
-            if sealed.identity_key not in ciphers:
+            identity = open_identity(sealed, data_keys)
+            if not identity.value:
+                if _opens(sealed, data_keys):
+                    return False  # it says another key sealed it, and that is not so
                 continue
-            identity = open_identity(sealed, ciphers)
             try:
                 identified = keys.identify(identity)
             except IdentityError:
@@ -186,3 +192,14 @@ class _Contents:
             if (sealed.kind, sealed.namespace_key) != (identity.kind, identified.namespace_key):
                 return False
         return True
+
+
+def _opens(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> bool:
+    key = data_keys.get(sealed.identity_key)
+    if key is None:
+        return False
+    try:
+        unseal(key.cipher, sealed.sealed_value, sealed.identity_key)
+    except SealBroken:
+        return False
+    return True

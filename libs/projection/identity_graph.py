@@ -29,7 +29,7 @@ class _Batch:
     """What a batch says of identities that is not known yet."""
 
     identities: dict[tuple[int, bytes], tuple[int, SealedIdentity]] = field(default_factory=dict)
-    edges: list[tuple[int, Edge]] = field(default_factory=list)
+    edges: list[tuple[int, bytes, Edge]] = field(default_factory=list)
     retractions: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     changed: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     firsts: dict[bytes, set[Pair]] = field(default_factory=dict)
@@ -42,8 +42,9 @@ class IdentityGraph:
     fold_version = 1
 
     def __init__(self) -> None:
-        # What is in the tables already and need not be asked or written again.
-        self._known: LruCache[tuple[int, bytes], bool] = LruCache(_CACHED)
+        # What is in the tables already and need not be asked or written again: identities with the
+        # data key that sealed their value, and the first edge of each pair.
+        self._known: LruCache[tuple[int, bytes], bytes] = LruCache(_CACHED)
         self._first_seen: LruCache[Pair, tuple[int, bytes]] = LruCache(_CACHED)
 
     def aborted(self) -> None:
@@ -76,14 +77,15 @@ class IdentityGraph:
             identities = record.identities
             for sealed in identities:
                 name = (record.tenant, sealed.identity_key)
-                if self._known.get(name) is None:
-                    self._known.put(name, True)
-                    batch.identities[name] = (event.position, sealed)
+                if self._known.get(name) != sealed.key_id:
+                    self._known.put(name, sealed.key_id)
+                    first_position, _ = batch.identities.get(name, (event.position, sealed))
+                    batch.identities[name] = (first_position, sealed)
             # A retraction names whom its event concerned, and may not link what that one linked.
             if len(identities) > 1 and not record.retracts:
                 seen = [(sealed.identity_key, sealed.kind) for sealed in identities]
                 for edge in edges_of(seen, record.occurred_at_us, record.event_id):
-                    batch.edges.append((record.tenant, edge))
+                    batch.edges.append((record.tenant, record.owner_key, edge))
                     self._note_change(batch, record.tenant, edge)
             if record.retracts:
                 batch.retractions.append((record.tenant, record.retracts, record.owner_key))
@@ -101,15 +103,16 @@ class IdentityGraph:
 
 async def _add_identities(connection: Connection, batch: _Batch) -> None:
     rows = sorted(
-        (tenant, key, sealed.kind, sealed.namespace_key, position, sealed.sealed_value)
-        for (tenant, key), (position, sealed) in batch.identities.items()
+        (tenant, key, one.kind, one.namespace_key, position, one.sealed_value, one.key_id)
+        for (tenant, key), (position, one) in batch.identities.items()
     )
     await connection.execute(_SQL["graph_add_identities"], *zip(*rows, strict=True))
 
 
 async def _add_edges(connection: Connection, batch: _Batch) -> None:
     rows = sorted(
-        (tenant, e.a, e.b, e.strength, e.occurred_at_us, e.event_id) for tenant, e in batch.edges
+        (tenant, e.a, e.b, owner, e.strength, e.occurred_at_us, e.event_id)
+        for tenant, owner, e in batch.edges
     )
     columns = [list(column) for column in zip(*rows, strict=True)]
     columns[-1] = [UUID(event_id) for event_id in columns[-1]]

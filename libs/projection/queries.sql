@@ -35,17 +35,21 @@ SELECT projection, position, halt_reason FROM projection_checkpoints
 
 -- name: graph_add_identities
 INSERT INTO identities
-    (tenant, identity_key, kind, namespace_key, first_position, root_key, sealed_value)
+    (tenant, identity_key, kind, namespace_key, first_position, root_key, sealed_value, key_id)
 SELECT i.tenant, i.identity_key, i.kind, i.namespace_key, i.first_position, i.identity_key,
-       i.sealed_value
-FROM unnest($1::smallint[], $2::bytea[], $3::smallint[], $4::bytea[], $5::bigint[], $6::bytea[])
-     AS i(tenant, identity_key, kind, namespace_key, first_position, sealed_value)
-ON CONFLICT DO NOTHING
+       i.sealed_value, i.key_id
+FROM unnest($1::smallint[], $2::bytea[], $3::smallint[], $4::bytea[], $5::bigint[], $6::bytea[],
+            $7::bytea[])
+     AS i(tenant, identity_key, kind, namespace_key, first_position, sealed_value, key_id)
+ON CONFLICT (tenant, identity_key) DO UPDATE
+    SET sealed_value = excluded.sealed_value, key_id = excluded.key_id
+    WHERE identities.key_id <> excluded.key_id
 
 -- name: graph_add_edges
-INSERT INTO identity_edges (tenant, a_key, b_key, strength, occurred_at_us, event_id)
-SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::smallint[], $5::bigint[],
-                     $6::uuid[])
+INSERT INTO identity_edges
+    (tenant, a_key, b_key, owner_key, strength, occurred_at_us, event_id)
+SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::smallint[],
+                     $6::bigint[], $7::uuid[])
 ON CONFLICT DO NOTHING
 
 -- name: graph_add_retractions
@@ -60,7 +64,7 @@ JOIN LATERAL (
     SELECT * FROM identity_edges f WHERE f.tenant = r.tenant AND f.a_key = r.owner_key
     UNION ALL
     SELECT * FROM identity_edges f WHERE f.tenant = r.tenant AND f.b_key = r.owner_key
-) e ON e.event_id = r.event_id
+) e ON e.event_id = r.event_id AND e.owner_key = r.owner_key
 
 -- name: graph_retracted_among
 SELECT DISTINCT event_id FROM identity_retractions WHERE event_id = ANY($1)
@@ -85,7 +89,7 @@ SELECT DISTINCT ON (e.a_key, e.b_key)
 FROM identity_edges e
 WHERE e.tenant = $1 AND e.a_key = ANY($2) AND NOT EXISTS (
     SELECT FROM identity_retractions r
-    WHERE r.tenant = e.tenant AND r.event_id = e.event_id AND r.owner_key IN (e.a_key, e.b_key))
+    WHERE r.tenant = e.tenant AND r.event_id = e.event_id AND r.owner_key = e.owner_key)
 ORDER BY e.a_key, e.b_key, e.strength, e.occurred_at_us, e.event_id
 
 -- name: graph_move

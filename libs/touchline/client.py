@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 
 import grpc
 
-from touchline.failures import CallFailed
 from touchline.events.v1.event_pb2 import Event
+from touchline.failures import CallFailed
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
 from touchline.ingestion.v1.ingestion_service_pb2 import BatchRecordEventsRequest
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub

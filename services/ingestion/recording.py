@@ -1,20 +1,19 @@
 """Records events: checks, seals, appends, and says what became of each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from libs.eventstore.appender import GROUP_EVENTS, Appender
-from libs.eventstore.errors import SealBroken
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.lru import LruCache
 from libs.eventstore.records import (
+    NO_STREAM,
     IdentitySeal,
     Row,
     SealedTenant,
+    Stream,
     event_id_bytes,
     identity_keys,
     open_event,
@@ -73,6 +72,7 @@ class _Valid(NamedTuple):
     place: int
     event: Event
     identities: tuple[Identified, ...]
+    stream: Stream = NO_STREAM
 
 
 class Recorder:
@@ -141,6 +141,7 @@ class Recorder:
         for index, kept in rejected:
             verdicts[index].outcome = APPEND_OUTCOME_REJECTED
             verdicts[index].detail = "; ".join(f"{field} {said}" for field, said in kept.violations)
+        valid = [one._replace(stream=_stream(entries[one.place])) for one in valid]
         rows = await self._seal(secrets, valid, traceparent)
         by_index = {entry.place: row for entry, row in zip(valid, rows, strict=True)}
         units: list[list[Row]] = []
@@ -149,7 +150,7 @@ class Recorder:
         for unit in request.units:
             indexes = range(start, start := start + len(unit.events))
             if unit.events and all(index in by_index for index in indexes):
-                units.append([_in_stream(by_index[i], entries[i]) for i in indexes])
+                units.append([by_index[index] for index in indexes])
                 places += indexes
         if units:
             flat = [row for unit_rows in units for row in unit_rows]
@@ -179,8 +180,12 @@ class Recorder:
         tenant = secrets.sealed
         seals = await self._identity_seals(tenant.number, valid)
         return [
-            seal_event(tenant, event, [seals[one.sent] for one in identities], traceparent, nonce)
-            for (_, event, identities), nonce in zip(valid, fresh_nonces(len(valid)), strict=True)
+            seal_event(
+                tenant, event, [seals[one.sent] for one in identities], traceparent, nonce, stream
+            )
+            for (_, event, identities, stream), nonce in zip(
+                valid, fresh_nonces(len(valid)), strict=True
+            )
         ]
 
     async def _identity_seals(
@@ -189,7 +194,7 @@ class Recorder:
         """Return the seals of all identities of some events, by how their callers spelled them."""
         seals: dict[bytes, IdentitySeal] = {}
         unknown: dict[bytes, Identified] = {}
-        for _, _, identities in valid:
+        for _, _, identities, _ in valid:
             for identified in identities:
                 sent = identified.sent
                 if sent in seals or sent in unknown:
@@ -201,9 +206,9 @@ class Recorder:
                     seals[sent] = seal
         if unknown:
             keys = {identified.key for identified in unknown.values()}
-            ciphers = await self._keyring.ensure(tenant, keys)
+            data_keys = await self._keyring.ensure(tenant, keys)
             for sent, identified in unknown.items():
-                seals[sent] = seal_identity(identified, ciphers[identified.key])
+                seals[sent] = seal_identity(identified, data_keys[identified.key])
                 self._seals.put((tenant, sent), seals[sent])
         return seals
 
@@ -223,25 +228,14 @@ class Recorder:
             mine = RecordedEvent.FromString(rows[index].record)
             keys = {*identity_keys(mine), *identity_keys(stored[position])}
             data_keys = await self._keyring.fetch(secrets.sealed.number, keys)
-            ciphers = {key: data_key.cipher for key, data_key in data_keys.items()}
-            if _say_the_same(mine, stored[position], ciphers):
+            if same_event(open_event(mine, data_keys), open_event(stored[position], data_keys)):
                 verdicts[index] = AppendVerdict(APPEND_OUTCOME_DUPLICATE, position)
         return verdicts
 
 
-def _say_the_same(
-    mine: RecordedEvent, stored: RecordedEvent, ciphers: Mapping[bytes, AESGCM]
-) -> bool:
-    try:
-        return same_event(open_event(mine, ciphers), open_event(stored, ciphers))
-    except SealBroken:  # its owner was erased, and has a new data key since
-        return False
-
-
-def _in_stream(row: Row, entry: AppendEvent) -> Row:
+def _stream(entry: AppendEvent) -> Stream:
     if not entry.stream_id:
-        return row
+        return NO_STREAM
     if entry.stream_version < 1:
         raise ValueError("a stream's versions start at 1")
-    stream_id = event_id_bytes(entry.stream_id)
-    return row._replace(stream_id=stream_id, stream_version=entry.stream_version)
+    return Stream(event_id_bytes(entry.stream_id), entry.stream_version)

@@ -2,7 +2,7 @@
 SELECT root_key FROM identities WHERE tenant = $1 AND identity_key = $2
 
 -- name: identities_of
-SELECT identity_key, kind, first_position, sealed_value
+SELECT identity_key, kind, first_position, sealed_value, key_id
 FROM identities WHERE tenant = $1 AND root_key = $2
 ORDER BY first_position, identity_key
 

@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.eventstore.records import event_id_text, identity_keys, open_event, open_identity
+from libs.eventstore.sealing import DataKey
 from libs.identity.keys import IdentityKeys
 from libs.identity.normalise import IdentityError
 from libs.postgres.pool import UNREACHABLE
@@ -119,11 +120,13 @@ class Profiles:
         """Return the identities of a profile, opened, in the order they were first seen."""
         async with views_errors():
             rows = await self._pool.fetch(_SQL["identities_of"], reader.tenant, profile.root)
-        ciphers = await self._ciphers(reader, [row["identity_key"] for row in rows])
+        data_keys = await self._data_keys(reader, [row["identity_key"] for row in rows])
         opened = []
-        for key, kind, first_position, sealed_value in rows:
-            sealed = SealedIdentity(identity_key=key, kind=kind, sealed_value=sealed_value)
-            identity = open_identity(sealed, ciphers)
+        for key, kind, first_position, sealed_value, key_id in rows:
+            sealed = SealedIdentity(
+                identity_key=key, kind=kind, sealed_value=sealed_value, key_id=key_id
+            )
+            identity = open_identity(sealed, data_keys)
             opened.append(ProfileIdentity(identity=identity, first_position=first_position))
         return opened
 
@@ -173,22 +176,22 @@ class Profiles:
     async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
         records = [RecordedEvent.FromString(row["record"]) for row in rows]
         keys = {key for record in records for key in identity_keys(record)}
-        ciphers = await self._ciphers(reader, keys)
+        data_keys = await self._data_keys(reader, keys)
         return [
             Touch(
                 position=row["position"],
                 recorded_at_us=row["recorded_at_us"],
                 occurred_at_us=row["occurred_at_us"],
-                event=open_event(record, ciphers) or _envelope(record),
+                event=open_event(record, data_keys) or _envelope(record),
                 event_id=record.event_id,
                 type=record.type,
             )
             for row, record in zip(rows, records, strict=True)
         ]
 
-    async def _ciphers(self, reader: Reader, keys: Collection[bytes]) -> dict[bytes, Any]:
+    async def _data_keys(self, reader: Reader, keys: Collection[bytes]) -> dict[bytes, DataKey]:
         try:
-            return await self._store.ciphers(reader.tenant, keys)
+            return await self._store.data_keys(reader.tenant, keys)
         except StoreError as error:
             raise errors.store_unavailable() from error
 

@@ -31,7 +31,7 @@ from libs.eventstore.records import (
     seal_event,
     seal_identity,
 )
-from libs.eventstore.sealing import MasterKey, seal
+from libs.eventstore.sealing import MasterKey, data_key, seal
 from libs.eventstore.store import Appended, EventStore, pack
 from libs.identity.keys import Identified, IdentityKeys, tenant_secret
 from libs.postgres.migrations import migrate
@@ -166,10 +166,10 @@ def _violations(batch: Sequence[Event]) -> None:
 def _seal_steps(
     steps: Steps, tenant: TenantSecrets, body: bytes, identified: list[tuple[Identified, ...]]
 ) -> None:
-    cipher = MasterKey(bytes(32)).derive(b"bench")
+    key = data_key(bytes(32))
     seals: dict[bytes, IdentitySeal] = {}
     for one in (one for found in identified for one in found):
-        seals.setdefault(one.key, seal_identity(one, cipher))
+        seals.setdefault(one.key, seal_identity(one, key))
     parts = [[seals[one.key] for one in found] for found in identified]
 
     def sealed(batch: Sequence[Event]) -> None:
@@ -181,7 +181,7 @@ def _seal_steps(
 
     def encrypted(texts: Sequence[bytes]) -> None:
         for text in texts:
-            seal(cipher, text, bytes(60))
+            seal(key.cipher, text, bytes(60))
 
     def hashed(texts: Sequence[bytes]) -> None:
         for text in texts:

@@ -42,7 +42,7 @@ async def stored(touchline: Touchline, position: int) -> tuple[RecordedEvent, Ev
         store = StoreClient(connection)
         page = await store.history(position - 1)
         found = RecordedEvent.FromString(page.batch.events[0].record)
-        ciphers = await store.ciphers(found.tenant, identity_keys(found))
+        ciphers = await store.data_keys(found.tenant, identity_keys(found))
         return found, open_event(found, ciphers)
 
 

@@ -91,8 +91,12 @@ async def test_given_an_older_backup_then_projections_halt_until_the_store_is_ba
     assert [(one.position, one.chain) for one in await projections(touchline)] == checkpoints
 
     await use_store(touchline, touchline.stores.events)
-    after = await record(client, told(note("2024-01-04", "Goes on"), who))
     await until_all(touchline, is_live)
+    request.after_position = last + 1
+    with pytest.raises(CallFailed) as behind, readable_failures():
+        await touchline.client.profile.ListTimelineEvents(request, timeout=0.7)
+    assert behind.value.reason == "PROJECTION_BEHIND"  # halted no more, only not there yet
+    after = await record(client, told(note("2024-01-04", "Goes on"), who))
     texts = [event.note_added.text for event in await timeline(client, who, after)]
     assert texts == ["Goes on", "Lost", "Kept"]
 

@@ -145,12 +145,12 @@ async def test_data_keys_open_events_and_those_that_are_gone_are_absent(
 ) -> None:
     await line.record(said("hello"), said("bye", who=[email("bo@example.org")]))
     first, second = await records_of(line.store)
-    found = await client.ciphers(1, [first.owner_key, second.owner_key, ANA])
+    found = await client.data_keys(1, [first.owner_key, second.owner_key, ANA])
     assert set(found) == {first.owner_key, second.owner_key}
     opened = open_event(first, found)
     assert opened is not None
     assert opened.interaction.text == "hello"
-    assert await client.ciphers(2, [first.owner_key]) == {}
+    assert await client.data_keys(2, [first.owner_key]) == {}
 
 
 async def test_a_service_that_forgot_learns_that_a_data_key_is_gone(
@@ -164,7 +164,7 @@ async def test_a_service_that_forgot_learns_that_a_data_key_is_gone(
         serving(restarted, nats),
         connect_nats(nats.service_url, "another") as connection,
     ):
-        assert await StoreClient(connection).ciphers(1, [record.owner_key]) == {}
+        assert await StoreClient(connection).data_keys(1, [record.owner_key]) == {}
 
 
 def _unit(*events: tuple[Event, str, int]) -> AppendUnit:

@@ -178,7 +178,7 @@ async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> No
     ):
         client = StoreClient(service)
         keys = {sealed.identity_key for record in records for sealed in record.identities}
-        assert await client.ciphers(1, keys)
+        assert await client.data_keys(1, keys)
         assert [event async for event in client.events_of_keys(1, [records[0].owner_key])]
         assert (await client.history(0)).batch.events
 

@@ -92,9 +92,9 @@ TAMPERINGS: dict[str, tuple[Sequence[str], str]] = {
         [f"UPDATE events SET {_flip('content_hash', '31')} WHERE position = {EVENTS}"],
         "the chain is broken at event 6",
     ),
-    "a byte sealed with the last identity": (
+    "the last identity's key id": (
         [f"UPDATE events SET {_flip('record', _LAST_BYTE)} WHERE position = 3"],
-        "event 3 does not open",
+        "event 3 names an identity otherwise than it is sealed",
     ),
     "a record replaced by another's": (
         [

@@ -7,6 +7,7 @@ CREATE TABLE identities (
     first_position bigint NOT NULL,
     root_key bytea NOT NULL,
     sealed_value bytea NOT NULL,
+    key_id bytea NOT NULL,
     PRIMARY KEY (tenant, identity_key)
 );
 ALTER TABLE identities ALTER COLUMN sealed_value SET STORAGE EXTERNAL;
@@ -17,6 +18,7 @@ CREATE TABLE identity_edges (
     tenant smallint NOT NULL,
     a_key bytea NOT NULL,
     b_key bytea NOT NULL,
+    owner_key bytea NOT NULL,
     strength smallint NOT NULL,
     occurred_at_us bigint NOT NULL,
     event_id uuid NOT NULL,

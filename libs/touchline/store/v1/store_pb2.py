@@ -27,51 +27,51 @@ from touchline.events.v1 import facts_pb2 as touchline_dot_events_dot_v1_dot_fac
 from touchline.events.v1 import identity_pb2 as touchline_dot_events_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etouchline/store/v1/store.proto\x12\x12touchline.store.v1\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\"\xb5\x04\n\rRecordedEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x16\n\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x1b\n\towner_key\x18\x03 \x01(\x0cR\x08ownerKey\x12\x42\n\nidentities\x18\x04 \x03(\x0b\x32\".touchline.store.v1.SealedIdentityR\nidentities\x12\x32\n\x04type\x18\x05 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x36\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1c.touchline.events.v1.ChannelR\x07\x63hannel\x12<\n\tdirection\x18\x07 \x01(\x0e\x32\x1e.touchline.events.v1.DirectionR\tdirection\x12?\n\nvisibility\x18\x08 \x01(\x0e\x32\x1f.touchline.events.v1.VisibilityR\nvisibility\x12$\n\x0eoccurred_at_us\x18\t \x01(\x03R\x0coccurredAtUs\x12\x1e\n\nhistorical\x18\n \x01(\x08R\nhistorical\x12\x1a\n\x08retracts\x18\x0b \x01(\x0cR\x08retracts\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12!\n\x0csealed_event\x18\r \x01(\x0cR\x0bsealedEvent\"\xb2\x01\n\x0eSealedIdentity\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12#\n\rnamespace_key\x18\x03 \x01(\x0cR\x0cnamespaceKey\x12!\n\x0csealed_value\x18\x04 \x01(\x0cR\x0bsealedValue\"\xc0\x01\n\x0bPackedEvent\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12$\n\x0erecorded_at_us\x18\x03 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x63ontent_hash\x18\x04 \x01(\x0cR\x0b\x63ontentHash\x12\x16\n\x06record\x18\x05 \x01(\x0cR\x06record\"\xc7\x01\n\nEventBatch\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12%\n\x0eprevious_chain\x18\x02 \x01(\x0cR\rpreviousChain\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x14\n\x05\x66irst\x18\x04 \x01(\x03R\x05\x66irst\x12\x12\n\x04last\x18\x05 \x01(\x03R\x04last\x12\x37\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x06\x65vents\":\n\x11GetHistoryRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\"o\n\x12GetHistoryResponse\x12\x34\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1e.touchline.store.v1.EventBatchR\x05\x62\x61tch\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\"\x9c\x01\n\x16GetEventsOfKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1d\n\nowner_keys\x18\x02 \x03(\x0cR\townerKeys\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\"\x86\x01\n\x17GetEventsOfKeysResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12.\n\x13next_after_position\x18\x02 \x01(\x03R\x11nextAfterPosition\"d\n\x0fPositionedEvent\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12\x35\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x05\x65vent\"Q\n\x12GetDataKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\ridentity_keys\x18\x02 \x03(\x0cR\x0cidentityKeys\"O\n\x13GetDataKeysResponse\x12\x38\n\tdata_keys\x18\x01 \x03(\x0b\x32\x1b.touchline.store.v1.DataKeyR\x08\x64\x61taKeys\"G\n\x07\x44\x61taKey\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x19\n\x08\x64\x61ta_key\x18\x02 \x01(\x0cR\x07\x64\x61taKey\"\x10\n\x0eGetHeadRequest\"^\n\x0fGetHeadResponse\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\"]\n\rAppendRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x34\n\x05units\x18\x02 \x03(\x0b\x32\x1e.touchline.store.v1.AppendUnitR\x05units\"E\n\nAppendUnit\x12\x37\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.touchline.store.v1.AppendEventR\x06\x65vents\"\x83\x01\n\x0b\x41ppendEvent\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x1b\n\tstream_id\x18\x02 \x01(\tR\x08streamId\x12%\n\x0estream_version\x18\x03 \x01(\x03R\rstreamVersion\"O\n\x0e\x41ppendResponse\x12=\n\x08verdicts\x18\x01 \x03(\x0b\x32!.touchline.store.v1.AppendVerdictR\x08verdicts\"\x80\x01\n\rAppendVerdict\x12;\n\x07outcome\x18\x01 \x01(\x0e\x32!.touchline.store.v1.AppendOutcomeR\x07outcome\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail*\xe7\x01\n\rAppendOutcome\x12\x1e\n\x1a\x41PPEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41PPEND_OUTCOME_RECORDED\x10\x01\x12\x1c\n\x18\x41PPEND_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17\x41PPEND_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17\x41PPEND_OUTCOME_REJECTED\x10\x04\x12 \n\x1c\x41PPEND_OUTCOME_VERSION_TAKEN\x10\x05\x12\x1f\n\x1b\x41PPEND_OUTCOME_UNIT_REFUSED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etouchline/store/v1/store.proto\x12\x12touchline.store.v1\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\"\xf9\x04\n\rRecordedEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x16\n\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x1b\n\towner_key\x18\x03 \x01(\x0cR\x08ownerKey\x12\x42\n\nidentities\x18\x04 \x03(\x0b\x32\".touchline.store.v1.SealedIdentityR\nidentities\x12\x32\n\x04type\x18\x05 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x36\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1c.touchline.events.v1.ChannelR\x07\x63hannel\x12<\n\tdirection\x18\x07 \x01(\x0e\x32\x1e.touchline.events.v1.DirectionR\tdirection\x12?\n\nvisibility\x18\x08 \x01(\x0e\x32\x1f.touchline.events.v1.VisibilityR\nvisibility\x12$\n\x0eoccurred_at_us\x18\t \x01(\x03R\x0coccurredAtUs\x12\x1e\n\nhistorical\x18\n \x01(\x08R\nhistorical\x12\x1a\n\x08retracts\x18\x0b \x01(\x0cR\x08retracts\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12!\n\x0csealed_event\x18\r \x01(\x0cR\x0bsealedEvent\x12\x1b\n\tstream_id\x18\x0e \x01(\x0cR\x08streamId\x12%\n\x0estream_version\x18\x0f \x01(\x03R\rstreamVersion\"\xc9\x01\n\x0eSealedIdentity\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12#\n\rnamespace_key\x18\x03 \x01(\x0cR\x0cnamespaceKey\x12!\n\x0csealed_value\x18\x04 \x01(\x0cR\x0bsealedValue\x12\x15\n\x06key_id\x18\x05 \x01(\x0cR\x05keyId\"\xc0\x01\n\x0bPackedEvent\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12$\n\x0erecorded_at_us\x18\x03 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x63ontent_hash\x18\x04 \x01(\x0cR\x0b\x63ontentHash\x12\x16\n\x06record\x18\x05 \x01(\x0cR\x06record\"\xc7\x01\n\nEventBatch\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12%\n\x0eprevious_chain\x18\x02 \x01(\x0cR\rpreviousChain\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x14\n\x05\x66irst\x18\x04 \x01(\x03R\x05\x66irst\x12\x12\n\x04last\x18\x05 \x01(\x03R\x04last\x12\x37\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x06\x65vents\":\n\x11GetHistoryRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\"o\n\x12GetHistoryResponse\x12\x34\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1e.touchline.store.v1.EventBatchR\x05\x62\x61tch\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\"\x9c\x01\n\x16GetEventsOfKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1d\n\nowner_keys\x18\x02 \x03(\x0cR\townerKeys\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\"\x86\x01\n\x17GetEventsOfKeysResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12.\n\x13next_after_position\x18\x02 \x01(\x03R\x11nextAfterPosition\"d\n\x0fPositionedEvent\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12\x35\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x05\x65vent\"Q\n\x12GetDataKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\ridentity_keys\x18\x02 \x03(\x0cR\x0cidentityKeys\"O\n\x13GetDataKeysResponse\x12\x38\n\tdata_keys\x18\x01 \x03(\x0b\x32\x1b.touchline.store.v1.DataKeyR\x08\x64\x61taKeys\"G\n\x07\x44\x61taKey\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x19\n\x08\x64\x61ta_key\x18\x02 \x01(\x0cR\x07\x64\x61taKey\"\x10\n\x0eGetHeadRequest\"^\n\x0fGetHeadResponse\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\"]\n\rAppendRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x34\n\x05units\x18\x02 \x03(\x0b\x32\x1e.touchline.store.v1.AppendUnitR\x05units\"E\n\nAppendUnit\x12\x37\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.touchline.store.v1.AppendEventR\x06\x65vents\"\x83\x01\n\x0b\x41ppendEvent\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x1b\n\tstream_id\x18\x02 \x01(\tR\x08streamId\x12%\n\x0estream_version\x18\x03 \x01(\x03R\rstreamVersion\"O\n\x0e\x41ppendResponse\x12=\n\x08verdicts\x18\x01 \x03(\x0b\x32!.touchline.store.v1.AppendVerdictR\x08verdicts\"\x80\x01\n\rAppendVerdict\x12;\n\x07outcome\x18\x01 \x01(\x0e\x32!.touchline.store.v1.AppendOutcomeR\x07outcome\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail*\xe7\x01\n\rAppendOutcome\x12\x1e\n\x1a\x41PPEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41PPEND_OUTCOME_RECORDED\x10\x01\x12\x1c\n\x18\x41PPEND_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17\x41PPEND_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17\x41PPEND_OUTCOME_REJECTED\x10\x04\x12 \n\x1c\x41PPEND_OUTCOME_VERSION_TAKEN\x10\x05\x12\x1f\n\x1b\x41PPEND_OUTCOME_UNIT_REFUSED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.store.v1.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPENDOUTCOME']._serialized_start=2737
-  _globals['_APPENDOUTCOME']._serialized_end=2968
+  _globals['_APPENDOUTCOME']._serialized_start=2828
+  _globals['_APPENDOUTCOME']._serialized_end=3059
   _globals['_RECORDEDEVENT']._serialized_start=157
-  _globals['_RECORDEDEVENT']._serialized_end=722
-  _globals['_SEALEDIDENTITY']._serialized_start=725
-  _globals['_SEALEDIDENTITY']._serialized_end=903
-  _globals['_PACKEDEVENT']._serialized_start=906
-  _globals['_PACKEDEVENT']._serialized_end=1098
-  _globals['_EVENTBATCH']._serialized_start=1101
-  _globals['_EVENTBATCH']._serialized_end=1300
-  _globals['_GETHISTORYREQUEST']._serialized_start=1302
-  _globals['_GETHISTORYREQUEST']._serialized_end=1360
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1362
-  _globals['_GETHISTORYRESPONSE']._serialized_end=1473
-  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_start=1476
-  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_end=1632
-  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_start=1635
-  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_end=1769
-  _globals['_POSITIONEDEVENT']._serialized_start=1771
-  _globals['_POSITIONEDEVENT']._serialized_end=1871
-  _globals['_GETDATAKEYSREQUEST']._serialized_start=1873
-  _globals['_GETDATAKEYSREQUEST']._serialized_end=1954
-  _globals['_GETDATAKEYSRESPONSE']._serialized_start=1956
-  _globals['_GETDATAKEYSRESPONSE']._serialized_end=2035
-  _globals['_DATAKEY']._serialized_start=2037
-  _globals['_DATAKEY']._serialized_end=2108
-  _globals['_GETHEADREQUEST']._serialized_start=2110
-  _globals['_GETHEADREQUEST']._serialized_end=2126
-  _globals['_GETHEADRESPONSE']._serialized_start=2128
-  _globals['_GETHEADRESPONSE']._serialized_end=2222
-  _globals['_APPENDREQUEST']._serialized_start=2224
-  _globals['_APPENDREQUEST']._serialized_end=2317
-  _globals['_APPENDUNIT']._serialized_start=2319
-  _globals['_APPENDUNIT']._serialized_end=2388
-  _globals['_APPENDEVENT']._serialized_start=2391
-  _globals['_APPENDEVENT']._serialized_end=2522
-  _globals['_APPENDRESPONSE']._serialized_start=2524
-  _globals['_APPENDRESPONSE']._serialized_end=2603
-  _globals['_APPENDVERDICT']._serialized_start=2606
-  _globals['_APPENDVERDICT']._serialized_end=2734
+  _globals['_RECORDEDEVENT']._serialized_end=790
+  _globals['_SEALEDIDENTITY']._serialized_start=793
+  _globals['_SEALEDIDENTITY']._serialized_end=994
+  _globals['_PACKEDEVENT']._serialized_start=997
+  _globals['_PACKEDEVENT']._serialized_end=1189
+  _globals['_EVENTBATCH']._serialized_start=1192
+  _globals['_EVENTBATCH']._serialized_end=1391
+  _globals['_GETHISTORYREQUEST']._serialized_start=1393
+  _globals['_GETHISTORYREQUEST']._serialized_end=1451
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1453
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1564
+  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_start=1567
+  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_end=1723
+  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_start=1726
+  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_end=1860
+  _globals['_POSITIONEDEVENT']._serialized_start=1862
+  _globals['_POSITIONEDEVENT']._serialized_end=1962
+  _globals['_GETDATAKEYSREQUEST']._serialized_start=1964
+  _globals['_GETDATAKEYSREQUEST']._serialized_end=2045
+  _globals['_GETDATAKEYSRESPONSE']._serialized_start=2047
+  _globals['_GETDATAKEYSRESPONSE']._serialized_end=2126
+  _globals['_DATAKEY']._serialized_start=2128
+  _globals['_DATAKEY']._serialized_end=2199
+  _globals['_GETHEADREQUEST']._serialized_start=2201
+  _globals['_GETHEADREQUEST']._serialized_end=2217
+  _globals['_GETHEADRESPONSE']._serialized_start=2219
+  _globals['_GETHEADRESPONSE']._serialized_end=2313
+  _globals['_APPENDREQUEST']._serialized_start=2315
+  _globals['_APPENDREQUEST']._serialized_end=2408
+  _globals['_APPENDUNIT']._serialized_start=2410
+  _globals['_APPENDUNIT']._serialized_end=2479
+  _globals['_APPENDEVENT']._serialized_start=2482
+  _globals['_APPENDEVENT']._serialized_end=2613
+  _globals['_APPENDRESPONSE']._serialized_start=2615
+  _globals['_APPENDRESPONSE']._serialized_end=2694
+  _globals['_APPENDVERDICT']._serialized_start=2697
+  _globals['_APPENDVERDICT']._serialized_end=2825
 # @@protoc_insertion_point(module_scope)

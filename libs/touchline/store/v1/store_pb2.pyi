@@ -83,6 +83,8 @@ class RecordedEvent(_message.Message):
     RETRACTS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SEALED_EVENT_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    STREAM_VERSION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """The event's UUID, 16 bytes."""
     tenant: _builtins.int
@@ -110,6 +112,10 @@ class RecordedEvent(_message.Message):
     under the owner's data key: nonce (12 bytes), ciphertext, tag (16 bytes). The clear fields above
     are authenticated with it.
     """
+    stream_id: _builtins.bytes
+    """The decision stream's UUID, 16 bytes. Default empty: it is a fact and belongs to none."""
+    stream_version: _builtins.int
+    """Its version in that stream, from 1. Default 0 with an empty stream_id."""
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedIdentity]:
         """The identities seen together, the owner first."""
@@ -130,10 +136,12 @@ class RecordedEvent(_message.Message):
         retracts: _builtins.bytes = ...,
         traceparent: _builtins.str = ...,
         sealed_event: _builtins.bytes = ...,
+        stream_id: _builtins.bytes = ...,
+        stream_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "direction", b"direction", "event_id", b"event_id", "historical", b"historical", "identities", b"identities", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "direction", b"direction", "event_id", b"event_id", "historical", b"historical", "identities", b"identities", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "stream_id", b"stream_id", "stream_version", b"stream_version", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,6 +157,7 @@ class SealedIdentity(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     NAMESPACE_KEY_FIELD_NUMBER: _builtins.int
     SEALED_VALUE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     identity_key: _builtins.bytes
     """Its keyed hash, 16 bytes."""
     kind: _identity_pb2.IdentityKind.ValueType
@@ -159,6 +168,10 @@ class SealedIdentity(_message.Message):
     """
     sealed_value: _builtins.bytes
     """The serialised touchline.events.v1.Identity, sealed under this identity's own data key."""
+    key_id: _builtins.bytes
+    """The fingerprint of that data key, 4 bytes. One who comes back after an erasure has another key,
+    and what the erased key sealed stays shut.
+    """
     def __init__(
         self,
         *,
@@ -166,10 +179,11 @@ class SealedIdentity(_message.Message):
         kind: _identity_pb2.IdentityKind.ValueType = ...,
         namespace_key: _builtins.bytes = ...,
         sealed_value: _builtins.bytes = ...,
+        key_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "kind", b"kind", "namespace_key", b"namespace_key", "sealed_value", b"sealed_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "key_id", b"key_id", "kind", b"kind", "namespace_key", b"namespace_key", "sealed_value", b"sealed_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
