@@ -63,7 +63,7 @@ def tenant_secret(identity_secret: bytes, tenant: str) -> bytes:
 
 
 def partition_of(key: bytes) -> int:
-    """Return the partition, 0 to 63, of an identity key: its first byte & 63 (DESIGN §6)."""
+    """Return the partition, 0 to 63, of an identity key: its first byte & 63."""
     return key[0] & (PARTITIONS - 1)
 
 
@@ -71,7 +71,7 @@ def owner_first(identities: Sequence[Identified]) -> tuple[Identified, ...]:
     """Order an event's identities as its envelope keeps them: the owner, then the others.
 
     The owner is the strongest: external id, email, phone > social handle > device > cookie, ties by
-    the caller's order (DESIGN §6). The others keep the caller's order. One named twice stays once.
+    the caller's order. The others keep the caller's order. One named twice stays once.
 
     Args:
         identities: The event's identities in the caller's order, at least one.

@@ -1,4 +1,4 @@
-"""How strongly each kind of identity names one person (DESIGN §6)."""
+"""How strongly each kind of identity names one person (docs/adr/0003)."""
 
 from enum import IntEnum
 from typing import Final

@@ -141,7 +141,7 @@ class Runner:
         if folded_by != version:
             raise Halted(
                 f"its tables were folded by version {folded_by} of the fold, and this release has "
-                f"version {version}: drop the tables and the checkpoint, and it folds anew"
+                f"version {version}: empty the tables and delete the checkpoint, and it folds anew"
             )
         return True
 
@@ -217,7 +217,7 @@ class Runner:
         except Discontinuity as error:
             raise Halted(
                 f"the store's history {error}: this projection folded events that the store does "
-                "not have, as after the restore of an older backup. Drop its tables and its "
+                "not have, as after the restore of an older backup. Empty its tables and delete its "
                 "checkpoint, and it folds anew from position 1."
             ) from error
 

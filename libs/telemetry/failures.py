@@ -1,7 +1,7 @@
 """What a log may say of an exception: its kind and where it happened, never its text.
 
-Messages of drivers and libraries quote values, such as the row a constraint refused; DESIGN's
-invariant 11 wants nothing personal in a log.
+Messages of drivers and libraries quote values, such as the row a constraint refused, and nothing
+personal may reach a log (invariant 11).
 """
 
 import os

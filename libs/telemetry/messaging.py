@@ -1,7 +1,7 @@
 """Traces over NATS: headers that carry them, and the spans of sending, receiving and processing.
 
 Names and attributes follow OpenTelemetry's semantic conventions for messaging. Subjects hold
-nothing personal (DESIGN, invariant 11), so they may name spans.
+nothing personal (invariant 11), so they may name spans.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """Ids that are computed: the same cause gives the same id, so that repeating records nothing twice.
 
 UUIDs of version 8 (RFC 9562, section 5.8) whose first 48 bits are milliseconds, like version 7's,
-so that index writes stay local; the rest is a hash. DESIGN §6 says what each sort of id hashes.
+so that index writes stay local; the rest is a hash. docs/adr/0004 says what each sort of id hashes.
 """
 
 from functools import lru_cache

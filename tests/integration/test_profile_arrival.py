@@ -1,6 +1,6 @@
 """What callers read doesn't depend on how events arrived: shuffled, twice, in batches of any size.
 
-DESIGN §4, invariant 9. Each arrival gets a tenant of its own, so that ids may be the same.
+Invariant 9. Each arrival gets a tenant of its own, so that ids may be the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Batches leave no trace in the rows, and the order of arrival none in what they say.
 
-DESIGN §4, invariants 8 and 9.
+Invariants 8 and 9.
 """
 
 from __future__ import annotations

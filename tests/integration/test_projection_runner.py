@@ -1,6 +1,6 @@
 """Projections skip nothing and fold nothing twice, whatever becomes of the feed, the store or them.
 
-DESIGN §4, invariants 6 and 7.
+Invariants 6 and 7.
 """
 
 from __future__ import annotations

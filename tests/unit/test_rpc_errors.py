@@ -1,5 +1,5 @@
 import pytest
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # ships no py.typed
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     RetryInfo,

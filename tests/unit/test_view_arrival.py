@@ -1,4 +1,4 @@
-"""What views and attributes say doesn't depend on how events arrived (DESIGN §4, invariant 9)."""
+"""What views and attributes say doesn't depend on how events arrived (invariant 9)."""
 
 from __future__ import annotations
 

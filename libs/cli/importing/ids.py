@@ -1,4 +1,4 @@
-"""The ids of imported rows (DESIGN §6): the same file gives the same ids, every time.
+"""The ids of imported rows (docs/adr/0004): the same file gives the same ids, every time.
 
 An id is a hash over the source, the fact's name, the row's content and how many identical rows came
 before it in the file; or over the source, the fact's name and a named id. Neither the size of a

@@ -72,7 +72,7 @@ def _store(
 ) -> Iterator[RenderableType]:
     unrelayed = store.head_position - store.relayed_position
     numbers = Table.grid(padding=(0, 3, 0, 0))
-    relay = "by this process" if store.relay_leader else "by another process"
+    relay = "by this process" if store.relay_leader else "not by this process"
     cells = [
         _number("head", store.head_position),
         _number("queue", store.queued_events),
