@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final, cast
 
 import asyncpg
@@ -28,7 +29,7 @@ from libs.rpc.tenants import Tenant
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from tests.bench import events as load
-from tests.bench.report import Report
+from tests.bench.report import Advance, Report
 from tests.bench.scale import Scale
 from tests.bench.stage import STORE, Stage
 from tests.bench.worker import Result, Spec, Tell, worker
@@ -71,19 +72,15 @@ class Collected:
 
 
 async def fill(report: Report, stage: Stage, scale: Scale) -> None:
-    """Append `scale.stored` events, one call each."""
+    """Append `scale.stored` events, one call each, while those that follow are being sealed."""
     report.heading(f"Filling a store with {scale.stored:,} events, one append call each")
     url = stage.database(STORE)
     await migrate(url, "eventstore", eventstore.MIGRATIONS)
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     try:
         await connection.execute(_STAGED)
-        with report.progress("sealing", scale.stored) as advance:
-            await _seal_all(stage, scale, advance)
         with report.progress("appending", scale.stored) as advance:
-            for start in range(0, scale.stored, _SLICE):
-                await connection.execute(f"CALL bench_append({start}, {start + _SLICE})")
-                advance(min(start + _SLICE, scale.stored))
+            await _append_all(connection, stage, scale, advance)
         await connection.execute("DROP TABLE bench_staged; DROP PROCEDURE bench_append")
         head = await connection.fetchval("SELECT position FROM store_head")
         if head != scale.stored:
@@ -92,19 +89,15 @@ async def fill(report: Report, stage: Stage, scale: Scale) -> None:
         await connection.close()
 
 
-async def _seal_all(stage: Stage, scale: Scale, advance: Callable[[float], None]) -> None:
-    done = [0.0] * _WORKERS
-
-    def told(number: int) -> Callable[[float], None]:
-        def take(rows: float) -> None:
-            done[number] = rows
-            advance(sum(done))
-
-        return take
+async def _append_all(
+    connection: asyncpg.Connection, stage: Stage, scale: Scale, advance: Advance
+) -> None:
+    sealed = [0.0] * _WORKERS  # how many rows each worker has staged
 
     async with AsyncExitStack() as stack:
         sealing = []
         for number in range(_WORKERS):
+            told = partial(sealed.__setitem__, number)
             spec = {
                 "database": stage.database(STORE),
                 "master_key": stage.secrets.master_key,
@@ -114,8 +107,18 @@ async def _seal_all(stage: Stage, scale: Scale, advance: Callable[[float], None]
                 "largest": scale.largest,
                 "customers": scale.customers,
             }
-            sealing.append(await stack.enter_async_context(worker("seal", spec, told(number))))
-        await asyncio.gather(*[one.result() for one in sealing])
+            one = await stack.enter_async_context(worker("seal", spec, told))
+            sealing.append(asyncio.create_task(one.result()))
+        for start in range(0, scale.stored, _SLICE):
+            end = min(start + _SLICE, scale.stored)
+            while _WORKERS * min(sealed) < end and not all(task.done() for task in sealing):
+                # A worker that fails ends the wait with its error.
+                await asyncio.wait(sealing, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION)
+                for task in sealing:
+                    if task.done():
+                        task.result()
+            await connection.execute(f"CALL bench_append({start}, {end})")
+            advance(end)
 
 
 @asynccontextmanager
