@@ -217,8 +217,8 @@ class Runner:
         except Discontinuity as error:
             raise Halted(
                 f"the store's history {error}: this projection folded events that the store does "
-                "not have, as after the restore of an older backup. Empty its tables and delete its "
-                "checkpoint, and it folds anew from position 1."
+                "not have, as after the restore of an older backup. Empty its tables and delete "
+                "its checkpoint, and it folds anew from position 1."
             ) from error
 
     async def _fold(self, events: Sequence[PackedEvent], end: Head) -> None:

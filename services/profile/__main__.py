@@ -37,7 +37,11 @@ _SERVICES = (
     projection_service_pb2.DESCRIPTOR.services_by_name["ProjectionService"].full_name,
 )
 # State and checkpoint rewind together, and the events are safe in the store.
-_PROJECTING = {"synchronous_commit": "off"}
+_PROJECTING = {
+    "synchronous_commit": "off",
+    # A process that froze in a transaction must not hold up the one that takes over.
+    "idle_in_transaction_session_timeout": "10s",
+}
 _log = structlog.get_logger("profile")
 
 

@@ -185,6 +185,7 @@ class Profiles:
                 event=open_event(record, data_keys) or _envelope(record),
                 event_id=record.event_id,
                 type=record.type,
+                owner_key=record.owner_key,
             )
             for row, record in zip(rows, records, strict=True)
         ]

@@ -16,14 +16,16 @@ from tests.customers import (
     record,
     timeline,
     told,
+    view,
 )
-from tests.given import call, note, order, retraction, stamp, traits, us
+from tests.given import call, money, note, order, retraction, stamp, traits, us
 from tests.services import Touchline
 from touchline.client import Client
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.failures import CallFailed, readable_failures
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.profile_pb2 import Profile, ProfileReference
+from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES, SalesView
 from touchline.times import micros_of
 
 
@@ -104,6 +106,22 @@ async def test_given_the_retraction_of_what_linked_two_then_they_are_two_again(
     assert await profile_id(client, phone, last) != together
     assert (await profile_of(client, of(phone))).event_count == 1
     assert link.event.event_id not in [e.event_id for e in await timeline(client, address)]
+
+
+async def test_given_a_retraction_by_another_identity_then_neither_link_nor_event_goes(
+    shared_touchline: Touchline,
+) -> None:
+    client, address, phone = shared_touchline.client, new_email(), new_phone()
+    link = order("2024-01-04", "1", amount=money(20))
+    await record(client, told(link, address, phone))
+
+    last = await record(client, told(retraction("2024-01-05", link), phone))
+
+    assert await profile_id(client, phone, last) == await profile_id(client, address)
+    assert link.event.event_id in [e.event_id for e in await timeline(client, address)]
+    sales = await view(client, address, VIEW_KIND_SALES)
+    assert isinstance(sales, SalesView)
+    assert [one.order_id for one in sales.orders] == ["1"]
 
 
 async def test_given_two_emails_seen_together_then_they_stay_two_people(

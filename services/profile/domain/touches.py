@@ -32,6 +32,7 @@ class Touch:
         event: The event, opened. Without a fact when its data key was erased.
         event_id: The event's UUID, 16 bytes.
         type: The type of its fact, also when that was erased. Folds go by the event.
+        owner_key: The identity that owns it. Only its own events can be retracted by it.
     """
 
     position: int
@@ -40,6 +41,7 @@ class Touch:
     event: event_pb2.Event
     event_id: bytes
     type: event_pb2.EventType.ValueType = event_pb2.EVENT_TYPE_UNSPECIFIED
+    owner_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,18 @@ def see(touches: Iterable[Touch], policy: FieldPolicy) -> tuple[Seen, ...]:
         policy: What the view may see.
     """
     counted: dict[bytes, Touch] = {}
-    retracted: set[bytes | None] = set()
+    retracted: set[tuple[bytes, bytes | None]] = set()
     for touch in touches:
         event = touch.event
         if event.HasField("event_retracted"):
-            retracted.add(id_bytes(event.event_retracted.event_id))
+            retracted.add((touch.owner_key, id_bytes(event.event_retracted.event_id)))
         elif policy.admits(event):
             counted[touch.event_id] = touch
-    seen = [_seen(touch, policy) for key, touch in counted.items() if key not in retracted]
+    seen = [
+        _seen(touch, policy)
+        for touch in counted.values()
+        if (touch.owner_key, touch.event_id) not in retracted
+    ]
     return tuple(sorted(seen, key=order))
 
 
