@@ -13,7 +13,8 @@ from tests.bench.worker import Result, Spec, Tell
 async def copy(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
     """Copy rows of a table, by position, into its copy with the same indexes.
 
-    Spec: database, table, after, up_to, empty (whether to empty the copy first), settings.
+    Spec: database, table, after, up_to, empty (whether to empty the copy first), settings, batch
+    (rows of one COPY and transaction; default: all).
     """
     table, target = spec["table"], f"{spec['table']}_copied"
     connection = await asyncpg.connect(spec["database"], server_settings=spec.get("settings", {}))
@@ -29,10 +30,13 @@ async def copy(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Resu
         )
         columns = list(rows[0].keys())
         records = [tuple(row) for row in rows]
+        size = spec.get("batch", len(records))
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
 
         async def work() -> Result:
             began = time.perf_counter()
-            await connection.copy_records_to_table(target, records=records, columns=columns)
+            for batch in batches:
+                await connection.copy_records_to_table(target, records=batch, columns=columns)
             return {"seconds": time.perf_counter() - began, "rows": len(records)}
 
         yield work

@@ -19,31 +19,32 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
     """Send batches of both sizes and copy what they stored, in turn, round after round."""
     report.heading("Ingest in batches, the profile service at rest", f"Events: {DESCRIPTION}.")
     speeds: dict[int, list[float]] = {size: [] for size in SIZES}
-    copies: list[float] = []
+    copies: dict[int, list[float]] = {size: [] for size in SIZES}
     cores: dict[int, dict[str, float]] = {}
     head, _, _ = await send(ingestion, scale, 1000, seed=0, after=0)  # warms up, makes data keys
-    await copied(stage, 0, head)
+    await copied(stage, 0, head, scale.batch_events)
     with report.progress("rounds", scale.rounds * len(SIZES)) as advance:
         for number in range(scale.rounds):
             for place, size in enumerate(SIZES):
                 seed = 1 + number * len(SIZES) + place
                 last, speed, cores[size] = await send(ingestion, scale, size, seed, head)
                 speeds[size].append(speed)
-                copies.append(await copied(stage, head, last))
+                # All at once is what the issue asks; a thousand a time is what batches could reach.
+                rows = scale.batch_events if size == 1000 else 1000
+                copies[size].append(await copied(stage, head, last, rows))
                 head = last
                 advance(seed)
     count = f"{scale.batch_events:,} events, {IN_FLIGHT} calls in flight"
     for size in SIZES:
         name = f"ingest_batches_of_{size}"
         report.add(median_figure(name, speeds[size], "events/s", count, cores[size]))
-    report.add(
-        median_figure(
-            "copy_of_stored_rows", copies, "rows/s", "one COPY, the same rows, indexes and disk"
-        )
-    )
+    note = "one COPY, the same rows, indexes and disk"
+    report.add(median_figure("copy_of_stored_rows", copies[1000], "rows/s", note))
+    note = "a COPY and a commit for each 1,000 rows"
+    report.add(median_figure("copy_of_stored_rows_by_1000", copies[500], "rows/s", note))
     # Each against the COPY of its own rows, which ran right after it.
-    ratios = [fast / copy for fast, copy in zip(speeds[1000], copies[1::2], strict=True)]
-    report.add(median_figure("ingest_vs_copy", ratios, "ratio", "batches of 1000 / COPY"))
+    ratios = [fast / copy for fast, copy in zip(speeds[1000], copies[1000], strict=True)]
+    report.add(median_figure("ingest_vs_copy", ratios, "ratio", "batches of 1000 / one COPY"))
 
 
 async def measure_with_profile(
@@ -81,9 +82,15 @@ async def send(
     return told["last"], scale.batch_events / told["seconds"], cores
 
 
-async def copied(stage: Stage, after: int, up_to: int) -> float:
-    """Copy the store's rows between two positions; return rows/s."""
-    spec = {"database": stage.database(STORE), "table": "events", "after": after, "up_to": up_to}
+async def copied(stage: Stage, after: int, up_to: int, batch: int) -> float:
+    """Copy the store's rows between two positions, some at a time; return rows/s."""
+    spec = {
+        "database": stage.database(STORE),
+        "table": "events",
+        "after": after,
+        "up_to": up_to,
+        "batch": batch,
+    }
     async with worker("copy", spec) as copier:
         told = await copier.result()
     return float(told["rows"] / told["seconds"])
