@@ -1,8 +1,8 @@
 """Folds "these identities were seen together" into components: one component is one profile.
 
-The rule (docs/adr/0010): take the edges in order of (strength, occurred_at, event_id) and let each join
-its two components, unless the joined one would hold two strong identities with one clash label (two
-emails, or two ids of one system). Such an edge is blocked: a suggestion for a person to decide.
+The rule (docs/adr/0010): take the edges in order of (strength, occurred_at, event_id) and let each
+join its two components, unless the joined one would hold two strong identities with one clash label
+(two emails, or two ids of one system). Such an edge is blocked: a suggestion for people to decide.
 This is Kruskal's algorithm with a condition; what it returns depends on the set of edges alone.
 
 An edge is as strong as its weaker end:
