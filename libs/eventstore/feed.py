@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
+from google.protobuf.message import DecodeError
 from nats.aio.client import Client as NatsClient
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -17,6 +18,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
+from libs.eventstore.errors import FeedForked
 from touchline.store.v1.store_pb2 import EventBatch
 
 STREAM: Final = "touchline-feed"
@@ -55,12 +57,22 @@ async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> None:
 
 
 async def last_batch(jetstream: JetStreamContext) -> EventBatch | None:
-    """Return the feed's last batch; None when it has none."""
+    """Return the feed's last batch; None when it has none.
+
+    Raises:
+        FeedForked: the last message is no batch.
+    """
     try:
         message = await jetstream.get_last_msg(STREAM, SUBJECT)
     except nats.js.errors.NotFoundError:
         return None
-    return EventBatch.FromString(message.data or b"")
+    try:
+        return EventBatch.FromString(message.data or b"")
+    except DecodeError as error:
+        raise FeedForked(
+            f"the last message of the stream {STREAM} is no batch of events. Delete the stream: "
+            "the feed then starts at the store's head."
+        ) from error
 
 
 @asynccontextmanager

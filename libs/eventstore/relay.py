@@ -27,6 +27,7 @@ LEASE: Final = timedelta(seconds=3)
 RENEW_SECONDS: Final = 1.0
 # Appends handed over and not yet published; more are read back from the store instead.
 _HANDED_EVENTS: Final = 10_000
+_HAND_OVER_SECONDS: Final = 0.002
 _MERGED_BYTES: Final = 384 * 1024
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
@@ -61,6 +62,7 @@ class Relay:
         self._handed: deque[Appended] = deque()
         self._handed_events = 0
         self._woken = asyncio.Event()
+        self._heard = 0
         self._leads_until = 0.0
         self._expected: dict[str, str] = {}
         self.state = RelayState()
@@ -74,8 +76,9 @@ class Relay:
         self._handed_events += len(appended.rows)
         self._woken.set()
 
-    def wake(self) -> None:
-        """Look for new events: another process appended some."""
+    def wake(self, position: int) -> None:
+        """Hear that the line goes up to a position, whichever process appended there."""
+        self._heard = max(self._heard, position)
         self._woken.set()
 
     async def run(self) -> None:
@@ -108,6 +111,7 @@ class Relay:
     async def _lead(self) -> None:
         await feed.ensure_stream(self._jetstream)
         end = await self._feed_end()
+        self._heard = max(self._heard, (await self._store.head()).position)
         self.state.leads = True
         _log.info("relay leads", position=end.position)
         renewed = time.monotonic()
@@ -118,11 +122,9 @@ class Relay:
                     return
                 renewed = time.monotonic()
             self.state.position = end.position
-            batch = self._next_handed(end) or await self._next_stored(end)
+            batch = await self._next(end)
             if batch is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), RENEW_SECONDS)
-                self._woken.clear()
+                await self._wait()
             elif time.monotonic() < self._leads_until:
                 end = await self._publish(batch)
 
@@ -144,6 +146,21 @@ class Relay:
             )
         self._expected = {feed.EXPECTED_LAST_MESSAGE_ID: feed.message_id(last)}
         return Head(last.store_id, last.last, last.chain)
+
+    async def _next(self, end: Head) -> EventBatch | None:
+        batch = self._next_handed(end)
+        if batch is None and self._heard > end.position:
+            # The database tells of an append before the process that made it can hand it over.
+            await asyncio.sleep(_HAND_OVER_SECONDS)
+            batch = self._next_handed(end) or await self._next_stored(end)
+        return batch
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), RENEW_SECONDS)
+        except TimeoutError:  # a notification may be lost with its connection
+            self._heard = (await self._store.head()).position
+        self._woken.clear()
 
     def _next_handed(self, end: Head) -> EventBatch | None:
         batch: EventBatch | None = None

@@ -76,8 +76,8 @@ async def database_errors() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def listen(url: str, appended: Callable[[], None]) -> AsyncIterator[None]:
-    """Call `appended` whenever any process appends to the store, until the block ends."""
+async def listen(url: str, appended: Callable[[int], None]) -> AsyncIterator[None]:
+    """Call `appended` with the new head whenever any process appends, until the block ends."""
 
     async def follow() -> None:
         while True:
@@ -89,14 +89,15 @@ async def listen(url: str, appended: Callable[[], None]) -> AsyncIterator[None]:
         yield
 
 
-async def _hear(url: str, appended: Callable[[], None]) -> None:
+async def _hear(url: str, appended: Callable[[int], None]) -> None:
     """Listen on a connection of its own until the connection is lost."""
     lost = asyncio.Event()
     connection = await asyncpg.connect(url)
     try:
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(_CHANNEL, lambda *_: appended())
-        appended()  # something may have been appended before
+        await connection.add_listener(_CHANNEL, lambda *told: appended(int(str(told[-1]))))
+        row: Any = await connection.fetchrow(_SQL["head"])
+        appended(row["position"])  # what was appended before
         await lost.wait()
     finally:
         connection.terminate()

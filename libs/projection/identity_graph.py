@@ -16,9 +16,13 @@ from libs.eventstore.lru import LruCache
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection, Recorded
+from libs.projection.writing import add_rows
 from touchline.store.v1.store_pb2 import SealedIdentity
 
 _CACHED: Final = 200_000
+_EDGE_COLUMNS: Final = (
+    *("tenant", "a_key", "b_key", "owner_key", "strength", "occurred_at_us", "event_id"),
+)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 Pair = tuple[int, bytes, bytes]
@@ -111,12 +115,11 @@ async def _add_identities(connection: Connection, batch: _Batch) -> None:
 
 async def _add_edges(connection: Connection, batch: _Batch) -> None:
     rows = sorted(
-        (tenant, e.a, e.b, owner, e.strength, e.occurred_at_us, e.event_id)
+        (tenant, e.a, e.b, owner, e.strength, e.occurred_at_us, UUID(e.event_id))
         for tenant, owner, e in batch.edges
     )
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    columns[-1] = [UUID(event_id) for event_id in columns[-1]]
-    await connection.execute(_SQL["graph_add_edges"], *columns)
+    insert = _SQL["graph_add_edges"]
+    await add_rows(connection, "identity_edges", _EDGE_COLUMNS, rows, insert)
 
 
 async def _add_retractions(connection: Connection, batch: _Batch) -> list[Pair]:

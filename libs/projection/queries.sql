@@ -50,7 +50,6 @@ INSERT INTO identity_edges
     (tenant, a_key, b_key, owner_key, strength, occurred_at_us, event_id)
 SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::smallint[],
                      $6::bigint[], $7::uuid[])
-ON CONFLICT DO NOTHING
 
 -- name: graph_add_retractions
 INSERT INTO identity_retractions (tenant, event_id, owner_key)

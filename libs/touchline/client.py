@@ -36,7 +36,11 @@ _MAXIMUM_SENT_BYTES = 8 * 1024 * 1024
 _MAXIMUM_RECEIVED_BYTES = 64 * 1024 * 1024
 _FIRST_BACKOFF = 0.1
 _MAXIMUM_BACKOFF = 5.0
-_WORTH_REPEATING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_WORTH_REPEATING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # by the server: it was stopped, or had more calls than it takes
+)
 
 # Every RPC may be repeated: reads change nothing, and an event id is recorded once, ever.
 _SERVICE_CONFIG = json.dumps(

@@ -8,10 +8,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection, Recorded
+from libs.projection.writing import add_rows
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
-# From this many rows on COPY is faster than an INSERT of arrays.
-_COPY_ROWS: Final = 64
 _COLUMNS: Final = (
     *("tenant", "owner_key", "occurred_at_us", "event_id", "position", "recorded_at_us"),
     *("type", "channel", "direction", "record"),
@@ -31,11 +30,7 @@ class Timeline:
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add an entry per event, and a tombstone per retraction."""
         rows = [_row(event) for event in events]
-        if len(rows) >= _COPY_ROWS:
-            await connection.copy_records_to_table("timeline", records=rows, columns=_COLUMNS)
-        else:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            await connection.execute(_SQL["add_entries"], *columns)
+        await add_rows(connection, "timeline", _COLUMNS, rows, _SQL["add_entries"])
         retracted = [
             (e.record.tenant, e.record.owner_key, UUID(e.record.retracts), e.recorded_at_us)
             for e in events

@@ -221,14 +221,14 @@ async def test_a_leader_frozen_in_the_middle_is_replaced_and_its_late_publish_fo
         async with running(zombie.run()):
             await until(lambda: zombie.state.leads)
             await line.append([row(1)])  # the zombie reads it, or holds it in its hands
-            zombie.wake()
+            zombie.wake(1)
             async with relaying(line, nats) as second:
                 await until(lambda: second.relay.state.leads, 5)
                 await second.append(2)
                 await second.append(3)
                 await second.reached(3)
                 thawed.set()
-                zombie.wake()
+                zombie.wake(3)
                 await until(lambda: not zombie.state.leads)
                 await second.append(4)
                 await second.reached(4)

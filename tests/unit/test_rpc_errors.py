@@ -21,6 +21,7 @@ EVERY_ERROR = [
     (errors.projection_halted("timeline"), "PROJECTION_HALTED"),
     (errors.internal("ab" * 16), "INTERNAL"),
     (errors.deadline_exceeded(), "DEADLINE_EXCEEDED"),
+    (errors.views_unavailable(), "VIEWS_UNAVAILABLE"),
 ]
 
 
