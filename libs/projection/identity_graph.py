@@ -48,12 +48,12 @@ class IdentityGraph:
     def __init__(self) -> None:
         # What is in the tables already and need not be asked or written again: identities with the
         # data key that sealed their value, and the first edge of each pair.
-        self._known: LruCache[tuple[int, bytes], bytes] = LruCache(_CACHED)
+        self._known: dict[tuple[int, bytes], bytes] = {}
         self._first_seen: LruCache[Pair, tuple[int, bytes]] = LruCache(_CACHED)
 
     def aborted(self) -> None:
         """Forget what was remembered of events that were not committed."""
-        self._known = LruCache(_CACHED)
+        self._known.clear()
         self._first_seen = LruCache(_CACHED)
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
@@ -75,24 +75,26 @@ class IdentityGraph:
             await _refold(connection, tenant, keys)
 
     def _collect(self, events: Sequence[Recorded]) -> _Batch:
-        batch = _Batch()
+        batch, known = _Batch(), self._known
+        if len(known) > _CACHED:
+            known.clear()
         for event in events:
             record = event.record
-            identities = record.identities
+            tenant, identities = record.tenant, record.identities
             for sealed in identities:
-                name = (record.tenant, sealed.identity_key)
-                if self._known.get(name) != sealed.key_id:
-                    self._known.put(name, sealed.key_id)
+                name = (tenant, sealed.identity_key)
+                if known.get(name) != sealed.key_id:
+                    known[name] = sealed.key_id
                     first_position, _ = batch.identities.get(name, (event.position, sealed))
                     batch.identities[name] = (first_position, sealed)
             # A retraction names whom its event concerned, and may not link what that one linked.
             if len(identities) > 1 and not record.retracts:
                 seen = [(sealed.identity_key, sealed.kind) for sealed in identities]
                 for edge in edges_of(seen, record.occurred_at_us, record.event_id):
-                    batch.edges.append((record.tenant, record.owner_key, edge))
-                    self._note_change(batch, record.tenant, edge)
+                    batch.edges.append((tenant, record.owner_key, edge))
+                    self._note_change(batch, tenant, edge)
             if record.retracts:
-                batch.retractions.append((record.tenant, record.retracts, record.owner_key))
+                batch.retractions.append((tenant, record.retracts, record.owner_key))
         return batch
 
     def _note_change(self, batch: _Batch, tenant: int, edge: Edge) -> None:
@@ -114,10 +116,10 @@ async def _add_identities(connection: Connection, batch: _Batch) -> None:
 
 
 async def _add_edges(connection: Connection, batch: _Batch) -> None:
-    rows = sorted(
+    rows = [
         (tenant, e.a, e.b, owner, e.strength, e.occurred_at_us, UUID(e.event_id))
         for tenant, owner, e in batch.edges
-    )
+    ]
     insert = _SQL["graph_add_edges"]
     await add_rows(connection, "identity_edges", _EDGE_COLUMNS, rows, insert)
 

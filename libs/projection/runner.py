@@ -63,7 +63,7 @@ class RunnerState:
 class _Chunk:
     """Successive events, and where they end."""
 
-    events: list[PackedEvent]
+    events: list[Recorded]
     end: Head
 
 
@@ -165,10 +165,10 @@ class Runner:
                 await self._fold_feed(batches)
 
     async def _fold_feed(self, batches: Sequence[EventBatch]) -> None:
-        at, events = self._at, list[PackedEvent]()
+        at, events = self._at, list[Recorded]()
         try:
             for batch in batches:
-                events += next_events(at, batch)
+                events += decode(at.position + 1, next_events(at, batch))
                 at = max(at, head_of(batch), key=lambda head: head.position)
         except Discontinuity as error:
             # The feed may be late, damaged or replaced; history tells what is true.
@@ -193,11 +193,12 @@ class Runner:
                 following.cancel()
 
     async def _read_after(self, start: Head) -> _Chunk:
-        end, events = start, list[PackedEvent]()
+        # Decoded here already: the database writes what came before meanwhile.
+        end, events = start, list[Recorded]()
         while len(events) < _LONG_BATCH:
             page = await self._store.history(end.position)
             self.state.head = max(self.state.head, page.head_position)
-            events += self._continuing(end, page.batch)
+            events += decode(end.position + 1, self._continuing(end, page.batch))
             if not page.batch.events:
                 break
             end = head_of(page.batch)
@@ -221,16 +222,14 @@ class Runner:
                 "its checkpoint, and it folds anew from position 1."
             ) from error
 
-    async def _fold(self, events: Sequence[PackedEvent], end: Head) -> None:
+    async def _fold(self, events: Sequence[Recorded], end: Head) -> None:
         if not events:
             return
         before = self.checkpoint
-        recorded = decode(before.position + 1, events)
-        traceparents = _traceparents(recorded)
-        with messaging.process(SUBJECT, traceparents, messages=len(recorded)) as span:
+        with messaging.process(SUBJECT, _traceparents(events), messages=len(events)) as span:
             span.set_attribute("touchline.projection", self.projection.name)
             try:
-                await self._commit(before, recorded, end)
+                await self._commit(before, events, end)
             except BaseException:
                 self.projection.aborted()
                 raise
@@ -238,7 +237,7 @@ class Runner:
         self.state.committed_at = time.time()
         self._renewed = time.monotonic()
 
-    async def _commit(self, before: Checkpoint, events: list[Recorded], end: Head) -> None:
+    async def _commit(self, before: Checkpoint, events: Sequence[Recorded], end: Head) -> None:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await self.projection.apply(connection, events)
