@@ -56,6 +56,10 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """Event.expectation_resolved."""
     EVENT_TYPE_EVENT_RETRACTED: _EventType.ValueType  # 32
     """Event.event_retracted."""
+    EVENT_TYPE_AGGREGATE_CHANGED: _EventType.ValueType  # 33
+    """Event.aggregate_changed. It belongs to no profile."""
+    EVENT_TYPE_AGGREGATE_SNAPSHOT: _EventType.ValueType  # 34
+    """Event.aggregate_snapshot. It belongs to no profile."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """The type of an event: the number of the field of `Event.fact` that is set."""
@@ -88,6 +92,10 @@ EVENT_TYPE_EXPECTATION_RESOLVED: EventType.ValueType  # 31
 """Event.expectation_resolved."""
 EVENT_TYPE_EVENT_RETRACTED: EventType.ValueType  # 32
 """Event.event_retracted."""
+EVENT_TYPE_AGGREGATE_CHANGED: EventType.ValueType  # 33
+"""Event.aggregate_changed. It belongs to no profile."""
+EVENT_TYPE_AGGREGATE_SNAPSHOT: EventType.ValueType  # 34
+"""Event.aggregate_snapshot. It belongs to no profile."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _ActorKind:
@@ -150,6 +158,8 @@ class Event(_message.Message):
     EXPECTATION_SET_FIELD_NUMBER: _builtins.int
     EXPECTATION_RESOLVED_FIELD_NUMBER: _builtins.int
     EVENT_RETRACTED_FIELD_NUMBER: _builtins.int
+    AGGREGATE_CHANGED_FIELD_NUMBER: _builtins.int
+    AGGREGATE_SNAPSHOT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """A UUID that names this event for ever; a retry carries the same one. UUIDv7 is advised, since
     it keeps index writes local. Required.
@@ -238,6 +248,14 @@ class Event(_message.Message):
     def event_retracted(self) -> _facts_pb2.EventRetracted:
         """An earlier event was recorded in error and no longer counts."""
 
+    @_builtins.property
+    def aggregate_changed(self) -> _facts_pb2.AggregateChanged:
+        """An aggregate of one of Touchline's services decided something. Callers can't record it."""
+
+    @_builtins.property
+    def aggregate_snapshot(self) -> _facts_pb2.AggregateSnapshot:
+        """What an aggregate's changes add up to, kept to load it faster. Callers can't record it."""
+
     def __init__(
         self,
         *,
@@ -265,12 +283,14 @@ class Event(_message.Message):
         expectation_set: _facts_pb2.ExpectationSet | None = ...,
         expectation_resolved: _facts_pb2.ExpectationResolved | None = ...,
         event_retracted: _facts_pb2.EventRetracted | None = ...,
+        aggregate_changed: _facts_pb2.AggregateChanged | None = ...,
+        aggregate_snapshot: _facts_pb2.AggregateSnapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 

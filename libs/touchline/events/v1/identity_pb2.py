@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"touchline/events/v1/identity.proto\x12\x13touchline.events.v1\"\x9e\x01\n\x08Identity\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n\x05value\x18\x03 \x01(\tR\x05value\x12\'\n\x0f\x63\x61nonical_value\x18\x04 \x01(\tR\x0e\x63\x61nonicalValue*\xd3\x01\n\x0cIdentityKind\x12\x1d\n\x19IDENTITY_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19IDENTITY_KIND_EXTERNAL_ID\x10\x01\x12\x17\n\x13IDENTITY_KIND_EMAIL\x10\x02\x12\x17\n\x13IDENTITY_KIND_PHONE\x10\x03\x12\x1f\n\x1bIDENTITY_KIND_SOCIAL_HANDLE\x10\x04\x12\x18\n\x14IDENTITY_KIND_DEVICE\x10\x05\x12\x18\n\x14IDENTITY_KIND_COOKIE\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"touchline/events/v1/identity.proto\x12\x13touchline.events.v1\"\x9e\x01\n\x08Identity\x12\x35\n\x04kind\x18\x01 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n\x05value\x18\x03 \x01(\tR\x05value\x12\'\n\x0f\x63\x61nonical_value\x18\x04 \x01(\tR\x0e\x63\x61nonicalValue*\xed\x01\n\x0cIdentityKind\x12\x1d\n\x19IDENTITY_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19IDENTITY_KIND_EXTERNAL_ID\x10\x01\x12\x17\n\x13IDENTITY_KIND_EMAIL\x10\x02\x12\x17\n\x13IDENTITY_KIND_PHONE\x10\x03\x12\x1f\n\x1bIDENTITY_KIND_SOCIAL_HANDLE\x10\x04\x12\x18\n\x14IDENTITY_KIND_DEVICE\x10\x05\x12\x18\n\x14IDENTITY_KIND_COOKIE\x10\x06\x12\x18\n\x14IDENTITY_KIND_STREAM\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.events.v1.identit
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTITYKIND']._serialized_start=221
-  _globals['_IDENTITYKIND']._serialized_end=432
+  _globals['_IDENTITYKIND']._serialized_end=458
   _globals['_IDENTITY']._serialized_start=60
   _globals['_IDENTITY']._serialized_end=218
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,10 @@ class _IdentityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Identity
     """A device the customer uses; families share them."""
     IDENTITY_KIND_COOKIE: _IdentityKind.ValueType  # 6
     """A browser's cookie."""
+    IDENTITY_KIND_STREAM: _IdentityKind.ValueType  # 7
+    """The stream of an aggregate, such as a promise; the namespace names its application. It names no
+    customer, so it stands alone, never belongs to a profile, and callers can't use it.
+    """
 
 class IdentityKind(_IdentityKind, metaclass=_IdentityKindEnumTypeWrapper):
     """What sort of identifier an identity is. Higher in this list is stronger: the strongest identity
@@ -57,6 +61,10 @@ IDENTITY_KIND_DEVICE: IdentityKind.ValueType  # 5
 """A device the customer uses; families share them."""
 IDENTITY_KIND_COOKIE: IdentityKind.ValueType  # 6
 """A browser's cookie."""
+IDENTITY_KIND_STREAM: IdentityKind.ValueType  # 7
+"""The stream of an aggregate, such as a promise; the namespace names its application. It names no
+customer, so it stands alone, never belongs to a profile, and callers can't use it.
+"""
 Global___IdentityKind: _TypeAlias = IdentityKind  # noqa: Y015
 
 @_typing.final
@@ -73,8 +81,8 @@ class Identity(_message.Message):
     """What sort of identifier it is. Required."""
     namespace: _builtins.str
     """The system or network that gave it, such as `crm` or `mastodon`, at most 512 characters. Required
-    for external ids and social handles, must be empty for every other kind. Lower-cased by the
-    store.
+    for external ids, social handles and streams, must be empty for every other kind. Lower-cased by
+    the store, apart from a stream's.
     """
     value: _builtins.str
     """The identifier as the caller knows it, at most 512 characters. Required."""

@@ -414,6 +414,185 @@ class PositionedEvent(_message.Message):
 Global___PositionedEvent: _TypeAlias = PositionedEvent  # noqa: Y015
 
 @_typing.final
+class GetStreamRequest(_message.Message):
+    """Asks for the events of one decision stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    UP_TO_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.int
+    """The tenant's small number."""
+    stream_id: _builtins.bytes
+    """The stream, the 16 bytes of its UUID."""
+    after_version: _builtins.int
+    """The version after which to start. Default unset: from the first."""
+    up_to_version: _builtins.int
+    """The last version to read. Default unset: up to the newest."""
+    newest_first: _builtins.bool
+    """True: the newest version first. Default false."""
+    limit: _builtins.int
+    """How many events at most. Default 0: as many as a page holds."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.int = ...,
+        stream_id: _builtins.bytes = ...,
+        after_version: _builtins.int | None = ...,
+        up_to_version: _builtins.int | None = ...,
+        newest_first: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "_up_to_version", b"_up_to_version", "after_version", b"after_version", "up_to_version", b"up_to_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "_up_to_version", b"_up_to_version", "after_version", b"after_version", "limit", b"limit", "newest_first", b"newest_first", "stream_id", b"stream_id", "tenant", b"tenant", "up_to_version", b"up_to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_version: _TypeAlias = _typing.Literal["after_version"]  # noqa: Y015
+    _WhichOneofArgType__after_version: _TypeAlias = _typing.Literal["_after_version", b"_after_version"]  # noqa: Y015
+    _WhichOneofReturnType__up_to_version: _TypeAlias = _typing.Literal["up_to_version"]  # noqa: Y015
+    _WhichOneofArgType__up_to_version: _TypeAlias = _typing.Literal["_up_to_version", b"_up_to_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_version) -> _WhichOneofReturnType__after_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__up_to_version) -> _WhichOneofReturnType__up_to_version | None: ...
+
+Global___GetStreamRequest: _TypeAlias = GetStreamRequest  # noqa: Y015
+
+@_typing.final
+class GetStreamResponse(_message.Message):
+    """One page of the events of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """True: the page was full and there may be more, after the last of these. Default false: there
+    are none, or as many as asked for are here.
+    """
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamEvent]:
+        """The events in the order asked for, at most 512 KiB."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___StreamEvent] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStreamResponse: _TypeAlias = GetStreamResponse  # noqa: Y015
+
+@_typing.final
+class StreamEvent(_message.Message):
+    """An event of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Its version in the stream."""
+    @_builtins.property
+    def event(self) -> Global___PositionedEvent:
+        """The event and its place in the store."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        event: Global___PositionedEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEvent: _TypeAlias = StreamEvent  # noqa: Y015
+
+@_typing.final
+class GetChangesRequest(_message.Message):
+    """Asks for the changes of all aggregates of one application (AggregateChanged)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_KEY_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    UP_TO_POSITION_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.int
+    """The tenant's small number."""
+    namespace_key: _builtins.bytes
+    """The application: the keyed hash of the namespace of its streams, 8 bytes."""
+    after_position: _builtins.int
+    """The position after which to start. Default 0: from the beginning."""
+    up_to_position: _builtins.int
+    """The last position to read. Default 0: up to the head."""
+    newest_first: _builtins.bool
+    """True: the newest first. Default false."""
+    limit: _builtins.int
+    """How many events at most. Default 0: as many as a page holds."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.int = ...,
+        namespace_key: _builtins.bytes = ...,
+        after_position: _builtins.int = ...,
+        up_to_position: _builtins.int = ...,
+        newest_first: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "limit", b"limit", "namespace_key", b"namespace_key", "newest_first", b"newest_first", "tenant", b"tenant", "up_to_position", b"up_to_position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChangesRequest: _TypeAlias = GetChangesRequest  # noqa: Y015
+
+@_typing.final
+class GetChangesResponse(_message.Message):
+    """One page of the changes of an application, in the order asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CONTINUE_AT_FIELD_NUMBER: _builtins.int
+    continue_at: _builtins.int
+    """The last position this page looked at; the next page is asked for after it, or, newest first, up
+    to the one before it. A page may be empty and not the last. Default 0: this is the last page.
+    """
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionedEvent]:
+        """The events with their positions, at most 512 KiB."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___PositionedEvent] | None = ...,
+        continue_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_at", b"continue_at", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChangesResponse: _TypeAlias = GetChangesResponse  # noqa: Y015
+
+@_typing.final
 class GetDataKeysRequest(_message.Message):
     """Asks for the keys that open sealed events."""
 
@@ -600,9 +779,11 @@ class AppendEvent(_message.Message):
     STREAM_ID_FIELD_NUMBER: _builtins.int
     STREAM_VERSION_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
-    """The decision stream it belongs to, a UUID. Default empty: it is a fact and belongs to none."""
+    """The decision stream it belongs to, a UUID. Default empty: it is a fact and belongs to none. An
+    AggregateChanged belongs to the stream whose UUID is its owner key.
+    """
     stream_version: _builtins.int
-    """Its version in that stream, from 1; taken once. Default 0 with an empty stream_id."""
+    """Its version in that stream, from 0; taken once. Default 0, also with an empty stream_id."""
     @_builtins.property
     def event(self) -> _event_pb2.Event:
         """The event."""
