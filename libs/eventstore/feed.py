@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import nats.errors
@@ -38,7 +39,7 @@ def message_id(batch: EventBatch) -> str:
 
 
 async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> None:
-    """Make the feed's stream unless it exists."""
+    """Make the feed's stream unless it exists, and keep it on so many servers."""
     config = StreamConfig(
         name=STREAM,
         subjects=[SUBJECT],
@@ -51,9 +52,12 @@ async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> None:
         allow_direct=True,
     )
     try:
-        await jetstream.stream_info(STREAM)
+        found = await jetstream.stream_info(STREAM)
     except nats.js.errors.NotFoundError:
         await jetstream.add_stream(config)
+    else:
+        if found.config.num_replicas != replicas:
+            await jetstream.update_stream(replace(found.config, num_replicas=replicas))
 
 
 async def last_batch(jetstream: JetStreamContext) -> EventBatch | None:

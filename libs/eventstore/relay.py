@@ -50,15 +50,23 @@ class Relay:
         store: Where history is read from.
         connection: To NATS.
         holder: Names this process.
+        feed_replicas: On how many servers of a NATS cluster the feed is kept.
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, store: EventStore, connection: NatsClient, holder: UUID
+        self,
+        pool: asyncpg.Pool,
+        store: EventStore,
+        connection: NatsClient,
+        holder: UUID,
+        *,
+        feed_replicas: int = 1,
     ) -> None:
         self._pool = pool
         self._store = store
         self._jetstream = connection.jetstream(timeout=5)
         self._holder = holder
+        self._feed_replicas = feed_replicas
         self._handed: deque[Appended] = deque()
         self._handed_events = 0
         self._woken = asyncio.Event()
@@ -109,7 +117,7 @@ class Relay:
         return epoch is not None
 
     async def _lead(self) -> None:
-        await feed.ensure_stream(self._jetstream)
+        await feed.ensure_stream(self._jetstream, self._feed_replicas)
         end = await self._feed_end()
         self._heard = max(self._heard, (await self._store.head()).position)
         self.state.leads = True

@@ -21,10 +21,11 @@ from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
 from libs.postgres.migrations import MigrationError, migrate
 from libs.postgres.pool import open_pool
+from libs.rpc.arguments import migrates_only
 from libs.rpc.errors import CallError
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
-from libs.rpc.settings import SettingError
+from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from services.ingestion import quarantine
 from services.ingestion.config import Config, read_config
@@ -41,10 +42,15 @@ _SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
 _log = structlog.get_logger("ingestion")
 
 
+async def migrate_ingestion(database_url: str) -> None:
+    """Bring the store's and the service's own tables up to date."""
+    await migrate(database_url, "eventstore", eventstore.MIGRATIONS)
+    await migrate(database_url, "ingestion", quarantine.MIGRATIONS)
+
+
 async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain: calls, the queue, the relay's lease."""
-    await migrate(config.database_url, "eventstore", eventstore.MIGRATIONS)
-    await migrate(config.database_url, "ingestion", quarantine.MIGRATIONS)
+    await migrate_ingestion(config.database_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             open_pool(config.database_url, application="ingestion", role=eventstore.ROLE)
@@ -81,7 +87,7 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
 
 def _put_together(config: Config, pool: asyncpg.Pool, nats: NatsClient) -> Parts:
     store = EventStore(pool)
-    relay = Relay(pool, store, nats, uuid4())
+    relay = Relay(pool, store, nats, uuid4(), feed_replicas=config.feed_replicas)
     appender = Appender(store, relay.hand_over)
     keyring = Keyring(pool, config.master_key)
     kept = Quarantine(pool, config.master_key)
@@ -98,9 +104,13 @@ def _put_together(config: Config, pool: asyncpg.Pool, nats: NatsClient) -> Parts
 
 
 def main() -> None:
-    """Run the service as a process."""
+    """Run the service as a process, or with --migrate-only just its migrations."""
+    only_migrates = migrates_only("ingestion", sys.argv[1:])
     traces = telemetry.setup("ingestion")
     try:
+        if only_migrates:
+            asyncio.run(migrate_ingestion(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            return
         config = read_config(os.environ)
         run(lambda stop: serve_ingestion(config, stop))
     except (SettingError, MigrationError, WrongMasterKey, ListenError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from libs.eventstore.records import SealedTenant
 from libs.eventstore.sealing import MasterKey
 from libs.identity.keys import IdentityKeys, tenant_secret
-from libs.rpc.settings import read_tenants, required, secret
+from libs.rpc.settings import SettingError, read_tenants, required, secret
 from libs.rpc.tenants import Tenants
 from services.ingestion.recording import TenantSecrets
 
@@ -22,6 +22,7 @@ class Config:
         tenants: Whose events are taken.
         secrets: By tenant number: what names identities and keys hashes.
         master_key: Wraps the data keys.
+        feed_replicas: On how many servers of a NATS cluster the feed is kept.
     """
 
     database_url: str
@@ -30,6 +31,7 @@ class Config:
     tenants: Tenants
     secrets: dict[int, TenantSecrets]
     master_key: MasterKey
+    feed_replicas: int
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
@@ -53,4 +55,15 @@ def read_config(environment: Mapping[str, str]) -> Config:
         tenants=tenants,
         secrets=secrets,
         master_key=MasterKey(secret(environment, "TOUCHLINE_MASTER_KEY")),
+        feed_replicas=_feed_replicas(environment),
     )
+
+
+def _feed_replicas(environment: Mapping[str, str]) -> int:
+    value = environment.get("TOUCHLINE_FEED_REPLICAS", "1")
+    if value not in ("1", "3", "5"):
+        raise SettingError(
+            f"TOUCHLINE_FEED_REPLICAS must be 1, 3 or 5, and no more than NATS has servers; it is "
+            f"{value!r}."
+        )
+    return int(value)

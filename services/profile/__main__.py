@@ -19,9 +19,10 @@ from libs.projection import runner
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.runner import Runner
 from libs.projection.waiting import follow_checkpoints
+from libs.rpc.arguments import migrates_only
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
-from libs.rpc.settings import SettingError
+from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from services.profile import timeline
 from services.profile.config import Config, read_config
@@ -45,10 +46,15 @@ _PROJECTING = {
 _log = structlog.get_logger("profile")
 
 
+async def migrate_profile(database_url: str) -> None:
+    """Bring the projections' tables up to date."""
+    await migrate(database_url, "projection", runner.MIGRATIONS)
+    await migrate(database_url, "profile", timeline.MIGRATIONS)
+
+
 async def serve_profile(config: Config, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain the calls and give the projections' leases back."""
-    await migrate(config.database_url, "projection", runner.MIGRATIONS)
-    await migrate(config.database_url, "profile", timeline.MIGRATIONS)
+    await migrate_profile(config.database_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             open_pool(config.database_url, application="profile", settings=_PROJECTING)
@@ -73,9 +79,13 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Run the service as a process."""
+    """Run the service as a process, or with --migrate-only just its migrations."""
+    only_migrates = migrates_only("profile", sys.argv[1:])
     traces = telemetry.setup("profile")
     try:
+        if only_migrates:
+            asyncio.run(migrate_profile(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            return
         config = read_config(os.environ)
         run(lambda stop: serve_profile(config, stop))
     except (SettingError, MigrationError, ListenError) as error:
