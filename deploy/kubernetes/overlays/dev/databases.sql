@@ -1,0 +1,8 @@
+-- A login and a database for each service. Run by the PostgreSQL image, once, on an empty disk.
+\getenv ingestion INGESTION_PASSWORD
+\getenv profile PROFILE_PASSWORD
+-- Ingestion's migrations make the role whose rights its connections have.
+CREATE ROLE ingestion LOGIN CREATEROLE PASSWORD :'ingestion';
+CREATE DATABASE touchline_store OWNER ingestion;
+CREATE ROLE profile LOGIN PASSWORD :'profile';
+CREATE DATABASE touchline_profile OWNER profile;
