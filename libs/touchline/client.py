@@ -43,8 +43,10 @@ _WORTH_REPEATING = (
 )
 
 # Every RPC may be repeated: reads change nothing, and an event id is recorded once, ever.
+# A name with several addresses, as a headless Service in Kubernetes has, is called at each in turn.
 _SERVICE_CONFIG = json.dumps(
     {
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{}],
