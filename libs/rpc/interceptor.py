@@ -18,7 +18,7 @@ import structlog
 from grpc.aio import AbortError
 
 from libs import telemetry
-from libs.rpc import errors, spans
+from libs.rpc import calls, errors
 from libs.rpc.deadlines import Deadlines
 from libs.telemetry import failures
 
@@ -116,10 +116,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behaviour: Unary, method: str, *, bounded: bool) -> Unary:
         async def call(request: Any, context: Context) -> Any:
-            if self._refusing:
-                await self._refuse(context, method)
-            span = spans.started(method)
+            told = calls.started(method)
             try:
+                if self._refusing:
+                    await self._refuse(context, method)
                 seconds = self._deadlines.imposed(context) if bounded else None
                 if seconds is None:
                     return await behaviour(request, context)
@@ -128,20 +128,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 await _fail(context, method, error)
             finally:
-                if span is not None:
-                    spans.ended(span, context)
+                if told is not None:
+                    calls.ended_grpc(told, context)
 
         return call
 
     def _streaming(self, behaviour: Streaming, method: str) -> Streaming:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            if self._refusing:
-                await self._refuse(context, method)
-            span = spans.started(method)
+            told = calls.started(method)
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 # gRPC runs each call in a task
             self._waiting.add(task)
             try:
+                if self._refusing:
+                    await self._refuse(context, method)
                 async with aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
                     async for response in responses:
                         # While gRPC sends, a cancellation would end the call without a status.
@@ -156,8 +156,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _fail(context, method, error)
             finally:
                 self._waiting.discard(task)
-                if span is not None:
-                    spans.ended(span, context)
+                if told is not None:
+                    calls.ended_grpc(told, context)
 
         return call
 

@@ -1,7 +1,7 @@
-"""Traces and logs of a process: `setup` once, then `current_traceparent` where events are made."""
+"""Traces, metrics and logs of a process: `setup` once, first of all."""
 
 from libs.telemetry.context import TRACEPARENT, carry, current_trace_id, current_traceparent
-from libs.telemetry.tracing import Telemetry, setup
+from libs.telemetry.export import Telemetry, setup
 
 __all__ = [
     "TRACEPARENT",

@@ -5,7 +5,7 @@ it only where something exports them.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Final
 
@@ -34,6 +34,12 @@ def current_traceparent() -> str:
 def current_trace_id() -> str:
     """Return the current trace's id, 32 hexadecimal digits, or an empty string."""
     return _carried.get()[3:35]
+
+
+def only_trace(traceparents: Sequence[str]) -> str:
+    """Return the first of valid traceparents if all are of one trace, else an empty string."""
+    of_one = len({traceparent[3:35] for traceparent in traceparents}) == 1
+    return traceparents[0] if of_one else ""
 
 
 def traceparents_among(candidates: Iterable[str], limit: int) -> list[str]:

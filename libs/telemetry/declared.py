@@ -30,10 +30,10 @@ PROJECTION_STATE: Final = "touchline.projection.state"
 ATTRIBUTES: Final = {
     RPC_SYSTEM: "`grpc`, or `nats` for the store's API",
     RPC_METHOD: "package, service and method; on NATS the subject",
-    RPC_STATUS: "gRPC's name of the status; on NATS `OK` or the store's error code",
+    RPC_STATUS: "gRPC's name of the status; on NATS `OK` or the code of the store's API",
     ERROR_TYPE: "only on failures: the status, or the exception's type, never its text",
     MESSAGING_SYSTEM: "`nats`",
-    MESSAGING_OPERATION: "`send`, `receive` or `process`",
+    MESSAGING_OPERATION: "`send` or `process`",
     MESSAGING_OPERATION_TYPE: "the same",
     MESSAGING_DESTINATION: "the subject",
     MESSAGING_COUNT: "how many events, unless it is one",
@@ -248,7 +248,7 @@ SPANS: Final = (
     SpanKindOf(
         "<rpc.method>",
         "SERVER",
-        "A call, under the caller's span.",
+        "A call, under the caller's span; on NATS only where the caller has one.",
         (RPC_SYSTEM, RPC_METHOD, RPC_STATUS, ERROR_TYPE),
     ),
     SpanKindOf(

@@ -1,9 +1,10 @@
-"""Traces over NATS: headers that carry them, and the spans of sending, receiving and processing.
+"""Traces over NATS: headers that carry them, and the spans of sending and processing.
 
 Names and attributes follow OpenTelemetry's semantic conventions for messaging. Subjects hold
 nothing personal (invariant 11), so they may name spans.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from libs.telemetry import context, tracing
+from libs.telemetry import context, declared, metrics, tracing
 
 MAXIMUM_LINKS: Final = 32
 """Distinct traces that the span of one batch links to; a batch may hold a thousand."""
@@ -46,27 +47,27 @@ def send(subject: str, traceparents: Iterable[str] = (), *, messages: int = 1) -
 
 
 @contextmanager
-def receive(subject: str, *, messages: int = 1) -> Iterator[Span]:
-    """Run a fetch of messages in a span; what they carry is not known yet."""
-    current = context.current_traceparent()
-    with _span("receive", SpanKind.CLIENT, subject, (), messages, current) as span:
-        yield span
-
-
-@contextmanager
-def process(subject: str, traceparents: Iterable[str], *, messages: int = 1) -> Iterator[Span]:
+def process(
+    subject: str,
+    traceparents: Iterable[str],
+    *,
+    messages: int = 1,
+    attributes: metrics.Attributes | None = None,
+) -> Iterator[Span]:
     """Run the processing of a message or batch in one span, linked to the traces in it.
 
-    A single traceparent is also the span's parent, so that an event's trace reads as one; a batch
-    with several starts a trace of its own.
+    Where all of them are of one trace, the first is also the span's parent, so that an event's
+    trace reads as one; a batch with several traces starts one of its own.
 
     Args:
         subject: Where it came from.
         traceparents: Of the messages or the events in them, any number; at most MAXIMUM_LINKS
             distinct ones become links.
         messages: How many are processed.
+        attributes: Of the span and of its duration, among those declared.
     """
-    with _span("process", SpanKind.CONSUMER, subject, traceparents, messages, "") as span:
+    kind = SpanKind.CONSUMER
+    with _span("process", kind, subject, traceparents, messages, "", attributes) as span:
         yield span
 
 
@@ -78,19 +79,37 @@ def _span(
     traceparents: Iterable[str],
     messages: int,
     parent: str,
+    more: metrics.Attributes | None = None,
 ) -> Iterator[Span]:
     links = context.traceparents_among(traceparents, MAXIMUM_LINKS)
-    if not parent and len(links) == 1:
-        parent = links[0]
-    attributes: dict[str, AttributeValue] = {
-        "messaging.system": "nats",
-        "messaging.operation.type": operation,
-        "messaging.operation.name": operation,
-        "messaging.destination.name": subject,
+    if not parent:
+        parent = context.only_trace(links)
+    measured: dict[str, AttributeValue] = {
+        declared.MESSAGING_SYSTEM: "nats",
+        declared.MESSAGING_OPERATION: operation,
+        declared.MESSAGING_DESTINATION: subject,
+        **(more or {}),
     }
+    attributes = {**measured, declared.MESSAGING_OPERATION_TYPE: operation}
     if messages != 1:
-        attributes["messaging.batch.message_count"] = messages
-    with tracing.span(
-        f"{operation} {subject}", kind, attributes, parent=parent, links=links
-    ) as span:
+        attributes[declared.MESSAGING_COUNT] = messages
+    with (
+        _timed(operation, measured),
+        tracing.span(
+            f"{operation} {subject}", kind, attributes, parent=parent, links=links
+        ) as span,
+    ):
         yield span
+
+
+@contextmanager
+def _timed(operation: str, attributes: dict[str, AttributeValue]) -> Iterator[None]:
+    metric = declared.PROCESS_DURATION if operation == "process" else declared.SEND_DURATION
+    started = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        attributes[declared.ERROR_TYPE] = type(error).__qualname__
+        raise
+    finally:
+        metrics.record(metric, time.perf_counter() - started, attributes)

@@ -1,83 +1,35 @@
-"""Spans, exported over OTLP when an endpoint is set and otherwise not made at all."""
+"""Spans, made only where something exports them."""
 
-import os
-import threading
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TracerProvider,
+)
 from opentelemetry.util.types import AttributeValue
 
-from libs.telemetry import context, logs
-
-ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-_FLUSH_SECONDS: Final = 2.0
+from libs.telemetry import context
 
 _tracer: trace.Tracer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """A process's telemetry while it runs; `shutdown` flushes what is not yet exported."""
-
-    service: str
-    provider: TracerProvider | None
-
-    @property
-    def exporting(self) -> bool:
-        """Whether spans are made and exported."""
-        return self.provider is not None
-
-    def shutdown(self) -> None:
-        """Export what is left, giving the receiver two seconds: a stop must not hang on it."""
-        global _tracer
-        if self.provider is not None:
-            _tracer = None
-            flush = threading.Thread(target=self.provider.shutdown, daemon=True)
-            flush.start()
-            flush.join(_FLUSH_SECONDS)
-
-
-def setup(service: str) -> Telemetry:
-    """Set up logs and traces of a process; call it once, first, in `__main__`.
-
-    Spans are made only when OTEL_EXPORTER_OTLP_ENDPOINT is set. The SDK's own variables hold, such
-    as OTEL_TRACES_SAMPLER (default: parent-based, all of it) and OTEL_RESOURCE_ATTRIBUTES. Without
-    an endpoint a caller's traceparent is still carried and passed on.
-
-    Args:
-        service: The service's name, such as `ingestion`.
-
-    Raises:
-        ValueError: TOUCHLINE_LOG or TOUCHLINE_LOG_LEVEL is not one of its values.
-    """
+def start(provider: TracerProvider) -> None:
+    """Make spans from now on."""
     global _tracer
-    logs.configure(service)
-    if not any(os.environ.get(variable) for variable in ENDPOINT_VARIABLES):
-        return Telemetry(service, None)
-    # The exporter brings the synchronous gRPC stack: not worth its start-up time when unused.
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    resource = Resource.create(
-        {
-            "service.name": service,
-            "service.namespace": "touchline",
-            "service.instance.id": str(uuid.uuid4()),
-        }
-    )
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     _tracer = provider.get_tracer("touchline")
-    return Telemetry(service, provider)
+
+
+def stop() -> None:
+    """Make no spans any more."""
+    global _tracer
+    _tracer = None
 
 
 def is_exporting() -> bool:

@@ -204,7 +204,7 @@ async def test_spans_tell_whose_fault_a_failure_is(exported: Exported) -> None:
 
 
 async def test_a_batch_is_one_span_with_at_most_32_links(exported: Exported) -> None:
-    carried = [f"00-{TRACE_ID}-{number:016x}-01" for number in range(1, 41)]
+    carried = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 41)]
     with messaging.process("touchline.feed", [*carried, *carried, "", "junk"], messages=82):
         inside = telemetry.current_traceparent()
     (span,) = await exported()
@@ -243,7 +243,7 @@ async def test_a_stop_does_not_hang_on_a_receiver_that_is_gone(
 
 
 async def test_an_error_marks_a_span_by_its_type_alone(exported: Exported) -> None:
-    with pytest.raises(ValueError, match="quotes"), messaging.receive("touchline.feed"):
+    with pytest.raises(ValueError, match="quotes"), messaging.send("touchline.feed"):
         raise ValueError("quotes a value")
     (span,) = await exported()
     assert attributes_of(span)["error.type"] == "ValueError"
