@@ -10,6 +10,8 @@ VERSION: Final = "1.0.0"
 APPEND: Final = "touchline.store.append"
 HISTORY: Final = "touchline.store.history"
 EVENTS_OF_KEYS: Final = "touchline.store.events-of-keys"
+STREAM: Final = "touchline.store.stream"
+CHANGES: Final = "touchline.store.changes"
 DATA_KEYS: Final = "touchline.store.data-keys"
 HEAD: Final = "touchline.store.head"
 
@@ -23,6 +25,7 @@ QUEUE_FULL: Final = "429"
 STORE_FULL: Final = "507"
 FAILED: Final = "500"
 
+STREAM_ID_BYTES: Final = 16
 MAX_OWNER_KEYS: Final = 1000
 MAX_DATA_KEYS: Final = 5000
 

@@ -1,6 +1,6 @@
 """The other services' side of the store's NATS API."""
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
 from typing import Final, TypeVar
 
 import nats.errors
@@ -15,6 +15,8 @@ from libs.eventstore.sealing import DataKey, data_key
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
+    GetChangesRequest,
+    GetChangesResponse,
     GetDataKeysRequest,
     GetDataKeysResponse,
     GetEventsOfKeysRequest,
@@ -23,7 +25,10 @@ from touchline.store.v1.store_pb2 import (
     GetHeadResponse,
     GetHistoryRequest,
     GetHistoryResponse,
+    GetStreamRequest,
+    GetStreamResponse,
     PositionedEvent,
+    StreamEvent,
 )
 
 _TIMEOUT_SECONDS: Final = 10.0
@@ -85,6 +90,48 @@ class StoreClient:
             if not page.next_after_position:
                 return
             request.after_position = page.next_after_position
+
+    async def stream(self, request: GetStreamRequest) -> AsyncIterator[StreamEvent]:
+        """Yield the events of a stream that a request asks for, page after page.
+
+        Raises:
+            StoreError: the stream's id is none.
+            StoreUnavailable: nobody answers.
+        """
+        asked = GetStreamRequest()
+        asked.CopyFrom(request)
+        while True:
+            page = await self._ask(api.STREAM, asked, GetStreamResponse)
+            for event in page.events:
+                yield event
+            if not page.more:
+                return
+            if asked.newest_first:
+                asked.up_to_version = page.events[-1].version - 1
+            else:
+                asked.after_version = page.events[-1].version
+            asked.limit -= len(page.events) if asked.limit else 0
+
+    async def changes(self, request: GetChangesRequest) -> AsyncGenerator[list[PositionedEvent]]:
+        """Yield pages of the changes that a request asks for; its limit bounds each page.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        asked = GetChangesRequest()
+        asked.CopyFrom(request)
+        while True:
+            page = await self._ask(api.CHANGES, asked, GetChangesResponse)
+            yield list(page.events)
+            if not page.continue_at:
+                return
+            if asked.newest_first:
+                asked.up_to_position = page.continue_at - 1
+            else:
+                asked.after_position = page.continue_at
+            bounded = asked.newest_first or asked.up_to_position
+            if bounded and asked.up_to_position <= asked.after_position:
+                return
 
     async def append(self, request: AppendRequest) -> AppendResponse:
         """Append units of decisions or facts.

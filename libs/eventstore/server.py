@@ -15,11 +15,14 @@ from nats.micro.service import ServiceConfig
 from libs.eventstore import api
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.store import EventStore
+from libs.eventstore.streams import changes_page, stream_page
 from libs.telemetry.messaging import traceparent_in
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
     DataKey,
+    GetChangesRequest,
+    GetChangesResponse,
     GetDataKeysRequest,
     GetDataKeysResponse,
     GetEventsOfKeysRequest,
@@ -28,6 +31,8 @@ from touchline.store.v1.store_pb2 import (
     GetHeadResponse,
     GetHistoryRequest,
     GetHistoryResponse,
+    GetStreamRequest,
+    GetStreamResponse,
 )
 
 # A slow request must not hold up the others, nor may any number of them run.
@@ -35,6 +40,7 @@ _CONCURRENT: Final = 16
 _log = structlog.get_logger("store-api")
 
 Asked = TypeVar("Asked", bound=Message)
+Endpoint = tuple[str, type[Any], Callable[[Any, str], Awaitable[Message]]]
 Append = Callable[[AppendRequest, str], Awaitable[AppendResponse]]
 
 
@@ -46,11 +52,29 @@ async def serve_store(
 
     Args:
         connection: To NATS.
-        store: Answers head, history and events of keys.
+        store: Answers head, history, events of keys, streams and changes.
         keyring: Answers data keys.
         append: Validates, seals and appends a request, given its trace context.
     """
+    tasks: set[asyncio.Task[None]] = set()
+    service = await nats.micro.add_service(
+        connection,
+        ServiceConfig(name=api.SERVICE, version=api.VERSION, description="The line of events"),
+    )
+    appending: Endpoint = (api.APPEND, AppendRequest, append)
+    for subject, asked, answer in (*_reads(store, keyring), appending):
+        name = subject.rpartition(".")[2]
+        handler = _handler(tasks, asked, answer)
+        await service.add_endpoint(name=name, subject=subject, handler=handler)
+    try:
+        yield
+    finally:
+        if not connection.is_closed:
+            await service.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
+
+def _reads(store: EventStore, keyring: Keyring) -> tuple[Endpoint, ...]:
     async def head(_: GetHeadRequest, __: str) -> GetHeadResponse:
         at = await store.head()
         return GetHeadResponse(store_id=at.store_id, position=at.position, chain=at.chain)
@@ -67,6 +91,14 @@ async def serve_store(
             request.tenant, request.owner_keys, request.after_position, request.up_to_position
         )
 
+    async def stream(request: GetStreamRequest, _: str) -> GetStreamResponse:
+        if len(request.stream_id) != api.STREAM_ID_BYTES:
+            raise ValueError(f"a stream's id has {api.STREAM_ID_BYTES} bytes")
+        return await stream_page(store.pool, request)
+
+    async def changes(request: GetChangesRequest, _: str) -> GetChangesResponse:
+        return await changes_page(store.pool, request)
+
     async def data_keys(request: GetDataKeysRequest, _: str) -> GetDataKeysResponse:
         if len(request.identity_keys) > api.MAX_DATA_KEYS:
             raise ValueError(f"at most {api.MAX_DATA_KEYS} data keys may be asked for at once")
@@ -78,28 +110,14 @@ async def serve_store(
             ]
         )
 
-    tasks: set[asyncio.Task[None]] = set()
-    service = await nats.micro.add_service(
-        connection,
-        ServiceConfig(name=api.SERVICE, version=api.VERSION, description="The line of events"),
-    )
-    endpoints: tuple[tuple[str, type[Any], Callable[[Any, str], Awaitable[Message]]], ...] = (
+    return (
         (api.HEAD, GetHeadRequest, head),
         (api.HISTORY, GetHistoryRequest, history),
         (api.EVENTS_OF_KEYS, GetEventsOfKeysRequest, events_of_keys),
+        (api.STREAM, GetStreamRequest, stream),
+        (api.CHANGES, GetChangesRequest, changes),
         (api.DATA_KEYS, GetDataKeysRequest, data_keys),
-        (api.APPEND, AppendRequest, append),
     )
-    for subject, asked, answer in endpoints:
-        name = subject.rpartition(".")[2]
-        handler = _handler(tasks, asked, answer)
-        await service.add_endpoint(name=name, subject=subject, handler=handler)
-    try:
-        yield
-    finally:
-        if not connection.is_closed:
-            await service.stop()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _handler(

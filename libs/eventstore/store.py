@@ -30,7 +30,7 @@ ROLE: Final = "touchline_store"
 PAGE_BYTES: Final = 512 * 1024
 PAGE_EVENTS: Final = 2000
 # What packing adds to a record: partition, type, time, hash and framing, at most.
-_PACKED_BYTES: Final = 72
+PACKED_BYTES: Final = 72
 _CHANNEL: Final = "touchline_appended"
 _RECONNECT_SECONDS: Final = 0.5
 
@@ -113,6 +113,11 @@ class EventStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """The connections, for other questions to the line."""
+        return self._pool
+
     async def append(self, units: Sequence[Sequence[Row]]) -> Appended:
         """Appends units, each all or nothing, and returns when they are safe on disk.
 
@@ -186,7 +191,7 @@ class EventStore:
             rows = await self._pool.fetch(_SQL["history"], after, PAGE_EVENTS)
         size = 0
         for position, partition, kind, recorded_at_us, content_hash, chain, record in rows:
-            size += len(record) + _PACKED_BYTES
+            size += len(record) + PACKED_BYTES
             if size > page_bytes and batch.events:
                 break
             batch.events.add(
@@ -211,7 +216,7 @@ class EventStore:
             )
         page, size = GetEventsOfKeysResponse(), 0
         for position, partition, kind, recorded_at_us, content_hash, record in rows:
-            size += len(record) + _PACKED_BYTES
+            size += len(record) + PACKED_BYTES
             if size > PAGE_BYTES and page.events:
                 break
             event = page.events.add(position=position).event
@@ -247,9 +252,9 @@ def pack(store_id: bytes, appended: Appended) -> list[EventBatch]:
     batches: list[EventBatch] = []
     size = 0
     for position, row in enumerate(appended.rows, appended.previous_position + 1):
-        size += len(row.record) + _PACKED_BYTES
+        size += len(row.record) + PACKED_BYTES
         if not batches or size > PAGE_BYTES:
-            size = len(row.record) + _PACKED_BYTES
+            size = len(row.record) + PACKED_BYTES
             batches.append(EventBatch(store_id=store_id, first=position))
         batches[-1].events.add(
             partition=row.partition,

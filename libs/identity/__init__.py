@@ -11,6 +11,7 @@ from libs.identity.keys import (
 )
 from libs.identity.kinds import Strength, strength_of
 from libs.identity.normalise import Canonical, IdentityError, canonical
+from libs.identity.streams import changes_stream, snapshots_stream, stream_identity
 
 __all__ = [
     "Canonical",
@@ -22,12 +23,15 @@ __all__ = [
     "Node",
     "Strength",
     "canonical",
+    "changes_stream",
     "clash_label",
     "edges_of",
     "fold",
     "owner_first",
     "owner_of",
     "partition_of",
+    "snapshots_stream",
+    "stream_identity",
     "strength_of",
     "tenant_secret",
 ]

@@ -10,6 +10,7 @@ from touchline.events.v1.identity_pb2 import (
     IDENTITY_KIND_EXTERNAL_ID,
     IDENTITY_KIND_PHONE,
     IDENTITY_KIND_SOCIAL_HANDLE,
+    IDENTITY_KIND_STREAM,
 )
 
 
@@ -32,14 +33,14 @@ _STRENGTHS: Final[dict[int, Strength]] = {
 }
 
 NAMESPACED: Final[frozenset[int]] = frozenset(
-    {IDENTITY_KIND_EXTERNAL_ID, IDENTITY_KIND_SOCIAL_HANDLE}
+    {IDENTITY_KIND_EXTERNAL_ID, IDENTITY_KIND_SOCIAL_HANDLE, IDENTITY_KIND_STREAM}
 )
 """The kinds that mean nothing without the system or network that gave them."""
 
 
 def is_known(kind: int) -> bool:
     """Say whether this release knows the kind; UNSPECIFIED is not one."""
-    return kind in _STRENGTHS
+    return kind in _STRENGTHS or kind == IDENTITY_KIND_STREAM
 
 
 def strength_of(kind: int) -> Strength:
@@ -52,9 +53,12 @@ def strength_of(kind: int) -> Strength:
         Its class; external ids, emails and phone numbers are one class.
 
     Raises:
-        ValueError: The kind is unspecified or newer than this release.
+        ValueError: The kind is unspecified, newer than this release, or a stream, which names no
+            person and so stands outside the order.
     """
     strength = _STRENGTHS.get(kind)
+    if kind == IDENTITY_KIND_STREAM:
+        raise ValueError("a stream names no customer: it stands alone and belongs to no profile")
     if strength is None:
         raise ValueError(
             f"identity kind {kind} has no strength here: it is unspecified, or newer than this "

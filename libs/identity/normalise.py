@@ -17,6 +17,7 @@ from touchline.events.v1.identity_pb2 import (
     IDENTITY_KIND_EXTERNAL_ID,
     IDENTITY_KIND_PHONE,
     IDENTITY_KIND_SOCIAL_HANDLE,
+    IDENTITY_KIND_STREAM,
 )
 
 MAX_LENGTH: Final = 512
@@ -80,8 +81,9 @@ def canonical(kind: int, namespace: str, value: str) -> Canonical:
     - Social handle: without leading `@`, NFKC and case-folded.
     - External id: NFC; case stays, since some systems tell `a1` from `A1`.
     - Device, cookie: as they are.
+    - Stream: as it is, white space included: a program made it, and two that differ are two.
 
-    Namespaces are NFKC and case-folded.
+    Namespaces are NFKC and case-folded, a stream's apart, which is a program's as well.
 
     Args:
         kind: A number of `touchline.events.v1.IdentityKind`.
@@ -99,6 +101,8 @@ def canonical(kind: int, namespace: str, value: str) -> Canonical:
             "kind",
             "is missing or unknown: set EXTERNAL_ID, EMAIL, PHONE, SOCIAL_HANDLE, DEVICE or COOKIE",
         )
+    if kind == IDENTITY_KIND_STREAM:
+        return Canonical(_verbatim("namespace", namespace), _verbatim("value", value))
     namespace = _canonical_namespace(kind, namespace)
     text = _clean("value", value)
     if kind == IDENTITY_KIND_EMAIL:
@@ -220,6 +224,11 @@ def _clean(field: str, text: str) -> str:
         raise IdentityError(
             field, "has a control character or line break in it: send the identifier alone"
         )
+    return text
+
+
+def _verbatim(field: str, text: str) -> str:
+    _clean(field, text)
     return text
 
 

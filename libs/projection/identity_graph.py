@@ -15,7 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.lru import LruCache
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
 from libs.postgres.queries import load_queries
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, of_customers
 from libs.projection.writing import add_rows
 from touchline.store.v1.store_pb2 import SealedIdentity
 
@@ -58,7 +58,7 @@ class IdentityGraph:
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add what events say, and fold the clusters that it changes."""
-        batch = self._collect(events)
+        batch = self._collect(of_customers(events))
         if batch.identities:
             await _add_identities(connection, batch)
         if batch.edges:

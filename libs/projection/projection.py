@@ -1,11 +1,18 @@
 """What a projection is."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import asyncpg
 
+from touchline.events.v1.event_pb2 import (
+    EVENT_TYPE_AGGREGATE_CHANGED,
+    EVENT_TYPE_AGGREGATE_SNAPSHOT,
+)
 from touchline.store.v1.store_pb2 import PackedEvent, RecordedEvent
+
+# Their owner is a stream, which names no customer.
+_OF_AGGREGATES: Final = frozenset({EVENT_TYPE_AGGREGATE_CHANGED, EVENT_TYPE_AGGREGATE_SNAPSHOT})
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -45,6 +52,11 @@ class Projection(Protocol):
 
     def aborted(self) -> None:
         """Forget whatever was remembered of events whose transaction did not commit."""
+
+
+def of_customers(events: Sequence[Recorded]) -> list[Recorded]:
+    """Return the events that concern a customer: all but those of aggregates."""
+    return [event for event in events if event.record.type not in _OF_AGGREGATES]
 
 
 def decode(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:

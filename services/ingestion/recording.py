@@ -135,8 +135,7 @@ class Recorder:
         entries = [entry for unit in request.units for entry in unit.events]
         if not 1 <= len(entries) <= GROUP_EVENTS:
             raise ValueError(f"a request has 1 to {GROUP_EVENTS} events, not {len(entries)}")
-        events = [entry.event for entry in entries]
-        valid, rejected = self._check(secrets, events)
+        valid, rejected = self._check_entries(secrets, entries)
         verdicts = [AppendVerdictMessage(outcome=APPEND_OUTCOME_UNIT_REFUSED) for _ in entries]
         for index, kept in rejected:
             verdicts[index].outcome = APPEND_OUTCOME_REJECTED
@@ -168,6 +167,32 @@ class Recorder:
         for index, event in enumerate(events):
             identities, violations = domain.identify(event, secrets.identity_keys)
             violations += domain.violations_of(event, secrets.tenant.name, now_us)
+            if violations:
+                rejected.append((index, Rejected(event, violations)))
+            else:
+                valid.append(_Valid(index, event, identities))
+        return valid, rejected
+
+    def _check_entries(
+        self, secrets: TenantSecrets, entries: Sequence[AppendEvent]
+    ) -> tuple[list[_Valid], list[tuple[int, Rejected]]]:
+        """Check what another service appends: decisions of aggregates beside what callers may."""
+        now_us = time.time_ns() // 1000
+        valid: list[_Valid] = []
+        rejected: list[tuple[int, Rejected]] = []
+        for index, entry in enumerate(entries):
+            event = entry.event
+            if (fact := domain.of_aggregate(event)) is None:
+                taken, refused = self._check(secrets, [event])
+                valid += [one._replace(place=index) for one in taken]
+                rejected += [(index, kept) for _, kept in refused]
+                continue
+            identities, violations = domain.identify_stream(event, secrets.identity_keys)
+            name = secrets.tenant.name
+            violations += domain.violations_of(event, name, now_us, domain.AGGREGATE_RULES)
+            if not violations:
+                stream = _stream(entry)
+                violations = domain.place_violations(fact, identities[0].key, stream.stream_id)
             if violations:
                 rejected.append((index, Rejected(event, violations)))
             else:
@@ -236,6 +261,6 @@ class Recorder:
 def _stream(entry: AppendEvent) -> Stream:
     if not entry.stream_id:
         return NO_STREAM
-    if entry.stream_version < 1:
-        raise ValueError("a stream's versions start at 1")
+    if entry.stream_version < 0:
+        raise ValueError("a stream's versions start at 0")
     return Stream(event_id_bytes(entry.stream_id), entry.stream_version)

@@ -7,7 +7,7 @@ from typing import Final
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, of_customers
 from libs.projection.writing import add_rows
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -29,7 +29,9 @@ class Timeline:
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add an entry per event, and a tombstone per retraction."""
-        rows = [_row(event) for event in events]
+        rows = [_row(event) for event in of_customers(events)]
+        if not rows:
+            return
         await add_rows(connection, "timeline", _COLUMNS, rows, _SQL["add_entries"])
         retracted = [
             (e.record.tenant, e.record.owner_key, UUID(e.record.retracts), e.recorded_at_us)

@@ -4,6 +4,12 @@ The limits are those of the comments in touchline.events.v1. Descriptions never 
 are kept, listed and logged.
 """
 
+from services.ingestion.domain.aggregates import (
+    AGGREGATE_RULES,
+    identify_stream,
+    of_aggregate,
+    place_violations,
+)
 from services.ingestion.domain.event import (
     MAX_AHEAD_SECONDS,
     MAX_EVENT_BYTES,
@@ -15,11 +21,15 @@ from services.ingestion.domain.event import (
 from services.ingestion.domain.rules import Violation
 
 __all__ = [
+    "AGGREGATE_RULES",
     "MAX_AHEAD_SECONDS",
     "MAX_EVENT_BYTES",
     "MAX_IDENTITIES",
     "MAX_VIOLATIONS",
     "Violation",
     "identify",
+    "identify_stream",
+    "of_aggregate",
+    "place_violations",
     "violations_of",
 ]

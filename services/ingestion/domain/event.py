@@ -1,10 +1,11 @@
 """The rules of an event apart from those of its fact, and of its identities."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from libs.identity.keys import Identified, IdentityKeys, owner_first
 from libs.identity.normalise import IdentityError
-from services.ingestion.domain.facts import RULES
+from services.ingestion.domain.facts import RULES, Rule
 from services.ingestion.domain.rules import (
     Violation,
     Violations,
@@ -18,6 +19,7 @@ from services.ingestion.domain.rules import (
 )
 from touchline.events.v1 import event_pb2
 from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.identity_pb2 import IDENTITY_KIND_STREAM
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_IDENTITIES: Final = 16
@@ -49,20 +51,26 @@ def identify(event: Event, keys: IdentityKeys) -> tuple[tuple[Identified, ...], 
     if not 1 <= count <= MAX_IDENTITIES:
         return (), [("identities", f"has {count} entries; give 1 to {MAX_IDENTITIES}")]
     try:
-        if count == 1:
-            return (keys.identify(identities[0]),), []
-        return owner_first([keys.identify(identity) for identity in identities]), []
-    except IdentityError:
-        return (), _identity_violations(event, keys)
+        if count > 1:
+            return owner_first([keys.identify(identity) for identity in identities]), []
+        alone = keys.identify(identities[0])
+        if alone.kind != IDENTITY_KIND_STREAM:
+            return (alone,), []
+    except ValueError:  # an identity can't be used, or one of several is a stream
+        pass
+    return (), _identity_violations(event, keys)
 
 
-def violations_of(event: Event, tenant: str, now_us: int) -> list[Violation]:
+def violations_of(
+    event: Event, tenant: str, now_us: int, rules: Mapping[str, Rule] = RULES
+) -> list[Violation]:
     """Return the rules that an event breaks, apart from those of its identities; at most 20.
 
     Args:
         event: The event as its caller sent it.
         tenant: The name of the call's tenant.
         now_us: The store's clock, in microseconds since 1970.
+        rules: Those of each fact. Default: what holds for callers.
     """
     found: Violations = []
     _check_envelope(event, tenant, found)
@@ -76,13 +84,17 @@ def violations_of(event: Event, tenant: str, now_us: int) -> list[Violation]:
     if fact_name is None:
         found.append(("fact", "is missing, or of a kind this release does not know"))
     else:
-        RULES[fact_name](getattr(event, fact_name), found)
+        rules[fact_name](getattr(event, fact_name), found)
     return found[:MAX_VIOLATIONS]
 
 
 def _identity_violations(event: Event, keys: IdentityKeys) -> Violations:
     found: Violations = []
     for index, identity in enumerate(event.identities):
+        if identity.kind == IDENTITY_KIND_STREAM:
+            told = "names an aggregate of Touchline's own; give an identity of the customer"
+            found.append((f"identities[{index}].kind", told))
+            continue
         try:
             keys.identify(identity)
         except IdentityError as error:

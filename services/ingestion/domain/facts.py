@@ -81,6 +81,7 @@ _ENDS: Final = (
     facts_pb2.EXPECTATION_OUTCOME_WITHDRAWN,
 )
 _RETRACTION: Final = (text("reason", 1000),)
+_OWN: Final = "is what Touchline's own services decide; a caller records facts"
 
 
 def _interaction(fact: facts_pb2.Interaction, found: Violations) -> None:
@@ -195,7 +196,18 @@ def _too_many(count: int, limit: int) -> str:
     return f"has {count:,} entries; at most {limit} are allowed"
 
 
-RULES: Final[dict[str, Callable[[Any, Violations], None]]] = {
+def _aggregate_changed(_: Any, found: Violations) -> None:
+    found.append(("aggregate_changed", _OWN))
+
+
+def _aggregate_snapshot(_: Any, found: Violations) -> None:
+    found.append(("aggregate_snapshot", _OWN))
+
+
+Rule = Callable[[Any, Violations], None]
+"""Adds what is wrong with a fact."""
+
+RULES: Final[dict[str, Rule]] = {
     "interaction": _interaction,
     "community_posted": _community,
     "order_changed": _order,
@@ -209,5 +221,7 @@ RULES: Final[dict[str, Callable[[Any, Violations], None]]] = {
     "expectation_set": _expectation,
     "expectation_resolved": _resolution,
     "event_retracted": _retraction,
+    "aggregate_changed": _aggregate_changed,
+    "aggregate_snapshot": _aggregate_snapshot,
 }
 """By the name of the field of `Event.fact`; each adds what is wrong with its fact."""
