@@ -11,6 +11,8 @@ import asyncpg
 from libs.eventstore.errors import QueueFull, RequestRefused
 from libs.eventstore.records import Row
 from libs.eventstore.store import Appended, AppendVerdict, EventStore
+from libs.eventstore.traces import appending
+from libs.telemetry import current_traceparent
 
 GROUP_EVENTS: Final = 1000
 GROUP_BYTES: Final = 1024 * 1024
@@ -22,6 +24,7 @@ class _Request:
     units: Sequence[Sequence[Row]]
     events: int
     size: int
+    traceparent: str
     verdicts: "asyncio.Future[list[AppendVerdict]]"
 
 
@@ -35,6 +38,10 @@ class Appender:
         store: Where to append.
         on_appended: Told of every append, in the order of the line.
         queue_events: How many events may wait.
+
+    Attributes:
+        queued_events: How many events wait or are being appended.
+        head_position: Where the line ended after the last append, or 0.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Appender:
         self._waiting: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self.queued_events = 0
+        self.head_position = 0
 
     async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
         """Appends units and returns one verdict per event when they are safe on disk.
@@ -67,6 +75,7 @@ class Appender:
             units=units,
             events=events,
             size=sum(len(row.record) for unit in units for row in unit),
+            traceparent=current_traceparent(),
             verdicts=asyncio.get_running_loop().create_future(),
         )
         self._waiting.append(request)
@@ -105,10 +114,12 @@ class Appender:
 
     async def _append(self, group: list[_Request]) -> None:
         try:
-            appended = await self._store.append([unit for r in group for unit in r.units])
+            with appending([r.traceparent for r in group], sum(r.events for r in group)):
+                appended = await self._store.append([unit for r in group for unit in r.units])
         except asyncpg.PostgresError as error:
             await self._bisect(group, error)
             return
+        self.head_position = appended.previous_position + len(appended.rows)
         if appended.rows:
             self._on_appended(appended)
         start = 0

@@ -12,6 +12,7 @@ from libs.eventstore.chain import Head
 from libs.eventstore.errors import StoreError, StoreUnavailable
 from libs.eventstore.lru import LruCache
 from libs.eventstore.sealing import DataKey, data_key
+from libs.telemetry.messaging import headers_with_trace
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -168,7 +169,10 @@ class StoreClient:
     async def _ask(self, subject: str, request: Message, answer: type[Answer]) -> Answer:
         try:
             message = await self.connection.request(
-                subject, request.SerializeToString(), timeout=self._timeout
+                subject,
+                request.SerializeToString(),
+                timeout=self._timeout,
+                headers=headers_with_trace() or None,
             )
         except nats.errors.MaxPayloadError as error:
             raise StoreError(

@@ -20,7 +20,9 @@ from libs.eventstore import feed
 from libs.eventstore.chain import Head
 from libs.eventstore.errors import FeedForked, StoreError
 from libs.eventstore.store import Appended, EventStore, database_errors, pack
+from libs.eventstore.traces import traceparents_of
 from libs.postgres.queries import load_queries
+from libs.telemetry import messaging
 from touchline.store.v1.store_pb2 import EventBatch
 
 LEASE: Final = timedelta(seconds=3)
@@ -202,12 +204,14 @@ class Relay:
     async def _publish(self, batch: EventBatch) -> Head:
         name = feed.message_id(batch)
         try:
-            acknowledged = await self._jetstream.publish(
-                feed.SUBJECT,
-                batch.SerializeToString(),
-                headers={feed.MESSAGE_ID: name, **self._expected},
-                stream=feed.STREAM,
-            )
+            with messaging.send(feed.SUBJECT, traceparents_of(batch), messages=len(batch.events)):
+                headers = {feed.MESSAGE_ID: name, **self._expected}
+                acknowledged = await self._jetstream.publish(
+                    feed.SUBJECT,
+                    batch.SerializeToString(),
+                    headers=messaging.headers_with_trace(headers),
+                    stream=feed.STREAM,
+                )
         except nats.js.errors.BadRequestError as error:
             # Another leader published, or an earlier try arrived after all: see what is there.
             _log.info("relay starts over from the end of the feed", reason=error.description)

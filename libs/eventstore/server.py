@@ -16,6 +16,8 @@ from libs.eventstore import api
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.store import EventStore
 from libs.eventstore.streams import changes_page, stream_page
+from libs.rpc import calls
+from libs.telemetry import carry, current_traceparent
 from libs.telemetry.messaging import traceparent_in
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
@@ -128,11 +130,14 @@ def _handler(
     places = asyncio.Semaphore(_CONCURRENT)
 
     async def respond(request: Request) -> None:
+        carry(traceparent_in(request.headers))
+        call = calls.started(request.subject, "nats")
+        code = "OK"
         try:
-            traceparent = traceparent_in(request.headers)
-            response = await answer(asked.FromString(request.data), traceparent)
+            response = await answer(asked.FromString(request.data), current_traceparent())
             await request.respond(response.SerializeToString())
         except DecodeError:
+            code = api.BAD_REQUEST
             await request.respond_error(api.BAD_REQUEST, f"the request is no {asked.__name__}")
         except Exception as error:
             code = api.code_of(error)
@@ -143,6 +148,8 @@ def _handler(
             await request.respond_error(code, str(error) if code != api.FAILED else "failed")
         finally:
             places.release()
+            if call is not None:
+                calls.ended(call, code, failed=code in (api.FAILED, api.UNAVAILABLE))
 
     async def handle(request: Request) -> None:
         await places.acquire()

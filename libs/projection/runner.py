@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork, head_of, next_events
 from libs.projection.projection import Projection, Recorded, decode
 from libs.tasks import running
-from libs.telemetry import messaging, tracing
+from libs.telemetry import declared, messaging, metrics, tracing
 from touchline.projection.v1.projection_pb2 import ProjectionState
 from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 
@@ -51,12 +51,32 @@ class Halted(Exception):
 
 @dataclass(slots=True)
 class RunnerState:
-    """What a runner says of itself."""
+    """What a runner says of itself.
+
+    Attributes:
+        state: What it does.
+        head: The last position of the line that it knows of.
+        halt_reason: Why it halted, or empty.
+        committed_at: When it last committed, in seconds since 1970, or 0.
+        owns: Whether the projection is this process's own.
+        waiting_since: When the oldest event that it knows of and has not committed was recorded, in
+            seconds since 1970; 0 when there is none.
+    """
 
     state: ProjectionState.ValueType = ProjectionState.PROJECTION_STATE_WAITING
     head: int = 0
     halt_reason: str = ""
     committed_at: float = 0.0
+    owns: bool = False
+    waiting_since: float = 0.0
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """What has come on the feed: batches, and the traces that sent them."""
+
+    batches: list[EventBatch] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +129,7 @@ class Runner:
                 delay = _HALTED_SECONDS
                 await self._halt(str(error))
             except LostLease:
+                self.state.owns = False
                 _log.warning("projection lost its lease", projection=name)
             except (
                 StoreError,
@@ -132,6 +153,7 @@ class Runner:
         name, version = self.projection.name, self.projection.fold_version
         await self._pool.execute(_SQL["introduce"], name, version)
         row = await self._pool.fetchrow(_SQL["claim"], name, self._owner, self._lease)
+        self.state.owns = row is not None
         if row is None:
             return False  # another process has it, or has just died: its lease ends soon
         epoch, store_id, position, chain, folded_by = row
@@ -153,21 +175,21 @@ class Runner:
             await self._pool.execute(_SQL["resume"], self.projection.name, self.checkpoint.epoch)
             while True:
                 self._enter(ProjectionState.PROJECTION_STATE_LIVE)
-                batches = await _pending(subscription)
-                if not batches:
+                arrived = await _pending(subscription)
+                if not arrived.batches:
                     await self._renew()
                     if self._is_at(await self._store.head()):
                         continue
                     # An event may just be on its way.
-                    batches = await _pending(subscription)
-                if not batches:
+                    arrived = await _pending(subscription)
+                if not arrived.batches:
                     return  # the feed is silent, or the store is another: history tells
-                await self._fold_feed(batches)
+                await self._fold_feed(arrived)
 
-    async def _fold_feed(self, batches: Sequence[EventBatch]) -> None:
+    async def _fold_feed(self, arrived: _Arrived) -> None:
         at, events = self._at, list[Recorded]()
         try:
-            for batch in batches:
+            for batch in arrived.batches:
                 events += decode(at.position + 1, next_events(at, batch))
                 at = max(at, head_of(batch), key=lambda head: head.position)
         except Discontinuity as error:
@@ -176,8 +198,7 @@ class Runner:
             await self._fold(events, at)
             await self._catch_up()
         else:
-            await self._fold(events, at)
-        self.state.head = max(self.state.head, self.checkpoint.position)
+            await self._fold(events, at, arrived.senders)
 
     async def _catch_up(self) -> None:
         chunk = await self._read_after(self._at)
@@ -222,20 +243,40 @@ class Runner:
                 "its checkpoint, and it folds anew from position 1."
             ) from error
 
-    async def _fold(self, events: Sequence[Recorded], end: Head) -> None:
+    async def _fold(
+        self, events: Sequence[Recorded], end: Head, senders: Sequence[str] = ()
+    ) -> None:
         if not events:
             return
         before = self.checkpoint
-        with messaging.process(SUBJECT, _traceparents(events), messages=len(events)) as span:
-            span.set_attribute("touchline.projection", self.projection.name)
+        self.state.head = max(self.state.head, end.position)
+        self.state.waiting_since = events[0].recorded_at_us / 1e6
+        with messaging.process(
+            SUBJECT,
+            [*senders, *_traceparents(events)],
+            messages=len(events),
+            attributes={declared.PROJECTION: self.projection.name},
+        ):
             try:
                 await self._commit(before, events, end)
             except BaseException:
                 self.projection.aborted()
                 raise
         self.checkpoint = before.after(end)
-        self.state.committed_at = time.time()
         self._renewed = time.monotonic()
+        self._tell(len(events), events[-1].recorded_at_us / 1e6)
+
+    def _tell(self, count: int, newest_at: float) -> None:
+        now = time.time()
+        self.state.committed_at = now
+        # What follows was recorded no earlier than the newest of these.
+        behind = self.checkpoint.position < self.state.head
+        self.state.waiting_since = newest_at if behind else 0.0
+        if metrics.is_exporting():
+            named = {declared.PROJECTION: self.projection.name}
+            metrics.add(declared.PROJECTION_EVENTS, count, named)
+            stated = {**named, declared.PROJECTION_STATE: state_name(self.state.state)}
+            metrics.record(declared.VISIBLE_AFTER, max(0.0, now - newest_at), stated)
 
     async def _commit(self, before: Checkpoint, events: Sequence[Recorded], end: Head) -> None:
         try:
@@ -298,21 +339,28 @@ class Runner:
         return Head(self.checkpoint.store_id, self.checkpoint.position, self.checkpoint.chain)
 
 
-async def _pending(subscription: Any) -> list[EventBatch]:
-    """Return the batches that have arrived, waiting a moment for the first."""
-    batches: list[EventBatch] = []
+def state_name(state: ProjectionState.ValueType) -> str:
+    """Return a state as metrics name it, such as `catching_up`."""
+    return ProjectionState.Name(state).removeprefix("PROJECTION_STATE_").lower()
+
+
+async def _pending(subscription: Any) -> _Arrived:
+    """Return what has arrived, waiting a moment for the first."""
+    arrived = _Arrived()
     events = 0
     try:
         message = await subscription.next_msg(timeout=_IDLE_SECONDS)
         while True:
             with suppress(DecodeError):  # a damaged message leaves a gap, and history fills it
-                batches.append(EventBatch.FromString(message.data))
-                events += len(batches[-1].events)
+                arrived.batches.append(EventBatch.FromString(message.data))
+                events += len(arrived.batches[-1].events)
+                if tracing.is_exporting():
+                    arrived.senders.append(messaging.traceparent_in(message.headers))
             if events >= _LONG_BATCH or not subscription.pending_msgs:
-                return batches
+                return arrived
             message = await subscription.next_msg(timeout=_IDLE_SECONDS)
     except (TimeoutError, nats.errors.TimeoutError):
-        return batches
+        return arrived
 
 
 def _traceparents(events: Sequence[Recorded]) -> list[str]:

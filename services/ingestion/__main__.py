@@ -27,7 +27,8 @@ from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import running
-from services.ingestion import quarantine
+from libs.telemetry.metrics import observed
+from services.ingestion import gauges, quarantine
 from services.ingestion.config import Config, read_config
 from services.ingestion.grpc_api import IngestionService, Parts
 from services.ingestion.quarantine import Quarantine
@@ -67,7 +68,10 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
                 tenant = parts.tenants.named(request.tenant or "default")
             except CallError as error:
                 raise ValueError(error.message) from error
-            return await parts.recorder.append(parts.secrets[tenant.number], request, traceparent)
+            secrets = parts.secrets[tenant.number]
+            response = await parts.recorder.append(secrets, request, traceparent)
+            gauges.count_appended(verdict.outcome for verdict in response.verdicts)
+            return response
 
         await stack.enter_async_context(serve_store(nats, parts.store, parts.keyring, append))
         server = await stack.enter_async_context(
@@ -81,7 +85,9 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         )
         head = await parts.store.head()
         _log.info("ingestion serves", listen=config.listen, port=server.port, head=head.position)
-        await stop.wait()
+        told = gauges.readings(parts.appender, parts.relay, head.position)
+        with observed(told):
+            await stop.wait()
         _log.info("ingestion drains", queued=parts.appender.queued_events)
 
 

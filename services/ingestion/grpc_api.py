@@ -15,6 +15,7 @@ from libs.eventstore.verification import verify
 from libs.rpc import errors, page_tokens
 from libs.rpc.tenants import Tenants
 from libs.telemetry.context import current_traceparent
+from services.ingestion.gauges import count_recorded
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from touchline.events.v1.event_pb2 import Event
@@ -152,6 +153,8 @@ class IngestionService(IngestionServiceServicer):
     async def _record(self, events: Sequence[Event], context: Context) -> list[Verdict]:
         tenant = self._tenant(context)
         try:
-            return await self._parts.recorder.record(tenant, events, current_traceparent())
+            verdicts = await self._parts.recorder.record(tenant, events, current_traceparent())
         except (QueueFull, StoreFull, StoreUnavailable) as error:
             raise call_error(error) from error
+        count_recorded(verdict.outcome for verdict in verdicts)
+        return verdicts

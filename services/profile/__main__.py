@@ -14,8 +14,8 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import MigrationError, migrate
 from libs.postgres.pool import open_pool
+from libs.projection import gauges, runner
 from libs.projection import grpc_api as projection_api
-from libs.projection import runner
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.runner import Runner
 from libs.projection.waiting import follow_checkpoints
@@ -24,6 +24,7 @@ from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import running
+from libs.telemetry.metrics import observed
 from services.profile import timeline
 from services.profile.config import Config, read_config
 from services.profile.grpc_api import Parts, ProfileService
@@ -74,7 +75,8 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("profile serves", listen=config.listen, port=server.port)
-        await stop.wait()
+        with observed(gauges.readings(runners)):
+            await stop.wait()
         _log.info("profile drains")
 
 
