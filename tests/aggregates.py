@@ -51,7 +51,7 @@ class Lent:
 
 
 @asynccontextmanager
-async def lent_line(url: str, nats: OwnNats, *, timeout: float = 10.0) -> AsyncIterator[Lent]:
+async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> AsyncIterator[Lent]:
     """Serves a database's line on NATS with its relay, and lends it as another service does."""
     async with (
         open_line(url) as line,
@@ -60,7 +60,7 @@ async def lent_line(url: str, nats: OwnNats, *, timeout: float = 10.0) -> AsyncI
         asyncpg.create_pool(url, min_size=1) as pool,
     ):
         relay = Relay(line.pool, line.store, stores, uuid4())
-        client = StoreClient(services, timeout=timeout)
+        client = StoreClient(services, timeout=patience)
         with aggregates.lend(client, DEFAULT.tenant, DEFAULT.identity_keys, pool) as environment:
             lent = Lent(line, client, environment)
 
@@ -69,7 +69,7 @@ async def lent_line(url: str, nats: OwnNats, *, timeout: float = 10.0) -> AsyncI
                 relay.wake()
                 if lent.lose_answers:
                     lent.lose_answers -= 1
-                    await asyncio.sleep(3 * timeout)
+                    await asyncio.sleep(2 * patience)
                 return answer
 
             async with (

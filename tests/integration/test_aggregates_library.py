@@ -85,7 +85,7 @@ class Factories(OnTheLine, cases.InfrastructureFactoryTestCase[Factory]):
         raise AssertionError("there is none")
 
     def test_create_process_recorder(self) -> None:
-        with self.assertRaisesRegex(NotSupportedError, "outbox"):
+        with pytest.raises(NotSupportedError, match="outbox"):
             self.factory.process_recorder()
 
 

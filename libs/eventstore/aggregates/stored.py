@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -19,7 +19,8 @@ from touchline.times import timestamp_of
 from touchline.uuid7 import uuid7
 
 _UUID: Final = "urn:uuid:"
-_MICROS: Final = 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Purpose(NamedTuple):
@@ -40,7 +41,7 @@ class Saving:
 
     Attributes:
         causation_id: The event_id of the event that the decision follows from. Default: none.
-        occurred_at: When the decision took effect, its cause's time. Default: now.
+        occurred_at: When it took effect: its cause's time, with a time zone. Default: now.
         tracking: The library's; no recorder here can keep it with the events.
     """
 
@@ -84,11 +85,11 @@ def entry_of(
     fact = purpose.message(
         topic=stored.topic, state=stored.state, version=stored.originator_version
     )
-    occurred_at = saving.occurred_at or datetime.now(UTC)
+    since_1970 = (saving.occurred_at or datetime.now(UTC)) - _EPOCH
     event = Event(
         event_id=uuid7(),
         identities=[stream_identity(owner.canonical_namespace, owner.canonical_value)],
-        occurred_at=timestamp_of(int(occurred_at.timestamp() * _MICROS)),
+        occurred_at=timestamp_of(since_1970 // _MICROSECOND),
         source=application,
         actor=Actor(kind=ACTOR_KIND_SYSTEM, reference=application),
         causation_id=saving.causation_id,
