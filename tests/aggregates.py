@@ -76,5 +76,6 @@ async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> Async
                 running(relay.run()),
                 serve_store(stores, line.store, line.keyring, append),
             ):
+                await stores.flush()  # so that the server knows the endpoints
                 yield lent
         await relay.stop()

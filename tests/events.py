@@ -28,6 +28,9 @@ FACTS: Final = {
 }
 """By the name of the fact's field: a valid one in protobuf's text format."""
 
+OF_AGGREGATES: Final = frozenset({"aggregate_changed", "aggregate_snapshot"})
+"""The facts that only Touchline's own services record, over NATS."""
+
 
 def an_event(
     fact: str = "interaction", email: str = "anna@example.com", event_id: str = ""

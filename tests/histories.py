@@ -16,13 +16,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 
 from services.profile.domain import Touch
+from tests.events import OF_AGGREGATES
 from touchline.events.v1 import event_pb2
 
 NOW_US = 1_700_000_000_000_000
 _DAY_US = 86_400_000_000
 
-FACTS = {one.name: one for one in event_pb2.Event.DESCRIPTOR.oneofs_by_name["fact"].fields}
-"""The fields of `Event.fact`."""
+FACTS = {
+    one.name: one
+    for one in event_pb2.Event.DESCRIPTOR.oneofs_by_name["fact"].fields
+    if one.name not in OF_AGGREGATES
+}
+"""The fields of `Event.fact` that callers record."""
 
 _TEXTS = st.sampled_from(["", "a", "b", "c"])
 _TIMES = st.integers(min_value=-4, max_value=4).map(lambda days: NOW_US + days * _DAY_US)

@@ -29,7 +29,7 @@ from touchline.store.v1.store_pb2 import (
     GetStreamRequest,
     GetStreamResponse,
     PositionedEvent,
-    StreamEvent,
+    RecordedEvent,
 )
 
 _TIMEOUT_SECONDS: Final = 10.0
@@ -92,7 +92,7 @@ class StoreClient:
                 return
             request.after_position = page.next_after_position
 
-    async def stream(self, request: GetStreamRequest) -> AsyncIterator[StreamEvent]:
+    async def stream(self, request: GetStreamRequest) -> AsyncIterator[PositionedEvent]:
         """Yield the events of a stream that a request asks for, page after page.
 
         Raises:
@@ -107,10 +107,11 @@ class StoreClient:
                 yield event
             if not page.more:
                 return
+            last = RecordedEvent.FromString(page.events[-1].event.record).stream_version
             if asked.newest_first:
-                asked.up_to_version = page.events[-1].version - 1
+                asked.up_to_version = last - 1
             else:
-                asked.after_version = page.events[-1].version
+                asked.after_version = last
             asked.limit -= len(page.events) if asked.limit else 0
 
     async def changes(self, request: GetChangesRequest) -> AsyncGenerator[list[PositionedEvent]]:

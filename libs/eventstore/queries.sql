@@ -19,13 +19,13 @@ WHERE tenant = $1 AND owner_key = ANY($2) AND position > $3 AND position <= $4
 ORDER BY position LIMIT $5
 
 -- name: stream
-SELECT stream_version, position, partition, type, recorded_at_us, content_hash, record
+SELECT position, partition, type, recorded_at_us, content_hash, record
 FROM events
 WHERE tenant = $1 AND stream_id = $2 AND stream_version > $3 AND stream_version <= $4
 ORDER BY stream_version LIMIT $5
 
 -- name: stream_newest_first
-SELECT stream_version, position, partition, type, recorded_at_us, content_hash, record
+SELECT position, partition, type, recorded_at_us, content_hash, record
 FROM events
 WHERE tenant = $1 AND stream_id = $2 AND stream_version > $3 AND stream_version <= $4
 ORDER BY stream_version DESC LIMIT $5

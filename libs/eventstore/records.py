@@ -43,7 +43,7 @@ class Row(NamedTuple):
         content_hash: 32 bytes.
         record: The serialised RecordedEvent.
         stream_id: The decision stream's UUID, 16 bytes, or None for a fact.
-        stream_version: The version in that stream, from 1, or None.
+        stream_version: The version in that stream, from 0, or None.
     """
 
     tenant: int
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """A place in a decision stream: the stream's UUID, 16 bytes, and the version, from 1."""
+    """A place in a decision stream: the stream's UUID, 16 bytes, and the version, from 0."""
 
     stream_id: bytes
     version: int
@@ -178,7 +178,7 @@ def seal_event(
         content_hash(tenant.secret, plaintext, [identity.digest for identity in identities]),
         b"".join([record.SerializeToString(), *[identity.field for identity in identities]]),
         clear.stream_id or None,
-        clear.stream_version or None,
+        clear.stream_version if clear.stream_id else None,
     )
 
 

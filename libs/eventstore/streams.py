@@ -1,8 +1,7 @@
 """Reads decision streams: one by its versions, and an application's changes in their order."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -36,12 +35,12 @@ async def stream_page(pool: asyncpg.Pool, request: GetStreamRequest) -> GetStrea
             limit,
         )
     page, size = GetStreamResponse(), 0
-    for version, *row in rows:
+    for row in rows:
         event = _positioned(row)
         size += len(event.event.record) + PACKED_BYTES
         if size > PAGE_BYTES and page.events:
             break
-        page.events.add(version=version, event=event)
+        page.events.append(event)
     full = len(page.events) < len(rows) or len(rows) == PAGE_EVENTS
     page.more = full and len(page.events) != request.limit
     return page
@@ -77,7 +76,7 @@ async def changes_page(pool: asyncpg.Pool, request: GetChangesRequest) -> GetCha
     return page
 
 
-def _positioned(row: Iterable[Any]) -> PositionedEvent:
+def _positioned(row: asyncpg.Record) -> PositionedEvent:
     position, partition, kind, recorded_at_us, content_hash, record = row
     positioned = PositionedEvent(position=position)
     event = positioned.event

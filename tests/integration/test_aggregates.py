@@ -223,7 +223,7 @@ async def test_a_save_says_its_cause_and_its_time(lent: Lent) -> None:
         lambda: promises.save(Promise(to="Ana"), causation_id=cause, occurred_at=at)
     )
     (record,) = await records_of(lent.line.store)
-    opened = open_event(record, await lent.client.ciphers(1, [record.owner_key]))
+    opened = open_event(record, await lent.client.data_keys(1, [record.owner_key]))
     assert opened is not None
     assert (opened.causation_id, opened.source) == (cause, "promises")
     assert (opened.actor.kind, opened.actor.reference) == (ACTOR_KIND_SYSTEM, "promises")
@@ -263,29 +263,20 @@ async def test_an_erased_aggregate_is_gone_and_the_others_stay(
         with pytest.raises(IntegrityError):  # its versions stay taken
             await asyncio.to_thread(recorder.insert_events, [change("erased", 1)])
         assert await asyncio.to_thread(recorder.select_notifications, None, 9) == [kept]
-        with pytest.raises(InternalError, match="does not open"):
-            await asyncio.to_thread(recorder.select_events, "erased")
+        assert await asyncio.to_thread(recorder.select_events, "erased") == []
 
 
-@pytest.mark.parametrize(
-    ("statement", "problem"),
-    [
-        ("UPDATE events SET stream_version = 7 WHERE position = 1", "has another version"),
-        (
-            "UPDATE events SET stream_version = 2, stream_id = (SELECT stream_id FROM events "
-            "WHERE position = 1) WHERE position = 2",
-            "is in another's stream",
-        ),
-    ],
-)
-async def test_a_changed_place_in_a_stream_is_noticed(
-    lent: Lent, statement: str, problem: str
-) -> None:
+async def test_a_changed_place_in_a_stream_is_noticed(lent: Lent) -> None:
     recorder = recorder_of(lent)
     await asyncio.to_thread(recorder.insert_events, [change("one", 1), change("other", 1)])
-    await tamper(lent.line, statement)
-    with pytest.raises(InternalError, match=problem):
+    await tamper(
+        lent.line,
+        "UPDATE events SET stream_version = 2, stream_id = (SELECT stream_id FROM events "
+        "WHERE position = 1) WHERE position = 2",
+    )
+    with pytest.raises(InternalError, match="event 2 is of another stream"):
         await asyncio.to_thread(recorder.select_events, "one")
+    assert (await lent.line.verified()).problems
 
 
 async def test_what_the_store_does_not_take_is_said(lent: Lent) -> None:

@@ -302,7 +302,7 @@ async def test_units_of_another_service_are_all_or_nothing(line: Line) -> None:
         ("", 0, None),
         ("no id", 1, "UUID"),
         ("z" * 36, 1, "hexadecimal"),
-        ("6f7f0ccc-ed10-45ef-afb2-7e080c77b79f", 0, "start at 1"),
+        ("6f7f0ccc-ed10-45ef-afb2-7e080c77b79f", -1, "start at 0"),
     ],
 )
 async def test_a_stream_that_is_none_is_refused(

@@ -19,7 +19,7 @@ FACTS = ["aggregate_changed", "aggregate_snapshot"]
 def decided(fact: str = "aggregate_changed", **event: object) -> Event:
     text = (
         f"event_id: '{uuid7()}' source: 'promises' occurred_at {{ seconds: 1700000000 }} "
-        f"{fact} {{ topic: 'module:Given' version: 7 }}"
+        f"{fact} {{ topic: 'module:Given' }}"
     )
     made = text_format.Parse(text, Event(**event))  # type: ignore[arg-type]
     if not made.identities:
@@ -84,19 +84,15 @@ def test_a_topic_is_required_and_bounded(fact: str) -> None:
         assert refused(event) == [f"{fact}.topic"]
 
 
-def test_a_place_in_a_stream_is_that_of_the_identity_and_the_version_sealed() -> None:
+def test_an_aggregates_event_belongs_to_the_stream_of_its_identity() -> None:
     key, other = b"k" * 16, b"o" * 16
     changed, snapshot = decided().aggregate_changed, decided(FACTS[1]).aggregate_snapshot
-
-    def wrong(fact: object, stream_id: bytes, version: int) -> list[str]:
-        found = domain.place_violations(fact, key, stream_id, version)  # type: ignore[arg-type]
-        return [path for path, _ in found]
-
-    assert wrong(changed, changes_stream(key), 7) == []
-    assert wrong(snapshot, snapshots_stream(key), 7) == []
-    assert wrong(changed, snapshots_stream(key), 7) == ["stream_id"]
-    assert wrong(snapshot, changes_stream(key), 7) == ["stream_id"]
-    assert wrong(changed, changes_stream(other), 8) == ["stream_id", "stream_version"]
+    assert domain.place_violations(changed, key, changes_stream(key)) == []
+    assert domain.place_violations(snapshot, key, snapshots_stream(key)) == []
+    for fact, stream in ((changed, snapshots_stream(key)), (snapshot, changes_stream(key))):
+        assert [path for path, _ in domain.place_violations(fact, key, stream)] == ["stream_id"]
+    found = domain.place_violations(changed, key, changes_stream(other))
+    assert [path for path, _ in found] == ["stream_id"]
 
 
 def test_a_stream_is_named_as_it_is_and_has_no_strength() -> None:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-import structlog
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
@@ -26,7 +25,6 @@ from libs.eventstore.aggregates.stored import (
     stored_of,
 )
 from libs.eventstore.aggregates.subscription import LineSubscription
-from libs.eventstore.errors import SealBroken
 from libs.eventstore.records import open_event
 from touchline.store.v1.store_pb2 import (
     GetChangesRequest,
@@ -34,8 +32,6 @@ from touchline.store.v1.store_pb2 import (
     PositionedEvent,
     RecordedEvent,
 )
-
-_log: Final = structlog.get_logger("aggregates")
 
 
 class LineAggregateRecorder(AggregateRecorder):
@@ -77,8 +73,7 @@ class LineAggregateRecorder(AggregateRecorder):
         """Return events of an aggregate; none when it was erased.
 
         Raises:
-            InternalError: they are not what was recorded, or the aggregate was erased and somebody
-                tried to record it again, which gives it another key.
+            InternalError: they are not what was recorded.
             OperationalError: the store can't be reached.
         """
         if limit is not None and limit < 1:
@@ -110,18 +105,16 @@ class LineAggregateRecorder(AggregateRecorder):
         request.stream_id = self._purpose.stream_of(owner.key)
         found: list[StoredEvent] = []
         async with persistence_errors():
-            ciphers = await self.line.client.ciphers(self.line.tenant.number, [owner.key])
-            if not ciphers:
+            data_keys = await self.line.client.data_keys(self.line.tenant.number, [owner.key])
+            if not data_keys:
                 return []
-            async for entry in self.line.client.stream(request):
-                record = RecordedEvent.FromString(entry.event.event.record)
-                event = open_event(record, ciphers)
-                if record.owner_key != owner.key or event is None:
-                    raise InternalError(f"event {entry.event.position} is in another's stream")
-                stored = stored_of(event, self._purpose)
-                if stored.originator_version != entry.version:
-                    raise InternalError(f"event {entry.event.position} has another version")
-                found.append(stored)
+            async for change in self.line.client.stream(request):
+                record = RecordedEvent.FromString(change.event.record)
+                if record.stream_id != request.stream_id:
+                    raise InternalError(f"event {change.position} is of another stream")
+                event = open_event(record, data_keys)
+                if event is not None:
+                    found.append(stored_of(event, record.stream_version, self._purpose))
         return found
 
 
@@ -204,15 +197,11 @@ class LineApplicationRecorder(LineAggregateRecorder, ApplicationRecorder):
     async def _notifications(self, page: list[PositionedEvent]) -> list[Notification]:
         records = [RecordedEvent.FromString(change.event.record) for change in page]
         owners = [record.owner_key for record in records]
-        ciphers = await self.line.client.ciphers(self.line.tenant.number, owners)
-        found = []
-        for change, record in zip(page, records, strict=True):
-            try:
-                event = open_event(record, ciphers)
-            except SealBroken:
-                # An erased aggregate whose id is used again has a new key; no others may suffer.
-                _log.warning("a change does not open; verify the store", position=change.position)
-                continue
-            if event is not None:
-                found.append(Notification(**vars(stored_of(event, CHANGES)), id=change.position))
-        return found
+        data_keys = await self.line.client.data_keys(self.line.tenant.number, owners)
+        return [
+            Notification(
+                **vars(stored_of(event, record.stream_version, CHANGES)), id=change.position
+            )
+            for change, record in zip(page, records, strict=True)
+            if (event := open_event(record, data_keys)) is not None
+        ]

@@ -82,9 +82,7 @@ def entry_of(
     if stored.originator_version < 0:
         raise DataError(f"an aggregate's versions start at 0, not at {stored.originator_version}")
     owner = owner_of(keys, application, stored.originator_id)
-    fact = purpose.message(
-        topic=stored.topic, state=stored.state, version=stored.originator_version
-    )
+    fact = purpose.message(topic=stored.topic, state=stored.state)
     since_1970 = (saving.occurred_at or datetime.now(UTC)) - _EPOCH
     event = Event(
         event_id=uuid7(),
@@ -102,8 +100,8 @@ def entry_of(
     )
 
 
-def stored_of(event: Event, purpose: Purpose) -> StoredEvent:
-    """Return the stored event that an opened event of the line was.
+def stored_of(event: Event, version: int, purpose: Purpose) -> StoredEvent:
+    """Return the stored event that an opened event with a version was.
 
     Raises:
         InternalError: it is none of this purpose.
@@ -114,7 +112,7 @@ def stored_of(event: Event, purpose: Purpose) -> StoredEvent:
     name = event.identities[0].value
     return StoredEvent(
         originator_id=UUID(name) if name.startswith(_UUID) else name,
-        originator_version=fact.version,
+        originator_version=version,
         topic=fact.topic,
         state=fact.state,
     )

@@ -815,32 +815,29 @@ Global___EventRetracted: _TypeAlias = EventRetracted  # noqa: Y015
 @_typing.final
 class AggregateChanged(_message.Message):
     """An aggregate of one of Touchline's services, such as a promise or a rule, decided something. Its
-    stream is its only identity. The store takes it from services only, and each version once.
+    stream is its only identity, and the stream's version the aggregate's after the change. The store
+    takes it from services only, and each version once.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPIC_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Names the kind of change: an importable Python class, such as
     `services.engagement.models:Model.Published`, at most 512 characters. Required.
     """
     state: _builtins.bytes
     """The change, as the service serialised it. Default empty: the topic says it all."""
-    version: _builtins.int
-    """The aggregate's version after the change, from 0, the same as the stream's. Default 0."""
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         state: _builtins.bytes = ...,
-        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "topic", b"topic", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -848,29 +845,27 @@ Global___AggregateChanged: _TypeAlias = AggregateChanged  # noqa: Y015
 
 @_typing.final
 class AggregateSnapshot(_message.Message):
-    """What an aggregate's changes up to a version add up to. Losing it costs time and nothing else."""
+    """What an aggregate's changes add up to, up to the version that it has in a stream of its own.
+    Losing it costs time and nothing else.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPIC_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Names the kind of snapshot: an importable Python class, at most 512 characters. Required."""
     state: _builtins.bytes
     """The aggregate's state, as the service serialised it. Default empty: the topic says it all."""
-    version: _builtins.int
-    """The version of the aggregate that it shows, from 0, the same as its stream's. Default 0."""
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         state: _builtins.bytes = ...,
-        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "topic", b"topic", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,7 +115,7 @@ class RecordedEvent(_message.Message):
     stream_id: _builtins.bytes
     """The decision stream's UUID, 16 bytes. Default empty: it is a fact and belongs to none."""
     stream_version: _builtins.int
-    """Its version in that stream, from 1. Default 0 with an empty stream_id."""
+    """Its version in that stream, from 0. Default 0, also with an empty stream_id."""
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedIdentity]:
         """The identities seen together, the owner first."""
@@ -475,13 +475,13 @@ class GetStreamResponse(_message.Message):
     are none, or as many as asked for are here.
     """
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamEvent]:
-        """The events in the order asked for, at most 512 KiB."""
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionedEvent]:
+        """The events in the order asked for, at most 512 KiB. Their records say their versions."""
 
     def __init__(
         self,
         *,
-        events: _abc.Iterable[Global___StreamEvent] | None = ...,
+        events: _abc.Iterable[Global___PositionedEvent] | None = ...,
         more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -491,34 +491,6 @@ class GetStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStreamResponse: _TypeAlias = GetStreamResponse  # noqa: Y015
-
-@_typing.final
-class StreamEvent(_message.Message):
-    """An event of a stream."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERSION_FIELD_NUMBER: _builtins.int
-    EVENT_FIELD_NUMBER: _builtins.int
-    version: _builtins.int
-    """Its version in the stream."""
-    @_builtins.property
-    def event(self) -> Global___PositionedEvent:
-        """The event and its place in the store."""
-
-    def __init__(
-        self,
-        *,
-        version: _builtins.int = ...,
-        event: Global___PositionedEvent | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StreamEvent: _TypeAlias = StreamEvent  # noqa: Y015
 
 @_typing.final
 class GetChangesRequest(_message.Message):
