@@ -7,18 +7,13 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-from opentelemetry.proto.collector.trace.v1 import (
-    trace_service_pb2 as collector,
-)
-from opentelemetry.proto.collector.trace.v1 import (
-    trace_service_pb2_grpc as collector_grpc,
-)
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from libs import telemetry
 from libs.rpc import errors
 from libs.telemetry import messaging
 from tests.answering import INGESTION, Context, ScriptedIngestion, scripted_ingestion, stub_of
+from tests.otlp import Receiver, attributes_of, receiving
 from touchline.client import Client
 from touchline.ingestion.v1 import ingestion_service_pb2 as messages
 
@@ -27,42 +22,15 @@ CALLERS = f"00-{TRACE_ID}-{SPAN_ID}-01"
 ASK = messages.RecordEventRequest()
 
 
-class Receiver(collector_grpc.TraceServiceServicer):
-    """An OTLP receiver that keeps what it gets."""
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.received: list[ResourceSpans] = []
-        self._server = server
-
-    async def Export(self, request: Any, _: Any) -> Any:  # noqa: N802 # gRPC's name
-        self.received.extend(request.resource_spans)
-        return collector.ExportTraceServiceResponse()
-
-    async def stop(self) -> None:
-        await self._server.stop(None)
-
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for resource_spans in self.received
-            for scope_spans in resource_spans.scope_spans
-            for span in scope_spans.spans
-        ]
-
-
 Exported = Callable[[], Awaitable[list[Span]]]
 
 
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    server = grpc.aio.server()
-    receiving = Receiver(server)
-    collector_grpc.add_TraceServiceServicer_to_server(receiving, server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    yield receiving
-    await receiving.stop()
+    async with receiving() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        yield receiver
 
 
 @pytest.fixture
@@ -97,10 +65,6 @@ async def traceparent_seen_by_a_handler(*metadata: tuple[str, str]) -> str:
     ):
         await stub.RecordEvent(ASK, metadata=metadata)
     return seen[0]
-
-
-def attributes_of(span: Span) -> dict[str, str]:
-    return {each.key: each.value.string_value for each in span.attributes}
 
 
 async def test_without_an_exporter_the_callers_trace_is_passed_on_as_it_came() -> None:
@@ -147,7 +111,7 @@ async def test_a_call_is_a_server_span_under_its_callers(exported: Exported) -> 
     assert span.kind == Span.SPAN_KIND_SERVER
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, SPAN_ID)
     assert seen == f"00-{TRACE_ID}-{span.span_id.hex()}-01"
-    assert attributes_of(span) == {
+    assert attributes_of(span.attributes) == {
         "rpc.system.name": "grpc",
         "rpc.method": f"{INGESTION}/RecordEvent",
         "rpc.response.status_code": "OK",
@@ -160,9 +124,7 @@ async def test_a_call_without_a_trace_starts_one(exported: Exported, receiver: R
     # The flags say "sampled", and that the id is random (Trace Context level 2).
     assert seen == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-03"
     assert span.parent_span_id == b""
-    resource = {
-        each.key: each.value.string_value for each in receiver.received[0].resource.attributes
-    }
+    resource = attributes_of(receiver.resource_spans[0].resource.attributes)
     assert (resource["service.name"], resource["service.namespace"]) == ("ingestion", "touchline")
 
 
@@ -191,7 +153,10 @@ async def test_spans_tell_whose_fault_a_failure_is(exported: Exported) -> None:
             pass
     spans = await exported()
     told = [
-        (attributes_of(span)["rpc.response.status_code"], attributes_of(span).get("error.type"))
+        (
+            attributes_of(span.attributes)["rpc.response.status_code"],
+            attributes_of(span.attributes).get("error.type"),
+        )
         for span in spans
     ]
     assert told == [
@@ -212,7 +177,7 @@ async def test_a_batch_is_one_span_with_at_most_32_links(exported: Exported) -> 
     assert [link.span_id.hex() for link in span.links] == [each[36:52] for each in carried[:32]]
     assert span.parent_span_id == b""
     assert span.span_id.hex() in inside
-    assert attributes_of(span)["messaging.operation.type"] == "process"
+    assert attributes_of(span.attributes)["messaging.operation.type"] == "process"
 
 
 async def test_a_message_continues_its_only_trace_from_sender_to_processor(
@@ -246,5 +211,5 @@ async def test_an_error_marks_a_span_by_its_type_alone(exported: Exported) -> No
     with pytest.raises(ValueError, match="quotes"), messaging.send("touchline.feed"):
         raise ValueError("quotes a value")
     (span,) = await exported()
-    assert attributes_of(span)["error.type"] == "ValueError"
+    assert attributes_of(span.attributes)["error.type"] == "ValueError"
     assert "quotes a value" not in str(span)

@@ -1,0 +1,296 @@
+"""What running services tell a real OTLP receiver of an event: its trace, and all that is declared.
+
+docs/telemetry.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from libs.telemetry import declared
+from tests.events import an_event
+from tests.otlp import Point, Receiver, attributes_of, receiving
+from tests.running import Installation
+from tests.waiting import until
+from touchline.client import Client
+from touchline.events.v1.identity_pb2 import IDENTITY_KIND_EMAIL, Identity
+from touchline.failures import CallFailed, readable_failures
+from touchline.ingestion.v1 import ingestion_service_pb2 as ingestion_api
+from touchline.profile.v1 import profile_service_pb2 as profile_api
+from touchline.profile.v1.profile_pb2 import ProfileReference
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+FEED = "touchline.feed.batches"
+PROJECTIONS = {"identity_graph", "timeline"}
+RECORD = "touchline.ingestion.v1.IngestionService/RecordEvent"
+SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300"}
+CANARY = "wilhelmina.kowalczyk"
+
+
+@dataclass(slots=True)
+class Traced:
+    """A running installation that exports, and its callers.
+
+    Attributes:
+        recorded: How many events it has recorded.
+    """
+
+    installation: Installation
+    receiver: Receiver
+    recorded: int = field(default=0)
+
+    async def call(
+        self, traceparent: str, what: Callable[[Client], Awaitable[Any]], tenant: str = "default"
+    ) -> Any:
+        """Calls the services within a trace."""
+        own = self.installation
+        async with Client.connect(
+            own.ingestion, own.profile, tenant, traceparent=lambda: traceparent
+        ) as client:
+            return await what(client)
+
+    async def record(self, traceparent: str, email: str = "anna@example.com") -> int:
+        """Records an event within a trace and returns its position."""
+        request = ingestion_api.RecordEventRequest(event=an_event(email=email))
+        answer = await self.call(traceparent, lambda client: client.ingestion.RecordEvent(request))
+        self.recorded += 1
+        return int(answer.verdict.position)
+
+
+@pytest.fixture(scope="module")
+async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Traced]:
+    """An installation whose services export to a receiver of their own."""
+    async with receiving() as receiver:
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **SOON}
+        home = tmp_path_factory.mktemp("traced") / "home"
+        installation = Installation(home, settings=settings)
+        async with installation.up():
+            yield Traced(installation, receiver)
+
+
+def new_traceparent() -> str:
+    """A caller's, sampled."""
+    return f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"
+
+
+def concerning(spans: Iterable[Span], traceparent: str) -> list[Span]:
+    """The spans that are of a trace or linked to it."""
+    trace_id = bytes.fromhex(traceparent[3:35])
+    return [
+        span
+        for span in spans
+        if trace_id in (span.trace_id, *(link.trace_id for link in span.links))
+    ]
+
+
+def named(spans: Iterable[Span]) -> dict[str, Span]:
+    """Spans by name, those of projections by projection."""
+    return {
+        attributes_of(span.attributes).get(declared.PROJECTION, span.name): span for span in spans
+    }
+
+
+def value(point: Point) -> float:
+    """The value of a gauge or counter."""
+    return float(point.data.as_int or point.data.as_double)
+
+
+async def test_an_events_trace_leads_from_its_caller_through_append_and_feed_to_each_projection(
+    traced: Traced,
+) -> None:
+    caller = new_traceparent()
+    await traced.record(caller)
+
+    expected = {RECORD, "append_events", f"send {FEED}", *PROJECTIONS}
+    await until(lambda: named(concerning(traced.receiver.spans(), caller)).keys() >= expected)
+    spans = named(concerning(traced.receiver.spans(), caller))
+    assert spans.keys() == expected
+    call, append, send = spans[RECORD], spans["append_events"], spans[f"send {FEED}"]
+    folds = [spans[name] for name in PROJECTIONS]
+    assert {span.trace_id.hex() for span in spans.values()} == {caller[3:35]}
+    assert call.parent_span_id.hex() == caller[36:52]
+    assert append.parent_span_id == send.parent_span_id == call.span_id
+    assert {fold.parent_span_id for fold in folds} == {send.span_id}
+    for span in (append, send):
+        assert [link.span_id for link in span.links] == [call.span_id]
+    for fold in folds:
+        assert [link.span_id for link in fold.links] == [send.span_id, call.span_id]
+    assert call in traced.receiver.spans("ingestion")
+    assert all(fold in traced.receiver.spans("profile") for fold in folds)
+
+
+async def test_callers_who_share_a_batch_find_it_linked_to_their_traces(traced: Traced) -> None:
+    callers = [new_traceparent() for _ in range(30)]
+    await asyncio.gather(*map(traced.record, callers))
+
+    shared = {"append_events", f"send {FEED}", *PROJECTIONS}
+    for caller in callers:
+        await until(lambda caller=caller: shared <= concerned(traced, caller).keys())  # type: ignore[misc]
+    appends = [span for span in traced.receiver.spans() if span.name == "append_events"]
+    together = [span for span in appends if len({link.trace_id for link in span.links}) > 1]
+    assert together
+    assert not [span for span in together if span.parent_span_id]
+
+
+def concerned(traced: Traced, caller: str) -> dict[str, Span]:
+    return named(concerning(traced.receiver.spans(), caller))
+
+
+async def test_what_a_read_asks_the_store_is_in_its_trace_and_polling_makes_no_traces(
+    traced: Traced,
+) -> None:
+    caller, address = new_traceparent(), "reader@example.com"
+    last = await traced.record("", address)
+    who = ProfileReference(identity=Identity(kind=IDENTITY_KIND_EMAIL, value=address))
+    request = profile_api.ListTimelineEventsRequest(profile=who, after_position=last)
+    await traced.call(caller, lambda client: client.profile.ListTimelineEvents(request))
+
+    asked, keys = (
+        "touchline.profile.v1.ProfileService/ListTimelineEvents",
+        "touchline.store.data-keys",
+    )
+    await until(lambda: concerned(traced, caller).keys() >= {asked, keys})
+    spans = concerned(traced, caller)
+    assert spans[keys].parent_span_id == spans[asked].span_id
+    assert spans[keys] in traced.receiver.spans("ingestion")
+    names = {span.name for span in traced.receiver.spans()}
+    assert not names & {"touchline.store.history", "touchline.store.head"}
+
+
+async def test_every_declared_metric_is_exported_as_declared_and_no_other(traced: Traced) -> None:
+    await traced.record(new_traceparent())
+    declared_metrics = {one.name: one for one in (*declared.METRICS, *declared.SDK_METRICS)}
+    await until(lambda: traced.receiver.metrics().keys() >= declared_metrics.keys())
+
+    kinds = {"histogram": "histogram", "counter": "sum", "gauge": "gauge"}
+    for name, metric in traced.receiver.metrics().items():
+        if name not in declared_metrics:
+            assert name.startswith("otel.sdk.")
+            continue
+        told = declared_metrics[name]
+        assert (metric.unit, metric.WhichOneof("data")) == (told.unit, kinds[told.instrument])
+        for point in traced.receiver.points(name):
+            assert set(point.attributes) <= set(told.attributes), name
+            if told in declared.METRICS and told.instrument == "histogram":
+                assert tuple(point.data.explicit_bounds) == told.boundaries
+    for one in declared.METRICS:
+        assert traced.receiver.metrics()[one.name].description == one.description
+
+
+async def test_every_span_is_declared_with_its_attributes(traced: Traced) -> None:
+    await traced.record(new_traceparent())
+    await until(lambda: bool(traced.receiver.spans("profile")))
+    by_kind = {f"SPAN_KIND_{one.kind}": one for one in declared.SPANS}
+    for span in traced.receiver.spans():
+        told = by_kind[Span.SpanKind.Name(span.kind)]
+        assert attributes_of(span.attributes).keys() <= set(told.attributes)
+        assert told.name.startswith("<") or span.name.split()[0] == told.name.split()[0]
+
+
+async def test_gauges_and_counters_tell_what_was_recorded(traced: Traced) -> None:
+    last = await traced.record(new_traceparent())
+    positions = [declared.HEAD_POSITION, declared.RELAY_POSITION, declared.PROJECTION_POSITION]
+
+    def told(metric: declared.Metric, **attributes: str) -> list[float]:
+        return [
+            value(point)
+            for point in traced.receiver.points(metric.name)
+            if attributes.items() <= point.attributes.items()
+        ]
+
+    await until(lambda: [told(one) for one in positions] == [[last], [last], [last, last]])
+    await until(lambda: told(declared.PROJECTION_LAG) == [0, 0])
+    assert told(declared.PROJECTION_LAG_TIME) == [0, 0]
+    assert told(declared.APPEND_QUEUE) == [0]
+    assert told(declared.RELAY_LEADER) == [1]
+    for name in PROJECTIONS:
+        mine = {declared.PROJECTION: name}
+        assert told(declared.PROJECTION_EVENTS, **mine) == [last]
+        states = {
+            point.attributes[declared.PROJECTION_STATE]: value(point)
+            for point in traced.receiver.points(declared.PROJECTION_STATES.name)
+            if mine.items() <= point.attributes.items()
+        }
+        assert states == {"live": 1, "catching_up": 0, "waiting": 0, "halted": 0}
+    assert told(declared.VERDICTS, **{declared.VERDICT: "recorded"}) == [traced.recorded]
+    delays = traced.receiver.points(declared.VISIBLE_AFTER.name)
+    assert all(0 < point.data.sum < 60 * point.data.count for point in delays)
+
+
+async def test_durations_of_calls_tell_method_status_and_a_trace_as_an_example(
+    traced: Traced,
+) -> None:
+    caller = new_traceparent()
+    await traced.record(caller)
+
+    def calls() -> list[Mapping[str, str]]:
+        return [point.attributes for point in traced.receiver.points("rpc.server.call.duration")]
+
+    wanted = {declared.RPC_SYSTEM: "grpc", declared.RPC_METHOD: RECORD, declared.RPC_STATUS: "OK"}
+    await until(lambda: wanted in calls())
+    await until(lambda: caller[3:35] in examples(traced.receiver))
+    assert {declared.RPC_SYSTEM: "nats", declared.RPC_METHOD: "touchline.store.history",
+            declared.RPC_STATUS: "OK"} in calls()  # fmt: skip
+
+
+def examples(receiver: Receiver) -> set[str]:
+    """The trace ids that all exports named as examples of durations of calls."""
+    return {
+        exemplar.trace_id.hex()
+        for one in receiver.resource_metrics
+        for scope in one.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "rpc.server.call.duration"
+        for point in metric.histogram.data_points
+        for exemplar in point.exemplars
+    }
+
+
+async def test_nothing_personal_is_told_whatever_callers_send(traced: Traced) -> None:
+    address = f"{CANARY}@example.com"
+    valid = an_event("note_added", email=address)
+    valid.note_added.text = valid.source = valid.conversation_id = CANARY
+    valid.context.device = CANARY
+    invalid = an_event("traits_observed", email=address)
+    invalid.event_id = CANARY
+    invalid.traits_observed.traits[CANARY] = CANARY
+    batch = ingestion_api.BatchRecordEventsRequest(events=[valid, valid, invalid])
+    who = ProfileReference(identity=Identity(kind=IDENTITY_KIND_EMAIL, value=address))
+    seen = ProfileReference(profile_id=CANARY)
+
+    async def failing(client: Client, reference: ProfileReference, token: str = "") -> None:
+        asked = profile_api.ListTimelineEventsRequest(profile=reference, page_token=token)
+        with pytest.raises(CallFailed), readable_failures():
+            await client.profile.ListTimelineEvents(asked)
+
+    caller = new_traceparent()
+    answer = await traced.call(caller, lambda client: client.ingestion.BatchRecordEvents(batch))
+    traced.recorded += 1
+    await traced.call(caller, lambda client: failing(client, seen))
+    await traced.call(caller, lambda client: failing(client, who, CANARY))
+    await traced.call(caller, lambda client: failing(client, who), tenant=CANARY)
+    await traced.call(CANARY, lambda client: failing(client, seen))
+
+    last = answer.verdicts[0].position
+    await until(lambda: concerned(traced, caller).keys() >= PROJECTIONS)
+    for verdict in ("recorded", "duplicate", "rejected"):
+        await until(lambda verdict=verdict: verdict in verdicts(traced.receiver))  # type: ignore[misc]
+    await until(
+        lambda: any(
+            value(one) == last for one in traced.receiver.points("touchline.relay.position")
+        )
+    )
+    for canary in (CANARY, CANARY.split(".")[1]):
+        assert canary.encode() not in traced.receiver.everything()
+
+
+def verdicts(receiver: Receiver) -> set[str]:
+    return {point.attributes[declared.VERDICT] for point in receiver.points(declared.VERDICTS.name)}
