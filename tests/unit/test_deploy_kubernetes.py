@@ -139,33 +139,33 @@ def _without(objects: list[Object], one: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "change"),
     [
-        (rules.schemas, lambda all: _container(all).update(imagePullPolice="Always")),
-        (rules.schemas, lambda all: _container(all)["ports"][0].update(containerPort="7420")),
-        (rules.references, lambda all: _without(all, "ServiceAccount/profile")),
-        (rules.references, lambda all: _without(all, "Deployment/profile")),
+        (rules.schemas, lambda them: _container(them).update(imagePullPolice="Always")),
+        (rules.schemas, lambda them: _container(them)["ports"][0].update(containerPort="7420")),
+        (rules.references, lambda them: _without(them, "ServiceAccount/profile")),
+        (rules.references, lambda them: _without(them, "Deployment/profile")),
         (
             rules.references,
-            lambda all: _container(all)["env"][1]["valueFrom"]["secretKeyRef"].update(key="url"),
+            lambda them: _container(them)["env"][1]["valueFrom"]["secretKeyRef"].update(key="url"),
         ),
-        (rules.confinement, lambda all: _container(all)["securityContext"].clear()),
-        (rules.confinement, lambda all: _container(all)["resources"].pop("limits")),
-        (rules.images, lambda all: _container(all).update(image="touchline/profile")),
-        (rules.images, lambda all: _container(all).update(image="touchline/profil:1")),
-        (rules.services, lambda all: _container(all)["env"].pop(0)),
-        (rules.services, lambda all: _container(all)["env"].pop()),
-        (rules.services, lambda all: _container(all, "ingestion")["env"].pop()),
-        (rules.services, lambda all: _container(all)["livenessProbe"]["grpc"].update(port=7410)),
-        (rules.services, lambda all: _without(all, "Job/ingestion-migration")),
+        (rules.confinement, lambda them: _container(them)["securityContext"].clear()),
+        (rules.confinement, lambda them: _container(them)["resources"].pop("limits")),
+        (rules.images, lambda them: _container(them).update(image="touchline/profile")),
+        (rules.images, lambda them: _container(them).update(image="touchline/profil:1")),
+        (rules.services, lambda them: _container(them)["env"].pop(0)),
+        (rules.services, lambda them: _container(them)["env"].pop()),
+        (rules.services, lambda them: _container(them, "ingestion")["env"].pop()),
+        (rules.services, lambda them: _container(them)["livenessProbe"]["grpc"].update(port=7410)),
+        (rules.services, lambda them: _without(them, "Job/ingestion-migration")),
         (
             rules.services,
-            lambda all: pod_of(named(all, "Deployment", "profile")).update(
+            lambda them: pod_of(named(them, "Deployment", "profile")).update(
                 terminationGracePeriodSeconds=15
             ),
         ),
-        (rules.edges, lambda all: _without(all, "NetworkPolicy/nats")),
-        (rules.edges, lambda all: _without(all, "NetworkPolicy/profile-to-postgres")),
-        (rules.edges, lambda all: _without(all, "NetworkPolicy/services-to-nats-and-telemetry")),
-        (rules.edges, lambda all: _without(all, "Service/nats-servers")),
+        (rules.edges, lambda them: _without(them, "NetworkPolicy/nats")),
+        (rules.edges, lambda them: _without(them, "NetworkPolicy/profile-to-postgres")),
+        (rules.edges, lambda them: _without(them, "NetworkPolicy/services-to-nats-and-telemetry")),
+        (rules.edges, lambda them: _without(them, "Service/nats-servers")),
     ],
 )
 def test_a_broken_copy_is_noticed(
