@@ -21,11 +21,14 @@ from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import ListTimelineEventsRequest
 from touchline.uuid7 import uuid7
 
-_SECONDS = 20.0
 
-
-async def check(ingestion: str, profile: str) -> str:
+async def check(ingestion: str, profile: str, seconds: float = 20.0) -> str:
     """Return a sentence on what was recorded, and how soon it could be read.
+
+    Args:
+        ingestion: host:port.
+        profile: host:port.
+        seconds: How long each of both may take.
 
     Raises:
         CallFailed: The event can't be recorded.
@@ -44,20 +47,20 @@ async def check(ingestion: str, profile: str) -> str:
     event.historical = True  # nobody is to be told of it
     async with Client.connect(ingestion, profile) as client:
         started = time.monotonic()
-        (verdict,) = await client.record([event], patience=_SECONDS)
+        (verdict,) = await client.record([event], patience=seconds)
         if verdict.outcome != Outcome.OUTCOME_RECORDED:
             raise AssertionError(f"the event was not recorded: {verdict}")
         page = await client.profile.ListTimelineEvents(
             ListTimelineEventsRequest(
                 profile=ProfileReference(identity=nobody), after_position=verdict.position
             ),
-            timeout=_SECONDS,
+            timeout=seconds,
         )
-        seconds = time.monotonic() - started
+        took = time.monotonic() - started
     read = [entry.event for entry in page.entries]
     if [one.event_id for one in read] != [event_id] or read[0].interaction != said:
         raise AssertionError(f"the timeline has {len(read)} events, not the one recorded")
-    return f"Recorded at position {verdict.position}, read back after {seconds * 1000:.0f} ms."
+    return f"Recorded at position {verdict.position}, read back after {took * 1000:.0f} ms."
 
 
 def main() -> None:

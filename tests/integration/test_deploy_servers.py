@@ -1,0 +1,179 @@
+"""Real servers with the configuration of deploy/: what it allows, forbids and survives."""
+
+import asyncio
+import runpy
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import nats.errors
+import nats.js.errors
+import pytest
+
+from libs.embedded import database_url_for, nats_server
+from libs.embedded.process import Child, run, start
+from libs.eventstore import api, feed
+from tests.deploy.rendered import CHECKOUT, SERVICES
+from tests.deploy.servers import (
+    connect,
+    databases_of,
+    free_ports,
+    probe,
+    run_nats,
+    run_sql,
+    settings_of,
+)
+from tests.servers import OwnPostgres
+from touchline.failures import CallFailed
+
+pytestmark = pytest.mark.xdist_group("deploy")
+
+
+async def test_the_feed_survives_the_loss_of_one_of_three_servers(tmp_path: Path) -> None:
+    async with run_nats("production", tmp_path) as (ports, processes):
+        connection = await connect("store", *ports)
+        jetstream = connection.jetstream(timeout=5)
+        async with asyncio.timeout(30):
+            while True:  # until the three have found each other
+                try:
+                    await feed.ensure_stream(jetstream, 3)
+                    break
+                except (nats.js.errors.APIError, nats.errors.Error, TimeoutError):
+                    await asyncio.sleep(0.2)
+        await jetstream.publish(feed.SUBJECT, b"one")
+        found = await jetstream.stream_info(feed.STREAM)
+        assert found.config.num_replicas == 3
+        assert found.cluster is not None
+
+        leader = int(str(found.cluster.leader).removeprefix("nats-"))
+        await processes[leader].kill()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await jetstream.publish(feed.SUBJECT, b"two")
+                    break
+                except (nats.js.errors.APIError, nats.errors.Error, TimeoutError):
+                    await asyncio.sleep(0.2)
+        assert (await jetstream.get_last_msg(feed.STREAM, feed.SUBJECT)).data == b"two"
+        await connection.close()
+
+
+async def test_a_feed_on_one_server_is_told_to_be_on_three(tmp_path: Path) -> None:
+    async with run_nats("dev", tmp_path) as (ports, _):
+        connection = await connect("store", *ports)
+        jetstream = connection.jetstream()
+        await feed.ensure_stream(jetstream, 1)
+        await jetstream.publish(feed.SUBJECT, b"one")
+        with pytest.raises(nats.js.errors.APIError, match=r"cluster|replicas"):
+            await feed.ensure_stream(jetstream, 3)  # one server can't: so it was asked
+        await feed.ensure_stream(jetstream, 1)
+        assert (await jetstream.stream_info(feed.STREAM)).state.messages == 1
+        await connection.close()
+
+
+async def test_nobody_but_a_person_can_lose_the_feed(tmp_path: Path) -> None:
+    async with run_nats("dev", tmp_path) as (ports, _), AsyncExitStack() as stack:
+        store, service, operator = [
+            await connect(user, *ports) for user in ("store", "service", "operator")
+        ]
+        for connection in (store, service, operator):
+            stack.push_async_callback(connection.close)
+        await feed.ensure_stream(store.jetstream())
+        await store.jetstream().publish(feed.SUBJECT, b"one")
+
+        for user in (store, service):
+            jetstream = user.jetstream(timeout=0.3)
+            for lose in (jetstream.delete_stream, jetstream.purge_stream):
+                with pytest.raises((nats.errors.Error, TimeoutError)):
+                    await lose(feed.STREAM)
+        with pytest.raises((nats.errors.Error, TimeoutError)):
+            await service.jetstream(timeout=0.3).publish(feed.SUBJECT, b"forged")
+        assert (await service.jetstream().stream_info(feed.STREAM)).state.messages == 1
+
+        heard: list[bytes] = []
+
+        async def listen(message: nats.aio.msg.Msg) -> None:
+            heard.append(message.data)
+
+        # Nobody but ingestion may pose as the store or read what it is asked.
+        await service.subscribe(api.DATA_KEYS, cb=listen)
+        await service.flush()
+        with pytest.raises((nats.errors.Error, TimeoutError)):
+            await service.request(api.DATA_KEYS, b"whose?", timeout=0.3)
+        assert heard == []
+
+        await operator.jetstream().delete_stream(feed.STREAM)
+
+
+def test_what_a_service_may_do_is_the_same_as_on_a_laptop() -> None:
+    file = CHECKOUT / "deploy" / "kubernetes" / "base" / "nats" / "authorization.conf"
+    text = file.read_text()
+    service = text[text.index("user: service") : text.index("user: operator")]
+    said = [line.strip().rstrip(",").strip('"') for line in service.splitlines() if '"' in line]
+    assert said == [
+        *nats_server.SERVICE_MAY_PUBLISH,
+        *nats_server.SERVICE_MAY_NOT_PUBLISH,
+        *nats_server.SERVICE_MAY_HEAR,
+        *nats_server.SERVICE_MAY_NOT_HEAR,
+    ]
+
+
+async def test_in_production_migrations_need_no_more_than_the_rights_given(
+    own_postgres: OwnPostgres,
+) -> None:
+    await run_sql(own_postgres.url, databases_of("production"))
+    for service, database in (("ingestion", "touchline_store"), ("profile", "touchline_profile")):
+        address = database_url_for(own_postgres.url, database).rpartition("@")[2]
+        url = f"postgresql://{service}:dev-only-{service}@{address}"
+        job = Child(
+            name=f"{service}-migration",
+            argv=(sys.executable, "-m", f"services.{service}", "--migrate-only"),
+            env={"TOUCHLINE_DATABASE_URL": url, "PYTHONPATH": str(CHECKOUT)},
+            cwd=CHECKOUT,
+        )
+        await run(job)
+        await run(job)  # as after a crash, or with the service that starts
+
+
+async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev(
+    own_postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    await run_sql(own_postgres.url, databases_of("dev"))
+    addresses = {
+        service: f"127.0.0.1:{port}"
+        for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True)
+    }
+    async with run_nats("dev", tmp_path) as (ports, _), AsyncExitStack() as stack:
+        for service, address in addresses.items():
+
+            async def answers(address: str = address) -> bool:
+                return await probe(address)
+
+            process = await start(
+                Child(
+                    name=service,
+                    argv=(sys.executable, "-m", f"services.{service}"),
+                    env=settings_of(service, own_postgres.url, ports[0], address),
+                    cwd=CHECKOUT,
+                ),
+                answers,
+            )
+            stack.push_async_callback(process.stop)
+        said = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "deploy/smoke.py",
+            cwd=CHECKOUT,
+            env={f"TOUCHLINE_{name.upper()}": address for name, address in addresses.items()},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await said.communicate()
+        assert (said.returncode, err.decode()) == (0, "")
+        assert out.decode().startswith("Recorded at position 1, read back after ")
+
+
+async def test_the_smoke_test_fails_where_nobody_answers() -> None:
+    (nobody,) = free_ports(1)
+    smoke = runpy.run_path(str(CHECKOUT / "deploy" / "smoke.py"))
+    with pytest.raises(CallFailed):
+        await smoke["check"](f"127.0.0.1:{nobody}", f"127.0.0.1:{nobody}", 0.5)
