@@ -180,7 +180,9 @@ async def test_a_log_far_between_others_is_found(lent: Lent) -> None:
     assert [one.originator_version for one in many] == [*range(600)]
 
 
-@pytest.mark.parametrize("aggregate_id", ["a", " a", "A ", "urn", "8" * 32, str(UUID(int=7)), UUID(int=7)])
+@pytest.mark.parametrize(
+    "aggregate_id", ["a", " a", "A ", "urn", "8" * 32, str(UUID(int=7)), UUID(int=7)]
+)
 async def test_an_aggregates_id_comes_back_as_it_was(lent: Lent, aggregate_id: UUID | str) -> None:
     recorder = recorder_of(lent)
     await asyncio.to_thread(recorder.insert_events, [change(aggregate_id, 0)])
