@@ -69,6 +69,12 @@ def _merged(event: Event, other: Event) -> Event:
     return event
 
 
+def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return st.binary(max_size=40)
+    return _NUMBERS.get(field.cpp_type, _TEXTS)
+
+
 @st.composite
 def _any_message(draw: st.DrawFn, kind: Any) -> Any:
     message = kind()
@@ -77,7 +83,7 @@ def _any_message(draw: st.DrawFn, kind: Any) -> Any:
     for field in chosen:
         target = getattr(message, field.name)
         if field.message_type is None:
-            values = _NUMBERS.get(field.cpp_type, _TEXTS)
+            values = _values(field)
             if field.is_repeated:
                 target.extend(draw(st.lists(values, max_size=3)))
             else:

@@ -53,8 +53,8 @@ def phone() -> str:
 def identities() -> Iterator[identity_pb2.Identity]:
     for name, kind in identity_pb2.IdentityKind.items():
         match name:
-            case "IDENTITY_KIND_UNSPECIFIED":
-                continue
+            case "IDENTITY_KIND_UNSPECIFIED" | "IDENTITY_KIND_STREAM":
+                continue  # none, and none of a caller's
             case "IDENTITY_KIND_EMAIL":
                 value, namespace = f"{canary()}@{canary()}.example", ""
             case "IDENTITY_KIND_PHONE":

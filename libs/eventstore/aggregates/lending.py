@@ -15,7 +15,7 @@ from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.rpc.tenants import Tenant
 
-LINE: Final = "TOUCHLINE_LINE"
+LINE: Final = "AGGREGATES_LINE"
 _MODULE: Final = "libs.eventstore.aggregates"
 
 Answer = TypeVar("Answer")
