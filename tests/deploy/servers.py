@@ -5,13 +5,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import grpc
 import nats
-import nats.errors
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from nats.aio.client import Client as NatsClient
 
 from libs.embedded import database_url_for
 from libs.embedded.process import Child, Process, start
@@ -73,7 +73,7 @@ async def run_nats(overlay: str, directory: Path) -> AsyncIterator[tuple[list[in
         yield ports[:number], processes
 
 
-async def connect(user: str, *ports: int) -> nats.NATS:
+async def connect(user: str, *ports: int) -> NatsClient:
     """Connects as one of the users."""
 
     async def ignore(_: Exception) -> None:
@@ -135,7 +135,7 @@ def settings_of(service: str, postgres_url: str, nats_port: int, listen: str) ->
 async def probe(address: str) -> bool:
     """What Kubernetes' gRPC probe finds."""
     async with grpc.aio.insecure_channel(address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         try:
             told = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)
         except grpc.aio.AioRpcError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nats.errors
 import nats.js.errors
 import pytest
+from nats.aio.msg import Msg
 
 from libs.embedded import database_url_for, nats_server
 from libs.embedded.process import Child, run, start
@@ -92,7 +93,7 @@ async def test_nobody_but_a_person_can_lose_the_feed(tmp_path: Path) -> None:
 
         heard: list[bytes] = []
 
-        async def listen(message: nats.aio.msg.Msg) -> None:
+        async def listen(message: Msg) -> None:
             heard.append(message.data)
 
         # Nobody but ingestion may pose as the store or read what it is asked.
