@@ -165,3 +165,15 @@ def test_promtool_finds_no_fault(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_alerts_come_and_go_when_they_should() -> None:
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", "alerts_test.yaml"],
+        cwd=OBSERVABILITY / "prometheus",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
