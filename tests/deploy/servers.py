@@ -2,6 +2,7 @@
 
 import re
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,23 @@ PASSWORDS: Final = {
     "NATS_SERVICE_PASSWORD": "dev-only-service",
     "NATS_OPERATOR_PASSWORD": "dev-only-operator",
 }
+# Runs the rest of a command line where nothing can be written.
+READ_ONLY: Final = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount -o remount,bind,ro / && exec "$@"',
+    "sh",
+)
+
+
+def nothing_can_be_written() -> bool:
+    """Whether this machine lets READ_ONLY be true."""
+    attempt = subprocess.run(
+        [*READ_ONLY, "touch", str(CHECKOUT / "deploy" / ".written")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "Read-only file system" in attempt.stderr
 
 
 def free_ports(number: int) -> list[int]:

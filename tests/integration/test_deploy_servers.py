@@ -1,6 +1,7 @@
 """Real servers with the configuration of deploy/: what it allows, forbids and survives."""
 
 import asyncio
+import os
 import runpy
 import sys
 from contextlib import AsyncExitStack
@@ -16,9 +17,11 @@ from libs.embedded.process import Child, run, start
 from libs.eventstore import api, feed
 from tests.deploy.rendered import CHECKOUT, SERVICES
 from tests.deploy.servers import (
+    READ_ONLY,
     connect,
     databases_of,
     free_ports,
+    nothing_can_be_written,
     probe,
     run_nats,
     run_sql,
@@ -136,8 +139,21 @@ async def test_in_production_migrations_need_no_more_than_the_rights_given(
         await run(job)  # as after a crash, or with the service that starts
 
 
+@pytest.mark.parametrize(
+    "confined",
+    [
+        (),
+        pytest.param(
+            READ_ONLY,
+            marks=pytest.mark.skipif(
+                not nothing_can_be_written(), reason="needs the right to mount"
+            ),
+        ),
+    ],
+    ids=["writable", "read-only"],
+)
 async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev(
-    own_postgres: OwnPostgres, tmp_path: Path
+    own_postgres: OwnPostgres, tmp_path: Path, confined: tuple[str, ...]
 ) -> None:
     await run_sql(own_postgres.url, databases_of("dev"))
     addresses = {
@@ -153,8 +169,9 @@ async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev(
             process = await start(
                 Child(
                     name=service,
-                    argv=(sys.executable, "-m", f"services.{service}"),
-                    env=settings_of(service, own_postgres.url, ports[0], address),
+                    argv=(*confined, sys.executable, "-m", f"services.{service}"),
+                    env=settings_of(service, own_postgres.url, ports[0], address)
+                    | {"PATH": os.defpath},
                     cwd=CHECKOUT,
                 ),
                 answers,
