@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 
 from libs.eventstore import aggregates
+from libs.eventstore import store as eventstore
 from libs.eventstore.aggregates.lending import LINE, borrowed
 from libs.eventstore.aggregates.lending import Line as LentLine
 from libs.eventstore.client import StoreClient
@@ -66,7 +67,6 @@ async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> Async
 
             async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
                 answer = await line.recorder.append(DEFAULT, request, traceparent)
-                relay.wake()
                 if lent.lose_answers:
                     lent.lose_answers -= 1
                     await asyncio.sleep(2 * patience)
@@ -74,6 +74,7 @@ async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> Async
 
             async with (
                 running(relay.run()),
+                eventstore.listen(url, relay.wake),
                 serve_store(stores, line.store, line.keyring, append),
             ):
                 await stores.flush()  # so that the server knows the endpoints
