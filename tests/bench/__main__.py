@@ -17,6 +17,7 @@ from tests.bench import (
     pages,
     profile_ingest,
     projections,
+    tracing,
     unary,
 )
 from tests.bench.report import WRITTEN, Report
@@ -24,7 +25,7 @@ from tests.bench.scale import FULL, QUICK, Scale
 from tests.bench.stage import STORE, Stage, open_stage
 
 FAMILIES: Final = (
-    *("ingest", "unary", "projection", "freshness"),
+    *("ingest", "unary", "projection", "freshness", "telemetry"),
     *("history", "rebuild", "pages"),
 )
 _LARGE: Final = {"history", "rebuild", "pages"}
@@ -59,6 +60,8 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
                 if "ingest" in wanted:
                     head = await _head(stage)
                     await ingest.measure_with_profile(report, stage, ingestion, scale, head)
+    if "telemetry" in wanted:
+        await tracing.measure(report, stage, scale, await _head(stage))
 
 
 async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:

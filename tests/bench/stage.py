@@ -4,7 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,13 @@ class Stage:
         return database_url_for(self.servers.database_url, name)
 
     @asynccontextmanager
-    async def ingestion(self) -> AsyncIterator[str]:
-        """Run the ingestion service, and tell its address."""
+    async def ingestion(self, more: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+        """Run the ingestion service, perhaps with more settings, and tell its address."""
         settings = {
             "TOUCHLINE_MASTER_KEY": self.secrets.master_key,
             "TOUCHLINE_NATS_URL": self.servers.nats_url,
             "TOUCHLINE_DATABASE_URL": self.database(STORE),
+            **(more or {}),
         }
         async with self._service("ingestion", settings) as address:
             yield address
