@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from libs.embedded import database_url_for, nats_server
 from libs.embedded.process import Child, run, start
 from libs.eventstore import api, feed
-from tests.deploy.rendered import CHECKOUT, SERVICES
+from tests.deploy.rendered import CHECKOUT, SERVICES, of_kind, overlay_objects
 from tests.deploy.servers import (
     READ_ONLY,
     connect,
@@ -126,7 +126,9 @@ async def test_in_production_migrations_need_no_more_than_the_rights_given(
     own_postgres: OwnPostgres,
 ) -> None:
     await run_sql(own_postgres.url, databases_of("production"))
-    for service, database in (("ingestion", "touchline_store"), ("profile", "touchline_profile")):
+    for cluster in of_kind(overlay_objects("production"), "Cluster"):
+        made = cluster["spec"]["bootstrap"]["initdb"]
+        service, database = made["owner"], made["database"]
         address = database_url_for(own_postgres.url, database).rpartition("@")[2]
         url = f"postgresql://{service}:dev-only-{service}@{address}"
         job = Child(

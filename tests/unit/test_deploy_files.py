@@ -1,5 +1,6 @@
 """The YAML in deploy/, and compose.yaml against the overlay dev, whose servers it runs."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -8,14 +9,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from services.ingestion import config as ingestion
-from services.profile import config as profile
 from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES, containers, overlay_objects, tool
 
 pytestmark = pytest.mark.xdist_group("deploy")
 
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-CONFIGS: Final = {"ingestion": ingestion, "profile": profile}
 
 
 def lint(path: Path) -> str:
@@ -65,7 +63,8 @@ def test_every_resource_of_a_kustomization_is_there_and_each_file_is_used() -> N
 @pytest.mark.parametrize("service", SERVICES)
 def test_compose_sets_what_a_service_needs(service: str) -> None:
     said = COMPOSE["services"][service]
-    settings = CONFIGS[service].read_config(said["environment"])
+    config = importlib.import_module(f"services.{service}.config")
+    settings = config.read_config(said["environment"])
     host, _, port = settings.listen.rpartition(":")
     assert host == "0.0.0.0"
     assert said["ports"] == [f"127.0.0.1:{port}:{port}"]

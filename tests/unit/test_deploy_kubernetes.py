@@ -69,7 +69,8 @@ def test_callers_reach_services_and_strangers_reach_nothing(overlay: str) -> Non
     for name, peer in everybody.items():
         assert not any(may_talk(objects, stranger, peer, port) for port in range(1, 20_000, 10))
         if name in SERVICES:
-            port = {"ingestion": 7410, "profile": 7420}[name]
+            (offered,) = _container(objects, name)["ports"]
+            port = offered["containerPort"]
             assert may_talk(objects, Peer({}, CALLER), peer, port)
             assert not may_talk(objects, Peer({}, {"team": "other"}), peer, port)
 
