@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,12 +39,14 @@ class Receiver:
         endpoint: For OTEL_EXPORTER_OTLP_ENDPOINT.
         resource_spans: By export.
         resource_metrics: By export; points are cumulative, so the last counts.
+        takes_spans: Cleared by a test that wants spans to wait.
     """
 
     endpoint: str
     server: grpc.aio.Server
     resource_spans: list[ResourceSpans] = field(default_factory=list)
     resource_metrics: list[ResourceMetrics] = field(default_factory=list)
+    takes_spans: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stop(self) -> None:
         """Answers nobody any more."""
@@ -92,6 +95,7 @@ class _Traces(trace_collector_grpc.TraceServiceServicer):
         self._receiver = receiver
 
     async def Export(self, request: Any, _: Any) -> Any:  # noqa: N802 # gRPC's name
+        await self._receiver.takes_spans.wait()
         self._receiver.resource_spans.extend(request.resource_spans)
         return trace_collector.ExportTraceServiceResponse()
 
@@ -111,6 +115,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     receiver = Receiver(f"http://127.0.0.1:{port}", server)
+    receiver.takes_spans.set()
     trace_collector_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]
         _Traces(receiver), server
     )
