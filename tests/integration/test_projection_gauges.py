@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -21,6 +22,8 @@ from tests.projecting import LIVE, Ledger, build_ledger, runner_of
 from tests.servers import MakeDatabase
 from tests.services import Touchline
 from tests.waiting import until
+
+RETRY_SECONDS = 0.5
 
 
 @pytest.fixture
@@ -83,12 +86,18 @@ async def test_given_a_projection_held_up_then_its_lag_grows_until_it_goes_on(
 async def test_given_two_processes_then_only_the_one_that_runs_it_tells_positions(
     shared_touchline: Touchline, pool: asyncpg.Pool, store: StoreClient
 ) -> None:
+    def owners(*runners: Runner) -> list[bool]:
+        return [bool(read(declared.PROJECTION_POSITION, one)) for one in runners]
+
     await record(shared_touchline.client, told(note("2024-03-01", "Called"), new_email()))
     async with runner_of(Ledger(), pool, store) as one:
         await until(lambda: one.state.state == LIVE)
         async with runner_of(Ledger(), pool, store) as other:
-            await until(lambda: state_of(other) == ["waiting"])
-            assert read(declared.PROJECTION_POSITION, other) == []
-            assert read(declared.PROJECTION_LAG, other) == []
-            assert state_of(one) == ["live"]
-            assert len(read(declared.PROJECTION_POSITION, one)) == 1
+            assert (owners(one, other), state_of(other)) == ([True, False], ["waiting"])
+            # Its lease ends as if it had been frozen for long.
+            await pool.execute("UPDATE projection_checkpoints SET leased_until = '-infinity'")
+            await until(lambda: other.state.state == LIVE)
+            await until(lambda: state_of(one) == ["waiting"])
+            await asyncio.sleep(2 * RETRY_SECONDS)  # it asks for the lease again, in vain
+            assert owners(one, other) == [False, True]
+            assert read(declared.PROJECTION_LAG, one) == []
