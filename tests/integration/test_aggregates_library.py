@@ -1,7 +1,7 @@
 """The eventsourcing library's own test cases, unedited, on the line.
 
 Each test method runs in a thread, as services call applications, on an empty line: notification ids
-are positions, and the cases expect them to start at 1. docs/adr/0014-aggregates.md says which cases
+are positions, and the cases expect them to start at 1. docs/adr/0015-aggregates.md says which cases
 do not apply.
 """
 

@@ -9,7 +9,7 @@ line of the running service. The library is synchronous, so call applications fr
         await asyncio.to_thread(promises.give, ...)
 
 Notification ids are positions on the line, so they have gaps where other events lie. What is not
-here, and why, says docs/adr/0014-aggregates.md.
+here, and why, says docs/adr/0015-aggregates.md.
 """
 
 from libs.eventstore.aggregates.factory import Factory

@@ -68,7 +68,7 @@ class Factory(InfrastructureFactory[LineTrackingRecorder]):
         """Refuse: an outbox in the checkpoint's transaction is how decisions follow events here.
 
         Raises:
-            NotSupportedError: always; docs/adr/0014-aggregates.md says why.
+            NotSupportedError: always; docs/adr/0015-aggregates.md says why.
         """
         raise NotSupportedError(
             "events and tracking lie in two databases, so no recorder keeps them in one "
