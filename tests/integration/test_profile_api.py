@@ -261,7 +261,7 @@ async def test_given_profiles_then_they_are_listed_in_pages_and_counted(
         assert {await profile_id(client, one) for one in people} <= set(listed)
         assert pages == -(-len(listed) // 3)
         assert population.profiles == len(listed)
-        assert population.identities == 2 * population.profiles
+        assert population.identities >= population.profiles + len(people)
         assert population.events >= 7
 
         with pytest.raises(CallFailed, match="INVALID_PAGE_TOKEN"), readable_failures():
