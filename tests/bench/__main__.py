@@ -46,6 +46,8 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
     async with stage.ingestion() as ingestion:
         if "ingest" in wanted:
             await ingest.measure(report, stage, ingestion, scale)
+            head = await _head(stage)
+            await ingest.measure_with_another(report, stage, ingestion, scale, head)
         else:  # something to fold, and customers whose data keys are made
             for seed in range(scale.rounds + 1):
                 await ingest.send(ingestion, scale, 1000, seed, seed * scale.batch_events)

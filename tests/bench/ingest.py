@@ -1,5 +1,6 @@
 """Events/s in batches over gRPC, beside what a bare COPY makes of the same stored rows."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from tests.bench.cpu import CpuMeter
@@ -61,12 +62,28 @@ async def measure_with_profile(
     report.add(median_figure("ingest_while_folding", speeds, "events/s", note, cores))
 
 
+async def measure_with_another(
+    report: Report, stage: Stage, ingestion: str, scale: Scale, head: int
+) -> None:
+    """Send batches of 1000 to two ingestion processes, which append to one line."""
+    report.heading("Ingest in batches of 1000 through two ingestion processes")
+    speeds, cores = [], dict[str, float]()
+    async with stage.ingestion() as other:
+        # Either process learns the customers first.
+        head, _, _ = await send(ingestion, scale, 1000, 2000, head, [other])
+        for number in range(scale.rounds):
+            head, speed, cores = await send(ingestion, scale, 1000, 2001 + number, head, [other])
+            speeds.append(speed)
+    note = "one relays, both append"
+    report.add(median_figure("ingest_two_processes", speeds, "events/s", note, cores))
+
+
 async def send(
-    ingestion: str, scale: Scale, size: int, seed: int, after: int
+    ingestion: str, scale: Scale, size: int, seed: int, after: int, others: Sequence[str] = ()
 ) -> tuple[int, float, dict[str, float]]:
     """Send batches; return the head after them, events/s, and how busy the cores were."""
     spec = {
-        "target": ingestion,
+        "targets": [ingestion, *others],
         "batch": size,
         "events": scale.batch_events,
         "customers": scale.customers,

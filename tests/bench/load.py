@@ -1,10 +1,11 @@
 """The load generators: batches as fast as they are taken, callers one after another, a rate."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import grpc
@@ -43,7 +44,10 @@ async def _method(target: str, name: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
-    """Send batches with a few calls in flight. Spec: target, batch, events, customers, seed."""
+    """Send batches with a few calls in flight, to each target in turn.
+
+    Spec: targets, batch, events, customers, seed, in_flight.
+    """
     size, count = spec["batch"], spec["events"]
     every = list(load.events(count, spec["customers"], spec["seed"]))
     bodies = [
@@ -54,18 +58,21 @@ async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[R
     async def work() -> Result:
         waiting, answers = iter(bodies), list[bytes]()
 
-        async def caller() -> None:
+        async def caller(call: Call) -> None:
             for body in waiting:
                 answers.append(await call(body))
 
         began = time.perf_counter()
-        await asyncio.gather(*[caller() for _ in range(spec["in_flight"])])
+        in_flight = itertools.islice(itertools.cycle(calls), spec["in_flight"])
+        await asyncio.gather(*[caller(call) for call in in_flight])
         seconds = time.perf_counter() - began
         verdicts = [v for a in answers for v in BatchRecordEventsResponse.FromString(a).verdicts]
         _check([verdict.outcome for verdict in verdicts], count)
         return {"seconds": seconds, "last": max(verdict.position for verdict in verdicts)}
 
-    async with _method(spec["target"], "BatchRecordEvents") as call:
+    async with AsyncExitStack() as stack:
+        methods = [_method(target, "BatchRecordEvents") for target in spec["targets"]]
+        calls = [await stack.enter_async_context(method) for method in methods]
         yield work
 
 
