@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&touchline/errors/v1/error_reason.proto\x12\x13touchline.errors.v1*\xc0\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_TENANT\x10\x02\x12\"\n\x1e\x45RROR_REASON_PROFILE_NOT_FOUND\x10\x03\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x04\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\x05\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x06\x12\x1b\n\x17\x45RROR_REASON_STORE_FULL\x10\x07\x12\"\n\x1e\x45RROR_REASON_PROJECTION_BEHIND\x10\x08\x12\"\n\x1e\x45RROR_REASON_PROJECTION_HALTED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x0b\x12\"\n\x1e\x45RROR_REASON_VIEWS_UNAVAILABLE\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&touchline/errors/v1/error_reason.proto\x12\x13touchline.errors.v1*\xdf\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_TENANT\x10\x02\x12\"\n\x1e\x45RROR_REASON_PROFILE_NOT_FOUND\x10\x03\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x04\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\x05\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x06\x12\x1b\n\x17\x45RROR_REASON_STORE_FULL\x10\x07\x12\"\n\x1e\x45RROR_REASON_PROJECTION_BEHIND\x10\x08\x12\"\n\x1e\x45RROR_REASON_PROJECTION_HALTED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x0b\x12\"\n\x1e\x45RROR_REASON_VIEWS_UNAVAILABLE\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_STALE_VERSION\x10\r\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x0e\x12\'\n#ERROR_REASON_NOTIFICATION_NOT_FOUND\x10\x0f\x12 \n\x1c\x45RROR_REASON_EVENT_NOT_FOUND\x10\x10\x12&\n\"ERROR_REASON_EXPECTATION_NOT_FOUND\x10\x11\x12\"\n\x1e\x45RROR_REASON_EXPECTATION_ENDED\x10\x12\x12#\n\x1f\x45RROR_REASON_EXPECTATION_EXISTS\x10\x13\x12\x1f\n\x1b\x45RROR_REASON_MODEL_BUILDING\x10\x14\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.errors.v1.error_r
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=64
-  _globals['_ERRORREASON']._serialized_end=512
+  _globals['_ERRORREASON']._serialized_end=799
 # @@protoc_insertion_point(module_scope)

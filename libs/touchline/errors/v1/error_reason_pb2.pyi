@@ -85,6 +85,48 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "VIEWS_UNAVAILABLE", "domain": "touchline", "metadata": {}}
     """
+    ERROR_REASON_STALE_VERSION: _ErrorReason.ValueType  # 13
+    """Another version was published, or another change made, since the one that the caller knows. Read
+    again, and decide again.
+
+        {"reason": "STALE_VERSION", "domain": "touchline",
+         "metadata": {"name": "default", "version": "3", "expected_version": "2"}}
+    """
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 14
+    """No scoring model has this name.
+
+        {"reason": "MODEL_NOT_FOUND", "domain": "touchline", "metadata": {"model": "churn"}}
+    """
+    ERROR_REASON_NOTIFICATION_NOT_FOUND: _ErrorReason.ValueType  # 15
+    """No notification has this id, or it has no delivery on that channel.
+
+        {"reason": "NOTIFICATION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 16
+    """No event with this id has been seen.
+
+        {"reason": "EVENT_NOT_FOUND", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_EXPECTATION_NOT_FOUND: _ErrorReason.ValueType  # 17
+    """No promise has this expectation_id.
+
+        {"reason": "EXPECTATION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_EXPECTATION_ENDED: _ErrorReason.ValueType  # 18
+    """The promise was kept or withdrawn already.
+
+        {"reason": "EXPECTATION_ENDED", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_EXPECTATION_EXISTS: _ErrorReason.ValueType  # 19
+    """Another promise has this expectation_id.
+
+        {"reason": "EXPECTATION_EXISTS", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_MODEL_BUILDING: _ErrorReason.ValueType  # 20
+    """The scoring model is new and still counts the past. RetryInfo says when to try again.
+
+        {"reason": "MODEL_BUILDING", "domain": "touchline", "metadata": {"model": "churn"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -153,5 +195,47 @@ ERROR_REASON_VIEWS_UNAVAILABLE: ErrorReason.ValueType  # 12
 """The service's own database cannot be reached. Try again.
 
     {"reason": "VIEWS_UNAVAILABLE", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_STALE_VERSION: ErrorReason.ValueType  # 13
+"""Another version was published, or another change made, since the one that the caller knows. Read
+again, and decide again.
+
+    {"reason": "STALE_VERSION", "domain": "touchline",
+     "metadata": {"name": "default", "version": "3", "expected_version": "2"}}
+"""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 14
+"""No scoring model has this name.
+
+    {"reason": "MODEL_NOT_FOUND", "domain": "touchline", "metadata": {"model": "churn"}}
+"""
+ERROR_REASON_NOTIFICATION_NOT_FOUND: ErrorReason.ValueType  # 15
+"""No notification has this id, or it has no delivery on that channel.
+
+    {"reason": "NOTIFICATION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_EVENT_NOT_FOUND: ErrorReason.ValueType  # 16
+"""No event with this id has been seen.
+
+    {"reason": "EVENT_NOT_FOUND", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_EXPECTATION_NOT_FOUND: ErrorReason.ValueType  # 17
+"""No promise has this expectation_id.
+
+    {"reason": "EXPECTATION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_EXPECTATION_ENDED: ErrorReason.ValueType  # 18
+"""The promise was kept or withdrawn already.
+
+    {"reason": "EXPECTATION_ENDED", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_EXPECTATION_EXISTS: ErrorReason.ValueType  # 19
+"""Another promise has this expectation_id.
+
+    {"reason": "EXPECTATION_EXISTS", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_MODEL_BUILDING: ErrorReason.ValueType  # 20
+"""The scoring model is new and still counts the past. RetryInfo says when to try again.
+
+    {"reason": "MODEL_BUILDING", "domain": "touchline", "metadata": {"model": "churn"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from touchline.events.v1 import decisions_pb2 as _decisions_pb2
 from touchline.events.v1 import facts_pb2 as _facts_pb2
 from touchline.events.v1 import identity_pb2 as _identity_pb2
 import builtins as _builtins
@@ -60,6 +61,18 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """Event.aggregate_changed. It belongs to no profile."""
     EVENT_TYPE_AGGREGATE_SNAPSHOT: _EventType.ValueType  # 34
     """Event.aggregate_snapshot. It belongs to no profile."""
+    EVENT_TYPE_CHECKED_IN: _EventType.ValueType  # 35
+    """Event.checked_in."""
+    EVENT_TYPE_PAYMENT_ATTEMPTED: _EventType.ValueType  # 36
+    """Event.payment_attempted."""
+    EVENT_TYPE_SCORE_CROSSED: _EventType.ValueType  # 37
+    """Event.score_crossed."""
+    EVENT_TYPE_NOTIFICATION_DECIDED: _EventType.ValueType  # 38
+    """Event.notification_decided."""
+    EVENT_TYPE_DELIVERY_ATTEMPTED: _EventType.ValueType  # 39
+    """Event.delivery_attempted."""
+    EVENT_TYPE_NOTIFICATION_READ: _EventType.ValueType  # 40
+    """Event.notification_read."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """The type of an event: the number of the field of `Event.fact` that is set."""
@@ -96,6 +109,18 @@ EVENT_TYPE_AGGREGATE_CHANGED: EventType.ValueType  # 33
 """Event.aggregate_changed. It belongs to no profile."""
 EVENT_TYPE_AGGREGATE_SNAPSHOT: EventType.ValueType  # 34
 """Event.aggregate_snapshot. It belongs to no profile."""
+EVENT_TYPE_CHECKED_IN: EventType.ValueType  # 35
+"""Event.checked_in."""
+EVENT_TYPE_PAYMENT_ATTEMPTED: EventType.ValueType  # 36
+"""Event.payment_attempted."""
+EVENT_TYPE_SCORE_CROSSED: EventType.ValueType  # 37
+"""Event.score_crossed."""
+EVENT_TYPE_NOTIFICATION_DECIDED: EventType.ValueType  # 38
+"""Event.notification_decided."""
+EVENT_TYPE_DELIVERY_ATTEMPTED: EventType.ValueType  # 39
+"""Event.delivery_attempted."""
+EVENT_TYPE_NOTIFICATION_READ: EventType.ValueType  # 40
+"""Event.notification_read."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _ActorKind:
@@ -160,6 +185,12 @@ class Event(_message.Message):
     EVENT_RETRACTED_FIELD_NUMBER: _builtins.int
     AGGREGATE_CHANGED_FIELD_NUMBER: _builtins.int
     AGGREGATE_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    CHECKED_IN_FIELD_NUMBER: _builtins.int
+    PAYMENT_ATTEMPTED_FIELD_NUMBER: _builtins.int
+    SCORE_CROSSED_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_DECIDED_FIELD_NUMBER: _builtins.int
+    DELIVERY_ATTEMPTED_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_READ_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """A UUID that names this event for ever; a retry carries the same one. UUIDv7 is advised, since
     it keeps index writes local. Required.
@@ -256,6 +287,32 @@ class Event(_message.Message):
     def aggregate_snapshot(self) -> _facts_pb2.AggregateSnapshot:
         """What an aggregate's changes add up to, kept to load it faster. Callers can't record it."""
 
+    @_builtins.property
+    def checked_in(self) -> _facts_pb2.CheckedIn:
+        """The customer arrived somewhere; the place is in the context's location."""
+
+    @_builtins.property
+    def payment_attempted(self) -> _facts_pb2.PaymentAttempted:
+        """A payment was tried."""
+
+    @_builtins.property
+    def score_crossed(self) -> _decisions_pb2.ScoreCrossed:
+        """The engagement service saw a score pass from one level into another. Callers can't record it."""
+
+    @_builtins.property
+    def notification_decided(self) -> _decisions_pb2.NotificationDecided:
+        """The notification service decided to tell somebody something. Callers can't record it."""
+
+    @_builtins.property
+    def delivery_attempted(self) -> _decisions_pb2.DeliveryAttempted:
+        """The notification service tried to deliver a notification, or decided not to. Callers can't
+        record it.
+        """
+
+    @_builtins.property
+    def notification_read(self) -> _decisions_pb2.NotificationRead:
+        """Somebody read a notification. Callers can't record it: they call MarkRead."""
+
     def __init__(
         self,
         *,
@@ -285,12 +342,18 @@ class Event(_message.Message):
         event_retracted: _facts_pb2.EventRetracted | None = ...,
         aggregate_changed: _facts_pb2.AggregateChanged | None = ...,
         aggregate_snapshot: _facts_pb2.AggregateSnapshot | None = ...,
+        checked_in: _facts_pb2.CheckedIn | None = ...,
+        payment_attempted: _facts_pb2.PaymentAttempted | None = ...,
+        score_crossed: _decisions_pb2.ScoreCrossed | None = ...,
+        notification_decided: _decisions_pb2.NotificationDecided | None = ...,
+        delivery_attempted: _decisions_pb2.DeliveryAttempted | None = ...,
+        notification_read: _decisions_pb2.NotificationRead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "delivery_attempted", b"delivery_attempted", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "product_used", b"product_used", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "delivery_attempted", b"delivery_attempted", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot", "checked_in", "payment_attempted", "score_crossed", "notification_decided", "delivery_attempted", "notification_read"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 

@@ -256,6 +256,30 @@ CONSENT_STATUS_WITHDRAWN: ConsentStatus.ValueType  # 2
 """The customer forbids it."""
 Global___ConsentStatus: _TypeAlias = ConsentStatus  # noqa: Y015
 
+class _PaymentStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYMENT_STATUS_UNSPECIFIED: _PaymentStatus.ValueType  # 0
+    """Not said."""
+    PAYMENT_STATUS_APPROVED: _PaymentStatus.ValueType  # 1
+    """It went through."""
+    PAYMENT_STATUS_DECLINED: _PaymentStatus.ValueType  # 2
+    """It was refused."""
+
+class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
+    """How a payment went."""
+
+PAYMENT_STATUS_UNSPECIFIED: PaymentStatus.ValueType  # 0
+"""Not said."""
+PAYMENT_STATUS_APPROVED: PaymentStatus.ValueType  # 1
+"""It went through."""
+PAYMENT_STATUS_DECLINED: PaymentStatus.ValueType  # 2
+"""It was refused."""
+Global___PaymentStatus: _TypeAlias = PaymentStatus  # noqa: Y015
+
 class _ExpectationOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -719,6 +743,68 @@ class SignalObserved(_message.Message):
 Global___SignalObserved: _TypeAlias = SignalObserved  # noqa: Y015
 
 @_typing.final
+class CheckedIn(_message.Message):
+    """The customer arrived somewhere. Where is the location in the event's context."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """The place, such as a hotel or a shop, at most 256 characters. Default empty: not said."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckedIn: _TypeAlias = CheckedIn  # noqa: Y015
+
+@_typing.final
+class PaymentAttempted(_message.Message):
+    """A payment was tried. Where is the location in the event's context."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment's number in the source, at most 256 characters; never a card's number. Required."""
+    status: Global___PaymentStatus.ValueType
+    """How it went. Default unspecified: not known."""
+    channel: Global___Channel.ValueType
+    """The medium. Default unspecified: not known."""
+    method: _builtins.str
+    """How it was paid, such as `card`, at most 128 characters. Default empty: not said."""
+    @_builtins.property
+    def amount(self) -> Global___Money:
+        """How much. Default empty: not said."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        amount: Global___Money | None = ...,
+        status: Global___PaymentStatus.ValueType = ...,
+        channel: Global___Channel.ValueType = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "channel", b"channel", "method", b"method", "payment_id", b"payment_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentAttempted: _TypeAlias = PaymentAttempted  # noqa: Y015
+
+@_typing.final
 class ExpectationSet(_message.Message):
     """The customer was promised something, or may rightly await it."""
 
@@ -727,13 +813,31 @@ class ExpectationSet(_message.Message):
     EXPECTATION_ID_FIELD_NUMBER: _builtins.int
     PROMISE_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    PROMISED_BY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     expectation_id: _builtins.str
     """Names the expectation within the tenant, at most 256 characters. Required."""
     promise: _builtins.str
     """What the customer awaits, at most 1,000 characters. Required."""
+    team: _builtins.str
+    """The team that is to keep it, as a reference of at most 128 characters. Default empty: not said."""
+    promised_by: _builtins.str
+    """Who promised, as a reference of at most 128 characters. Default empty: not said."""
+    answers: _builtins.str
+    """The event_id of what is to be answered, a UUID: a contact from the company that replies to it, or
+    follows it in its conversation, keeps the expectation. Default empty: nothing keeps it by itself.
+    """
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """Until when, from 1970 to 9999. Required."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The rules that led here, the last one set this expectation; at most 16 names of at most 128
+        characters. Default empty: a person or another system set it.
+        """
 
     def __init__(
         self,
@@ -741,10 +845,14 @@ class ExpectationSet(_message.Message):
         expectation_id: _builtins.str = ...,
         promise: _builtins.str = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
+        team: _builtins.str = ...,
+        promised_by: _builtins.str = ...,
+        rules: _abc.Iterable[_builtins.str] | None = ...,
+        answers: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "expectation_id", b"expectation_id", "promise", b"promise"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "due_at", b"due_at", "expectation_id", b"expectation_id", "promise", b"promise", "promised_by", b"promised_by", "rules", b"rules", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,15 +868,30 @@ class ExpectationResolved(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     expectation_id: _builtins.str
     """The expectation, as in ExpectationSet, at most 256 characters. Required."""
     outcome: Global___ExpectationOutcome.ValueType
     """How it ended or changed. Required."""
     reason: _builtins.str
     """Why, at most 4,096 characters. Default empty: not said."""
+    promise: _builtins.str
+    """What was awaited, at most 1,000 characters, for those who read this alone. Default empty: not
+    said.
+    """
+    team: _builtins.str
+    """The team that was to keep it, at most 128 characters. Default empty: not said."""
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """The new time, from 1970 to 9999; required when renegotiated, otherwise it must be empty."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The rules that led to the expectation, at most 16 names of at most 128 characters. Default empty:
+        none did.
+        """
 
     def __init__(
         self,
@@ -777,10 +900,13 @@ class ExpectationResolved(_message.Message):
         outcome: Global___ExpectationOutcome.ValueType = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        promise: _builtins.str = ...,
+        team: _builtins.str = ...,
+        rules: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "expectation_id", b"expectation_id", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "expectation_id", b"expectation_id", "outcome", b"outcome", "promise", b"promise", "reason", b"reason", "rules", b"rules", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
