@@ -1,0 +1,1 @@
+"""Who is told what, when and why; and what customers may expect."""

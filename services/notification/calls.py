@@ -1,0 +1,140 @@
+"""What the calls of the notification service share: its parts, whose call it is, and of whom."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import asyncpg
+import grpc
+
+from libs.eventstore.client import StoreClient
+from libs.identity.keys import IdentityKeys
+from libs.projection.profiles import Profile, find_profile, identity_key, profile_key
+from libs.projection.waiting import Behind, Checkpoints
+from libs.rpc import errors
+from libs.rpc.deadlines import remaining
+from libs.rpc.tenants import Tenant, Tenants
+from touchline.profile.v1.profile_pb2 import ProfileReference
+
+if TYPE_CHECKING:
+    from services.notification.promises import Promises
+    from services.notification.rules import Rules
+
+MAX_REFERENCE: Final = 128
+"""Characters of a reference to an employee or a team."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A call's tenant.
+
+    Attributes:
+        tenant: Its number.
+        name: Its name.
+        identity_keys: Names its identities and streams.
+    """
+
+    tenant: int
+    name: str
+    identity_keys: IdentityKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """A tenant's aggregates. They are synchronous: call them by asyncio.to_thread.
+
+    Attributes:
+        rules: The published rules.
+        promises: What employees promised.
+    """
+
+    rules: "Rules"
+    promises: "Promises"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service is made of; `__main__` puts it together.
+
+    Attributes:
+        pool: The service's own database. Its commits are not synchronous: what is not folded from
+            the line needs `SET LOCAL synchronous_commit TO on`.
+        store: Asks the event store.
+        checkpoints: How far the projections came.
+        tenants: Whose calls are answered.
+        readers: By tenant number.
+        applications: By tenant number.
+        webhook_secret: From which the secrets of webhooks derive, 32 bytes.
+        private_webhooks: Whether webhooks may go to private addresses.
+    """
+
+    pool: asyncpg.Pool
+    store: StoreClient
+    checkpoints: Checkpoints
+    tenants: Tenants
+    readers: dict[int, Reader]
+    applications: dict[int, Applications]
+    webhook_secret: bytes
+    private_webhooks: bool
+
+
+def tenant_of(parts: Parts, context: Context) -> Tenant:
+    """Return the tenant of a call.
+
+    Raises:
+        CallError: UNKNOWN_TENANT.
+    """
+    return parts.tenants.tenant_of(context)
+
+
+async def reader(
+    parts: Parts, context: Context, after_position: int = 0, projections: tuple[str, ...] = ()
+) -> Reader:
+    """Return the tenant of a call once projections have folded everything up to a position.
+
+    Args:
+        parts: The service.
+        context: The call.
+        after_position: The request's; 0 waits for nothing.
+        projections: Their names, such as `identity_graph`.
+
+    Raises:
+        CallError: UNKNOWN_TENANT, INVALID_REQUEST, PROJECTION_BEHIND or PROJECTION_HALTED.
+    """
+    found = parts.readers[tenant_of(parts, context).number]
+    if after_position < 0:
+        raise errors.invalid_request([("after_position", "must be 0 or a position")])
+    if not projections:
+        return found
+    try:
+        await parts.checkpoints.wait(projections, after_position, remaining(context))
+    except Behind as error:
+        if error.halt_reason:
+            raise errors.projection_halted(error.projection) from error
+        raise errors.projection_behind(error.projection, error.position, after_position) from error
+    return found
+
+
+async def profile_of(
+    parts: Parts, reader: Reader, reference: ProfileReference, path: str
+) -> Profile:
+    """Return the profile that a reference leads to.
+
+    Args:
+        parts: The service.
+        reader: The call's tenant.
+        reference: A profile's id or an identity.
+        path: The reference's field in the request, for violations.
+
+    Raises:
+        CallError: INVALID_REQUEST naming the field below `path`, PROFILE_NOT_FOUND, or
+            VIEWS_UNAVAILABLE.
+    """
+    if reference.HasField("profile_id"):
+        key = profile_key(reference.profile_id, f"{path}.profile_id")
+    elif reference.HasField("identity"):
+        key = identity_key(reader.identity_keys, reference.identity, f"{path}.identity")
+    else:
+        raise errors.invalid_request([(path, "is missing; give a profile_id or an identity")])
+    return await find_profile(parts.pool, reader.tenant, key)

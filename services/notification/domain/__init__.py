@@ -1,0 +1,1 @@
+"""The rules of telling and promising, free of I/O."""
