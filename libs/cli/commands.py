@@ -226,7 +226,9 @@ async def show_verification(client: Client, to: Console) -> bool:
 
 
 async def _projections(client: Client) -> Sequence[Projection]:
-    return (await client.projections.ListProjections(ListProjectionsRequest())).projections
+    return (
+        await client.projections["profile"].ListProjections(ListProjectionsRequest())
+    ).projections
 
 
 async def _entries(client: Client, profile: Profile, limit: int) -> list[TimelineEntry]:

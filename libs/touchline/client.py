@@ -7,17 +7,19 @@ verdicts = await client.record([event])
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, cast
 
 import grpc
 
+from touchline.engagement.v1.engagement_service_pb2_grpc import EngagementServiceStub
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import CallFailed
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
 from touchline.ingestion.v1.ingestion_service_pb2 import BatchRecordEventsRequest
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
+from touchline.notification.v1.notification_service_pb2_grpc import NotificationServiceStub
 from touchline.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from touchline.projection.v1.projection_service_pb2_grpc import ProjectionServiceStub
 
@@ -42,7 +44,8 @@ _WORTH_REPEATING = (
     grpc.StatusCode.CANCELLED,  # by the server: it was stopped, or had more calls than it takes
 )
 
-# Every RPC may be repeated: reads change nothing, and an event id is recorded once, ever.
+# Every RPC may be repeated: reads change nothing, an event id is recorded once, ever, and a version
+# that was published before its answer was lost says so.
 # A name with several addresses, as a headless Service in Kubernetes has, is called at each in turn.
 _SERVICE_CONFIG = json.dumps(
     {
@@ -73,23 +76,31 @@ class Client:
     Attributes:
         ingestion: Records events.
         profile: Answers who a customer is and what happened.
-        projections: Says how far the profile service's projections came.
+        engagement: Scores customers, and explains every point.
+        notification: Manages what customers may expect, and tells those who should know.
+        projections: Says how far the projections of a service came, by the service's name.
     """
 
     def __init__(
         self,
-        ingestion: grpc.aio.Channel,
-        profile: grpc.aio.Channel,
+        channels: Mapping[str, grpc.aio.Channel],
         tenant: str,
         traceparent: Callable[[], str],
     ) -> None:
         if not tenant.isascii() or not tenant.isprintable() or not tenant:
             raise ValueError("A tenant's name has printable ASCII characters only.")
-        events = _calls_with_defaults(ingestion, tenant, traceparent)
-        views = _calls_with_defaults(profile, tenant, traceparent)
-        self.ingestion = IngestionServiceStub(events)
-        self.profile = ProfileServiceStub(views)
-        self.projections = ProjectionServiceStub(views)
+        calls = {
+            name: _calls_with_defaults(channel, tenant, traceparent)
+            for name, channel in channels.items()
+        }
+        self.ingestion = IngestionServiceStub(calls["ingestion"])
+        self.profile = ProfileServiceStub(calls["profile"])
+        self.engagement = EngagementServiceStub(calls["engagement"])
+        self.notification = NotificationServiceStub(calls["notification"])
+        self.projections = {
+            name: ProjectionServiceStub(calls[name])
+            for name in ("profile", "engagement", "notification")
+        }
 
     @classmethod
     @asynccontextmanager
@@ -99,21 +110,35 @@ class Client:
         profile: str = "127.0.0.1:7420",
         tenant: str = "default",
         *,
+        engagement: str = "127.0.0.1:7430",
+        notification: str = "127.0.0.1:7440",
         traceparent: Callable[[], str] = lambda: "",
     ) -> "AsyncIterator[Client]":
-        """Give a client for as long as the block runs. It connects at the first call.
+        """Give a client for as long as the block runs. It connects to a service at its first call.
 
         Args:
             ingestion: host:port of the ingestion service.
             profile: host:port of the profile service.
             tenant: Whose data.
+            engagement: host:port of the engagement service.
+            notification: host:port of the notification service.
             traceparent: Tells the W3C traceparent that a call continues, or an empty string.
 
         Raises:
             ValueError: The tenant's name can't be sent.
         """
-        async with _channel(ingestion) as events, _channel(profile) as views:
-            yield cls(events, views, tenant, traceparent)
+        targets = {
+            "ingestion": ingestion,
+            "profile": profile,
+            "engagement": engagement,
+            "notification": notification,
+        }
+        async with AsyncExitStack() as stack:
+            channels = {
+                name: await stack.enter_async_context(_channel(target))
+                for name, target in targets.items()
+            }
+            yield cls(channels, tenant, traceparent)
 
     async def record(
         self,

@@ -27,7 +27,8 @@ from touchline.projection.v1.projection_service_pb2 import ListProjectionsReques
 
 
 async def projections(touchline: Touchline) -> list[Projection]:
-    answer = await touchline.client.projections.ListProjections(ListProjectionsRequest())
+    stub = touchline.client.projections["profile"]
+    answer = await stub.ListProjections(ListProjectionsRequest())
     return list(answer.projections)
 
 
