@@ -11,8 +11,9 @@ from uuid import uuid4
 import asyncpg
 
 from libs.eventstore.client import StoreClient
+from libs.projection.checkpoints import LEASE
 from libs.projection.projection import Connection, Recorded
-from libs.projection.runner import LEASE, Runner
+from libs.projection.runner import Runner
 from libs.tasks import running
 from tests.services import build_views
 from touchline.projection.v1.projection_pb2 import (
@@ -54,6 +55,9 @@ class Ledger:
         self.before, self.after = asyncio.Event(), asyncio.Event()
         self.before.set()
         self.after.set()
+
+    async def prepare(self, events: Sequence[Recorded]) -> None:
+        """It needs nothing."""
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Writes the positions down."""

@@ -19,13 +19,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.embedded import create_database, database_url_for
 from libs.eventstore import store as eventstore
 from libs.postgres.migrations import migrate
-from libs.projection import runner
+from libs.projection import checkpoints, timeline
 from libs.rpc.server import ListenError
 from services.ingestion import config as ingestion_config
 from services.ingestion import quarantine
 from services.ingestion.__main__ import serve_ingestion
 from services.profile import config as profile_config
-from services.profile import timeline
 from services.profile.__main__ import serve_profile
 from tests.servers import OwnNats, SharedPostgres
 from touchline.client import Client
@@ -201,8 +200,8 @@ async def build_event_store(url: str) -> None:
 
 async def build_views(url: str) -> None:
     """Fills the database of the profile service."""
-    await migrate(url, "projection", runner.MIGRATIONS)
-    await migrate(url, "profile", timeline.MIGRATIONS)
+    await migrate(url, "projection", checkpoints.MIGRATIONS)
+    await migrate(url, "timeline", timeline.MIGRATIONS)
 
 
 async def mint_store(url: str) -> None:

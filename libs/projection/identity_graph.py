@@ -56,6 +56,9 @@ class IdentityGraph:
         self._known.clear()
         self._first_seen = LruCache(_CACHED)
 
+    async def prepare(self, events: Sequence[Recorded]) -> None:
+        """Envelopes say all it needs."""
+
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add what events say, and fold the clusters that it changes."""
         batch = self._collect(of_customers(events))

@@ -1,4 +1,8 @@
-"""What a projection is."""
+"""What a projection is, and what a reactor is: a projection that also decides.
+
+A reactor has state of its own, as any projection, and writes what it decides into the outbox in the
+transaction of its checkpoint; see libs.projection.outbox.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -43,6 +47,16 @@ class Projection(Protocol):
 
     name: str
     fold_version: int
+
+    async def prepare(self, events: Sequence[Recorded]) -> None:
+        """Get what folding these events needs from elsewhere, such as data keys.
+
+        Called before the transaction begins, so that no database waits for the store.
+
+        Raises:
+            StoreError: it can't be got now; the same events are prepared again later.
+            Behind: another projection is not there yet; likewise.
+        """
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Fold events, in the order of their positions, within the connection's transaction.

@@ -95,3 +95,9 @@ ORDER BY e.a_key, e.b_key, e.strength, e.occurred_at_us, e.event_id
 UPDATE identities i SET root_key = m.root_key
 FROM unnest($2::bytea[], $3::bytea[]) AS m(identity_key, root_key)
 WHERE i.tenant = $1 AND i.identity_key = m.identity_key
+
+-- name: graph_profile
+SELECT i.root_key, i.identity_key
+FROM identities i
+WHERE i.tenant = $1 AND i.root_key = (
+    SELECT s.root_key FROM identities s WHERE s.tenant = $1 AND s.identity_key = $2)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,23 +20,21 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.eventstore.feed import SUBJECT, follow_feed
 from libs.postgres.pool import UNREACHABLE
-from libs.postgres.queries import load_queries
+from libs.projection.checkpoints import LEASE, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork, head_of, next_events
 from libs.projection.projection import Projection, Recorded, decode
+from libs.projection.waiting import Behind
 from libs.tasks import running
 from libs.telemetry import declared, messaging, metrics, tracing
 from touchline.projection.v1.projection_pb2 import ProjectionState
 from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 
-MIGRATIONS: Final = Path(__file__).with_name("migrations")
-LEASE: Final = timedelta(seconds=5)
 # How many events one transaction may fold: long enough for COPY to pay.
 _LONG_BATCH: Final = 10_000
 _IDLE_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.5
 _HALTED_SECONDS: Final = 2.0
 
-_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("projection")
 
 
@@ -112,8 +109,7 @@ class Runner:
         self.checkpoint = Checkpoint(epoch=0)
         self._pool = pool
         self._store = store
-        self._owner = owner
-        self._lease = lease
+        self._ownership = Ownership(pool, projection.name, owner, lease)
         self._renewed = 0.0
 
     async def run(self) -> None:
@@ -133,6 +129,7 @@ class Runner:
                 _log.warning("projection lost its lease", projection=name)
             except (
                 StoreError,
+                Behind,
                 nats.errors.Error,
                 *UNREACHABLE,
                 asyncpg.DiskFullError,
@@ -146,18 +143,15 @@ class Runner:
 
     async def stop(self) -> None:
         """Give the lease back, so that another process need not wait for its end."""
-        with suppress(asyncpg.PostgresError, *UNREACHABLE):
-            await self._pool.execute(_SQL["release"], self.projection.name, self._owner)
+        await self._ownership.release()
 
     async def _claim(self) -> bool:
-        name, version = self.projection.name, self.projection.fold_version
-        await self._pool.execute(_SQL["introduce"], name, version)
-        row = await self._pool.fetchrow(_SQL["claim"], name, self._owner, self._lease)
-        self.state.owns = row is not None
-        if row is None:
+        version = self.projection.fold_version
+        claimed = await self._ownership.claim(version)
+        self.state.owns = claimed is not None
+        if claimed is None:
             return False  # another process has it, or has just died: its lease ends soon
-        epoch, store_id, position, chain, folded_by = row
-        self.checkpoint = Checkpoint(epoch, store_id, position, chain)
+        self.checkpoint, folded_by = claimed
         self._renewed = time.monotonic()
         self.projection.aborted()
         if folded_by != version:
@@ -172,7 +166,7 @@ class Runner:
         async with follow_feed(self._store.connection) as subscription:
             # What was recorded before the subscription began is in history.
             await self._catch_up()
-            await self._pool.execute(_SQL["resume"], self.projection.name, self.checkpoint.epoch)
+            await self._ownership.resume(self.checkpoint.epoch)
             while True:
                 self._enter(ProjectionState.PROJECTION_STATE_LIVE)
                 arrived = await _pending(subscription)
@@ -258,6 +252,7 @@ class Runner:
             attributes={declared.PROJECTION: self.projection.name},
         ):
             try:
+                await self.projection.prepare(events)
                 await self._commit(before, events, end)
             except BaseException:
                 self.projection.aborted()
@@ -282,15 +277,10 @@ class Runner:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await self.projection.apply(connection, events)
-                moved = await connection.fetchrow(
-                    _SQL["advance"],
-                    *(self.projection.name, before.epoch, before.position, before.chain),
-                    *(end.store_id, end.position, end.chain, self._lease),
-                )
-                if moved is None:
+                if not await self._ownership.advance(connection, before, end):
                     raise LostLease
         except asyncpg.UniqueViolationError as error:
-            if await self._renewed_lease():
+            if await self._ownership.renew(before.epoch):
                 raise
             # Its new owner has written these rows already.
             raise LostLease from error
@@ -298,32 +288,25 @@ class Runner:
     async def _renew(self) -> None:
         if time.monotonic() - self._renewed < _IDLE_SECONDS:
             return
-        if not await self._renewed_lease():
+        if not await self._ownership.renew(self.checkpoint.epoch):
             raise LostLease
         self._renewed = time.monotonic()
 
-    async def _renewed_lease(self) -> bool:
-        name, epoch = self.projection.name, self.checkpoint.epoch
-        return await self._pool.fetchval(_SQL["renew"], name, epoch, self._lease) is not None
-
     async def _keep_lease(self) -> None:
         """Renew while a long batch is folded: others would take over, in turns, for ever."""
-        pause = self._lease.total_seconds() / 4
+        pause = self._ownership.lease.total_seconds() / 4
         while True:
             await asyncio.sleep(pause)
             if time.monotonic() - self._renewed > pause:
                 with suppress(asyncpg.PostgresError, *UNREACHABLE):
-                    await self._renewed_lease()
+                    await self._ownership.renew(self.checkpoint.epoch)
 
     async def _halt(self, reason: str) -> None:
         if self.state.halt_reason != reason:
             _log.error("projection halted", projection=self.projection.name, reason=reason)
         self.state.state = ProjectionState.PROJECTION_STATE_HALTED
         self.state.halt_reason = reason
-        with suppress(asyncpg.PostgresError, *UNREACHABLE):
-            await self._pool.execute(
-                _SQL["halt"], self.projection.name, self.checkpoint.epoch, reason
-            )
+        await self._ownership.halt(self.checkpoint.epoch, reason)
 
     def _enter(self, state: ProjectionState.ValueType) -> None:
         self.state.state = state

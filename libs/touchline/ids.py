@@ -14,6 +14,7 @@ DIGEST_BYTES: Final = 16
 _MAX_MILLIS = (1 << 48) - 1
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _IMPORT = b"touchline-import"
+_DECISION = b"touchline-decide"
 
 
 def uuid8(millis: int, digest: bytes) -> str:
@@ -55,6 +56,25 @@ def import_id(millis: int, digest: bytes, ordinal: int = 0) -> str:
         counted = digest + ordinal.to_bytes(8, "big")
         digest = blake2b(counted, digest_size=DIGEST_BYTES, person=_IMPORT).digest()
     return uuid8(millis, digest)
+
+
+def decision_id(cause_recorded_at_us: int, *parts: bytes | str) -> str:
+    """Return the event_id of a decision: deciding again gives the same one.
+
+    Args:
+        cause_recorded_at_us: When the store accepted the event it follows from, in microseconds
+            since 1970: no clock of ours has a say.
+        parts: What tells it from every other decision: the cause's event id, the kind, the target,
+            the rule's name, the deadline. Never the rule's version: what was decided by an earlier
+            one stands.
+    """
+    digest = blake2b(digest_size=DIGEST_BYTES, person=_DECISION)
+    for part in parts:
+        told = part.encode() if isinstance(part, str) else part
+        # With its length, so that no two lists of parts read alike.
+        digest.update(len(told).to_bytes(4, "big"))
+        digest.update(told)
+    return uuid8(cause_recorded_at_us // 1000, digest.digest())
 
 
 @lru_cache(maxsize=4096)

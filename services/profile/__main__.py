@@ -14,10 +14,11 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import MigrationError, migrate
 from libs.postgres.pool import open_pool
-from libs.projection import gauges, runner
+from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.runner import Runner
+from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.arguments import migrates_only
 from libs.rpc.loop import run
@@ -25,11 +26,9 @@ from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from libs.telemetry.metrics import observed
-from services.profile import timeline
 from services.profile.config import Config, read_config
 from services.profile.grpc_api import Parts, ProfileService
 from services.profile.reading import Profiles
-from services.profile.timeline import Timeline
 from touchline.profile.v1.profile_service_pb2 import DESCRIPTOR
 from touchline.profile.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server
 from touchline.projection.v1 import projection_service_pb2
@@ -49,8 +48,8 @@ _log = structlog.get_logger("profile")
 
 async def migrate_profile(database_url: str) -> None:
     """Bring the projections' tables up to date."""
-    await migrate(database_url, "projection", runner.MIGRATIONS)
-    await migrate(database_url, "profile", timeline.MIGRATIONS)
+    await migrate(database_url, "projection", checkpoints.MIGRATIONS)
+    await migrate(database_url, "timeline", timeline.MIGRATIONS)
 
 
 async def serve_profile(config: Config, stop: asyncio.Event) -> None:
@@ -61,13 +60,13 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
             open_pool(config.database_url, application="profile", settings=_PROJECTING)
         )
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "profile"))
-        checkpoints = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
+        reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner = StoreClient(nats), uuid4()
         runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), Timeline())]
         for one in runners:
             stack.push_async_callback(one.stop)
         await stack.enter_async_context(running(*[one.run() for one in runners]))
-        parts = Parts(Profiles(pool, store), checkpoints, config.tenants, config.readers)
+        parts = Parts(Profiles(pool, store), reached, config.tenants, config.readers)
 
         def register(server: grpc.aio.Server) -> None:
             add_ProfileServiceServicer_to_server(ProfileService(parts), server)

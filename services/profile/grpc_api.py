@@ -9,12 +9,13 @@ from typing import Any, Final, Protocol
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.projection.profiles import Profile, identity_key
 from libs.projection.waiting import Behind, Checkpoints
 from libs.rpc import errors, page_tokens
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenants
 from services.profile.domain import ATTRIBUTES_READ, VIEWS, Shown, attributes, show
-from services.profile.reading import LAST_ID, Page, Profile, Profiles, Reader, entry, identity_key
+from services.profile.reading import LAST_ID, Page, Profiles, Reader, entry
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1 import views_pb2
 from touchline.profile.v1.profile_pb2 import Profile as ProfileMessage
@@ -63,7 +64,7 @@ class ProfileService(ProfileServiceServicer):
     ) -> api.ResolveProfileResponse:
         """Find the profile of an identity."""
         reader = await self._reader(request, context)
-        identity_key(reader, request.identity, "identity")
+        identity_key(reader.identity_keys, request.identity, "identity")
         reference = ProfileReference(identity=request.identity)
         profile = await self._profiles.find(reader, reference, "identity")
         return api.ResolveProfileResponse(profile_id=profile.profile_id)

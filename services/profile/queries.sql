@@ -1,13 +1,7 @@
--- name: root_of
-SELECT root_key FROM identities WHERE tenant = $1 AND identity_key = $2
-
 -- name: identities_of
 SELECT identity_key, kind, first_position, sealed_value, key_id
 FROM identities WHERE tenant = $1 AND root_key = $2
 ORDER BY first_position, identity_key
-
--- name: keys_of
-SELECT identity_key FROM identities WHERE tenant = $1 AND root_key = $2
 
 -- name: profiles
 SELECT identity_key FROM identities
@@ -61,14 +55,3 @@ CROSS JOIN LATERAL (
         SELECT FROM timeline_retractions r
         WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
 ) s
-
--- name: add_entries
-INSERT INTO timeline (tenant, owner_key, occurred_at_us, event_id, position, recorded_at_us, type,
-                      channel, direction, record)
-SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::uuid[], $5::bigint[],
-                     $6::bigint[], $7::smallint[], $8::smallint[], $9::smallint[], $10::bytea[])
-
--- name: add_retractions
-INSERT INTO timeline_retractions (tenant, owner_key, event_id, recorded_at_us)
-SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::uuid[], $4::bigint[])
-ON CONFLICT DO NOTHING

@@ -1,7 +1,6 @@
 """Reads profiles: whose an identity is, what happened, and what the sealed events say."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +13,8 @@ from libs.eventstore.errors import StoreError
 from libs.eventstore.records import event_id_text, identity_keys, open_event, open_identity
 from libs.eventstore.sealing import DataKey
 from libs.identity.keys import IdentityKeys
-from libs.identity.normalise import IdentityError
-from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
+from libs.projection.profiles import Profile, referred_profile, views_errors
 from libs.rpc import errors
 from services.profile.domain import Touch
 from touchline.events.v1.event_pb2 import (
@@ -27,14 +25,12 @@ from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_PRODUCT_USED,
     Event,
 )
-from touchline.events.v1.identity_pb2 import Identity
 from touchline.profile.v1.profile_pb2 import ProfileIdentity, ProfileReference, TimelineEntry
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 from touchline.times import timestamp_of
 
 LATEST: Final = 2**62
 LAST_ID: Final = b"\xff" * 16
-_KEY_BYTES: Final = 16
 _CONTACTS: Final = (
     *(EVENT_TYPE_INTERACTION, EVENT_TYPE_COMMUNITY_POSTED, EVENT_TYPE_ORDER_CHANGED),
     *(EVENT_TYPE_PRODUCT_USED, EVENT_TYPE_CAMPAIGN_TOUCHED),
@@ -49,19 +45,6 @@ class Reader:
     tenant: int
     name: str
     identity_keys: IdentityKeys
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A profile: the key of its first identity, and the keys of all of them."""
-
-    root: bytes
-    keys: tuple[bytes, ...]
-
-    @property
-    def profile_id(self) -> str:
-        """Its name outside: 32 hexadecimal digits."""
-        return self.root.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +86,9 @@ class Profiles:
         Raises:
             CallError: INVALID_REQUEST naming the field below `path`, or PROFILE_NOT_FOUND.
         """
-        if reference.HasField("profile_id"):
-            key = _key_of(reference.profile_id, f"{path}.profile_id")
-        elif reference.HasField("identity"):
-            key = identity_key(reader, reference.identity, f"{path}.identity")
-        else:
-            raise errors.invalid_request([(path, "is missing; give a profile_id or an identity")])
-        async with views_errors():
-            root = await self._pool.fetchval(_SQL["root_of"], reader.tenant, key)
-            if root is None:
-                raise errors.profile_not_found()
-            rows = await self._pool.fetch(_SQL["keys_of"], reader.tenant, root)
-        return Profile(root, tuple(row["identity_key"] for row in rows))
+        return await referred_profile(
+            self._pool, reader.tenant, reader.identity_keys, reference, path
+        )
 
     async def identities(self, reader: Reader, profile: Profile) -> list[ProfileIdentity]:
         """Return the identities of a profile, opened, in the order they were first seen."""
@@ -197,18 +171,6 @@ class Profiles:
             raise errors.store_unavailable() from error
 
 
-def identity_key(reader: Reader, identity: Identity, path: str) -> bytes:
-    """Return the key of an identity as a caller writes it.
-
-    Raises:
-        CallError: INVALID_REQUEST naming the field below `path`.
-    """
-    try:
-        return reader.identity_keys.identify(identity).key
-    except IdentityError as error:
-        raise errors.invalid_request([(f"{path}.{error.field}", error.description)]) from error
-
-
 def entry(touch: Touch) -> TimelineEntry:
     """Return a touch as a line of a timeline."""
     return TimelineEntry(
@@ -218,29 +180,6 @@ def entry(touch: Touch) -> TimelineEntry:
         type=touch.type,
         erased=touch.event.WhichOneof("fact") is None,
     )
-
-
-@asynccontextmanager
-async def views_errors() -> AsyncIterator[None]:
-    """Turn what the database driver raises into what a caller can act on.
-
-    Raises:
-        CallError: VIEWS_UNAVAILABLE.
-    """
-    try:
-        yield
-    except UNREACHABLE as error:
-        raise errors.views_unavailable() from error
-
-
-def _key_of(profile_id: str, path: str) -> bytes:
-    try:
-        key = bytes.fromhex(profile_id)
-    except ValueError:
-        key = b""
-    if len(key) != _KEY_BYTES:
-        raise errors.invalid_request([(path, "is no profile id: it has 32 hexadecimal digits")])
-    return key
 
 
 def _envelope(record: RecordedEvent) -> Event:

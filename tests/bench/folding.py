@@ -13,13 +13,12 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import migrate
 from libs.postgres.pool import open_pool
-from libs.projection import runner
+from libs.projection import checkpoints, timeline
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import Projection
 from libs.projection.runner import Runner
+from libs.projection.timeline import Timeline
 from libs.tasks import running
-from services.profile import timeline
-from services.profile.timeline import Timeline
 from tests.bench.worker import Result, Spec, Tell
 
 PROJECTING: Final = {"synchronous_commit": "off"}  # as the profile service does
@@ -37,8 +36,8 @@ _LOOK_SECONDS: Final = 0.002
 
 async def prepare(database: str) -> None:
     """Make the tables, or empty them."""
-    await migrate(database, "projection", runner.MIGRATIONS)
-    await migrate(database, "profile", timeline.MIGRATIONS)
+    await migrate(database, "projection", checkpoints.MIGRATIONS)
+    await migrate(database, "timeline", timeline.MIGRATIONS)
     connection = await asyncpg.connect(database)
     try:
         await connection.execute(f"TRUNCATE {', '.join(_TABLES)}")

@@ -13,7 +13,7 @@ from libs.identity import stream_identity
 from libs.postgres.pool import open_pool
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import decode
-from services.profile.timeline import Timeline
+from libs.projection.timeline import Timeline
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.servers import MakeDatabase, OwnNats
 from tests.services import build_views

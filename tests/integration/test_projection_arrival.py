@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.projection.identity_graph import IdentityGraph
-from services.profile.timeline import Timeline
+from libs.projection.timeline import Timeline
 from tests.lines import KINDS, Told, batch_sizes, groups, lines, project, recorded, undone
 from tests.servers import SharedPostgres
 from tests.services import new_views

@@ -1,6 +1,8 @@
+-- Databases of before the timeline was shared have its tables already.
+
 -- Each event under the identity that owns it, sealed as the store keeps it: what is personal is
 -- opened on reading, so erasing a key erases it here as well.
-CREATE TABLE timeline (
+CREATE TABLE IF NOT EXISTS timeline (
     tenant smallint NOT NULL,
     owner_key bytea NOT NULL,
     occurred_at_us bigint NOT NULL,
@@ -15,10 +17,10 @@ CREATE TABLE timeline (
 );
 ALTER TABLE timeline ALTER COLUMN record SET STORAGE EXTERNAL;
 -- Rows arrive in the order of positions: this index costs next to nothing, and serves watchers.
-CREATE INDEX timeline_positions ON timeline USING brin (position) WITH (pages_per_range = 32);
+CREATE INDEX IF NOT EXISTS timeline_positions ON timeline USING brin (position) WITH (pages_per_range = 32);
 
 -- Events that no longer count, whether or not they have arrived.
-CREATE TABLE timeline_retractions (
+CREATE TABLE IF NOT EXISTS timeline_retractions (
     tenant smallint NOT NULL,
     owner_key bytea NOT NULL,
     event_id uuid NOT NULL,

@@ -27,6 +27,9 @@ class Timeline:
     name = "timeline"
     fold_version = 1
 
+    async def prepare(self, events: Sequence[Recorded]) -> None:
+        """Envelopes say all it needs."""
+
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add an entry per event, and a tombstone per retraction."""
         rows = [_row(event) for event in of_customers(events)]
