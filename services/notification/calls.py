@@ -1,14 +1,14 @@
 """What the calls of the notification service share: its parts, whose call it is, and of whom."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import grpc
 
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
-from libs.projection.profiles import Profile, find_profile, identity_key, profile_key
+from libs.projection.profiles import Profile, referred_profile
 from libs.projection.waiting import Behind, Checkpoints
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
@@ -54,6 +54,19 @@ class Applications:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """What holds for every webhook.
+
+    Attributes:
+        secret: From which the secrets of recipients derive, 32 bytes.
+        private: Whether they may go to private addresses.
+    """
+
+    secret: bytes = field(repr=False)
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the service is made of; `__main__` puts it together.
 
@@ -65,8 +78,7 @@ class Parts:
         tenants: Whose calls are answered.
         readers: By tenant number.
         applications: By tenant number.
-        webhook_secret: From which the secrets of webhooks derive, 32 bytes.
-        private_webhooks: Whether webhooks may go to private addresses.
+        webhooks: Where they may go, and how they are signed.
     """
 
     pool: asyncpg.Pool
@@ -75,8 +87,7 @@ class Parts:
     tenants: Tenants
     readers: dict[int, Reader]
     applications: dict[int, Applications]
-    webhook_secret: bytes
-    private_webhooks: bool
+    webhooks: WebhookSettings
 
 
 def tenant_of(parts: Parts, context: Context) -> Tenant:
@@ -131,10 +142,4 @@ async def profile_of(
         CallError: INVALID_REQUEST naming the field below `path`, PROFILE_NOT_FOUND, or
             VIEWS_UNAVAILABLE.
     """
-    if reference.HasField("profile_id"):
-        key = profile_key(reference.profile_id, f"{path}.profile_id")
-    elif reference.HasField("identity"):
-        key = identity_key(reader.identity_keys, reference.identity, f"{path}.identity")
-    else:
-        raise errors.invalid_request([(path, "is missing; give a profile_id or an identity")])
-    return await find_profile(parts.pool, reader.tenant, key)
+    return await referred_profile(parts.pool, reader.tenant, reader.identity_keys, reference, path)
