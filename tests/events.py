@@ -25,10 +25,28 @@ FACTS: Final = {
     "expectation_resolved": "expectation_id: 'e-7' outcome: EXPECTATION_OUTCOME_RENEGOTIATED "
     "due_at { seconds: 1700172800 }",
     "event_retracted": "event_id: '018f3c5e-7c1a-7d4e-8a3b-2f6d9c0e1a2b' reason: 'Twice.'",
+    "checked_in": "place: 'Hotel Adler'",
+    "payment_attempted": "payment_id: 'p-7' status: PAYMENT_STATUS_APPROVED method: 'card' "
+    "amount { currency_code: 'EUR' micros: 11770000 }",
 }
 """By the name of the fact's field: a valid one in protobuf's text format."""
 
+DECISIONS: Final = {
+    "score_crossed": "model: 'default' model_version: 1 from_level: 'warm' to_level: 'hot' "
+    "score: 42 rising: true",
+    "notification_decided": "rule: 'delays' rule_version: 1 recipient { reference: 'team:desk' } "
+    "title: 'Call back' reason: 'It is late.' considered { channel: NOTIFICATION_CHANNEL_INBOX "
+    "verdict: CHANNEL_VERDICT_CHOSEN } values { name: 'days' value: '2' } rules: 'delays'",
+    "delivery_attempted": "notification_id: '018f3c5e-7c1a-7d4e-8a3b-2f6d9c0e1a2b' attempt: 1 "
+    "channel: NOTIFICATION_CHANNEL_EMAIL outcome: DELIVERY_OUTCOME_SENT",
+    "notification_read": "notification_id: '018f3c5e-7c1a-7d4e-8a3b-2f6d9c0e1a2b'",
+}
+"""The same of what Touchline's own services decide about customers."""
+
 OF_AGGREGATES: Final = frozenset({"aggregate_changed", "aggregate_snapshot"})
+"""The facts of streams, which concern no customer."""
+
+OF_SERVICES: Final = OF_AGGREGATES | {*DECISIONS}
 """The facts that only Touchline's own services record, over NATS."""
 
 
@@ -36,9 +54,10 @@ def an_event(
     fact: str = "interaction", email: str = "anna@example.com", event_id: str = ""
 ) -> Event:
     """A valid event with a fact of that kind, of one customer, and a new id unless one is given."""
+    content = (FACTS | DECISIONS)[fact]
     text = (
         f"event_id: '{event_id or uuid7()}' source: 'test' occurred_at {{ seconds: 1700000000 }} "
-        f"identities {{ kind: IDENTITY_KIND_EMAIL value: '{email}' }} {fact} {{ {FACTS[fact]} }}"
+        f"identities {{ kind: IDENTITY_KIND_EMAIL value: '{email}' }} {fact} {{ {content} }}"
     )
     return text_format.Parse(text, Event())
 

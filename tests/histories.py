@@ -27,7 +27,7 @@ FACTS = {
     for one in event_pb2.Event.DESCRIPTOR.oneofs_by_name["fact"].fields
     if one.name not in OF_AGGREGATES
 }
-"""The fields of `Event.fact` that callers record."""
+"""The fields of `Event.fact` that concern a customer, those that Touchline decides among them."""
 
 _TEXTS = st.sampled_from(["", "a", "b", "c"])
 _TIMES = st.integers(min_value=-4, max_value=4).map(lambda days: NOW_US + days * _DAY_US)

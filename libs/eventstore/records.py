@@ -289,6 +289,8 @@ def _clear_of(tenant: int, owner: bytes, event: Event, stream: Stream) -> _Clear
             channel = CHANNEL_APP
         case "order_changed":
             channel = event.order_changed.channel
+        case "payment_attempted":
+            channel = event.payment_attempted.channel
         case "campaign_touched":
             channel, direction = event.campaign_touched.channel, DIRECTION_OUTBOUND
         case "community_posted":

@@ -1,7 +1,7 @@
 """Records events: checks, seals, appends, and says what became of each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -160,13 +160,16 @@ class Recorder:
         return AppendResponse(verdicts=verdicts)
 
     def _check(
-        self, secrets: TenantSecrets, events: Sequence[Event]
+        self,
+        secrets: TenantSecrets,
+        events: Sequence[Event],
+        rules: Mapping[str, domain.Rule] = domain.CALLER_RULES,
     ) -> tuple[list[_Valid], list[tuple[int, Rejected]]]:
         now_us = time.time_ns() // 1000
         valid, rejected = [], []
         for index, event in enumerate(events):
             identities, violations = domain.identify(event, secrets.identity_keys)
-            violations += domain.violations_of(event, secrets.tenant.name, now_us)
+            violations += domain.violations_of(event, secrets.tenant.name, now_us, rules)
             if violations:
                 rejected.append((index, Rejected(event, violations)))
             else:
@@ -176,14 +179,17 @@ class Recorder:
     def _check_entries(
         self, secrets: TenantSecrets, entries: Sequence[AppendEvent]
     ) -> tuple[list[_Valid], list[tuple[int, Rejected]]]:
-        """Check what another service appends: decisions of aggregates beside what callers may."""
+        """Check what another service appends: decisions beside what callers may."""
         now_us = time.time_ns() // 1000
         valid: list[_Valid] = []
         rejected: list[tuple[int, Rejected]] = []
         for index, entry in enumerate(entries):
             event = entry.event
             if (fact := domain.of_aggregate(event)) is None:
-                taken, refused = self._check(secrets, [event])
+                taken, refused = self._check(secrets, [event], domain.SERVICE_RULES)
+                if entry.stream_id and event.WhichOneof("fact") in domain.DECISION_RULES:
+                    told = "must be empty: a decision about a customer is in no stream"
+                    taken, refused = [], [(index, Rejected(event, [("stream_id", told)]))]
                 valid += [one._replace(place=index) for one in taken]
                 rejected += [(index, kept) for _, kept in refused]
                 continue

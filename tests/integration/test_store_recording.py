@@ -15,6 +15,7 @@ from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.records import open_event
 from libs.eventstore.sealing import NONCE_BYTES, MasterKey
+from tests.events import an_event
 from tests.histories import FACTS, fill
 from tests.servers import MakeDatabase
 from tests.store import CONFLICT as APPEND_CONFLICT
@@ -37,7 +38,13 @@ from tests.store import DUPLICATE as APPEND_DUPLICATE
 from tests.store import RECORDED as APPEND_RECORDED
 from tests.store import REJECTED as APPEND_REJECTED
 from touchline.events.v1 import facts_pb2
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import (
+    EVENT_TYPE_DELIVERY_ATTEMPTED,
+    EVENT_TYPE_NOTIFICATION_DECIDED,
+    EVENT_TYPE_NOTIFICATION_READ,
+    EVENT_TYPE_PAYMENT_ATTEMPTED,
+    Event,
+)
 from touchline.ingestion.v1.ingestion_pb2 import (
     OUTCOME_CONFLICT,
     OUTCOME_DUPLICATE,
@@ -182,6 +189,13 @@ async def test_a_bad_event_is_kept_with_its_reasons_and_the_others_are_recorded(
     assert await line.kept.count(OTHER.sealed) == 0
 
 
+EXTREMES = {
+    FieldDescriptor.CPPTYPE_UINT32: [0, 2**32 - 1],
+    FieldDescriptor.CPPTYPE_INT32: [0, -(2**31), 2**31 - 1],
+    FieldDescriptor.CPPTYPE_INT64: [0, -(2**63), 2**63 - 1],
+}
+
+
 def wild_event(chance: random.Random) -> Event:
     """An event of every absurdity that the protocol can carry."""
 
@@ -200,10 +214,8 @@ def wild_event(chance: random.Random) -> Event:
                 return chance.choice([0.0, float("nan"), float("inf"), -1e308])
             case FieldDescriptor.CPPTYPE_BOOL:
                 return chance.random() < 0.5
-            case FieldDescriptor.CPPTYPE_UINT32:
-                return chance.choice([0, 2**32 - 1])
             case _:
-                return chance.choice([0, -(2**63), 2**63 - 1])
+                return chance.choice(EXTREMES[known.cpp_type])
 
     # Half of each event is right, so that the other half is looked at.
     event: Any = said("right") if chance.random() < 0.7 else Event()
@@ -294,6 +306,25 @@ async def test_units_of_another_service_are_all_or_nothing(line: Line) -> None:
         (UNIT_REFUSED, 0),
     ]
     assert (await line.store.head()).position == 3
+
+
+async def test_a_decision_is_recorded_for_a_service_outside_any_stream(line: Line) -> None:
+    payment = an_event("payment_attempted")
+    payment.payment_attempted.channel = facts_pb2.CHANNEL_WEB
+    request = _units(
+        [(an_event("notification_decided"), "", 0), (an_event("delivery_attempted"), "", 0)],
+        [(an_event("score_crossed"), str(uuid4()), 1)],
+        [(an_event("notification_read"), "", 0), (payment, "", 0)],
+    )
+    told = (await line.recorder.append(DEFAULT, request, "")).verdicts
+    assert [verdict.position for verdict in told] == [1, 2, 0, 3, 4]
+    assert told[2].outcome == APPEND_REJECTED
+    assert told[2].detail == "stream_id must be empty: a decision about a customer is in no stream"
+    records = await records_of(line.store)
+    decided = [EVENT_TYPE_NOTIFICATION_DECIDED, EVENT_TYPE_DELIVERY_ATTEMPTED]
+    later = [EVENT_TYPE_NOTIFICATION_READ, EVENT_TYPE_PAYMENT_ATTEMPTED]
+    assert [record.type for record in records] == [*decided, *later]
+    assert [record.channel for record in records] == [0, 0, 0, facts_pb2.CHANNEL_WEB]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,12 @@ ALLOWED = {
     "64 traits": "traits_observed { "
     + "".join(f"traits {{ key: 'n{n}' }} " for n in range(64))
     + "}",
+    "16 rules": "expectation_set { expectation_id: '1' promise: 'p' due_at {} "
+    + "rules: 'r' " * 16
+    + "}",
+    "a check-in that names no place": "checked_in { }",
+    "money back": "payment_attempted { payment_id: '1' "
+    "amount { currency_code: 'EUR' micros: -5 } }",
     "a promise kept": "expectation_resolved { expectation_id: '1' outcome: 1 }",
     "a promise renegotiated": "expectation_resolved { expectation_id: '1' outcome: 3 "
     "due_at { seconds: 1 } }",
@@ -241,6 +247,21 @@ REFUSED = {
         "expectation_resolved { expectation_id: '1' outcome: 1 due_at { seconds: 1 } }",
         "expectation_resolved.due_at",
         "must be empty unless",
+    ),
+    "17 rules": (
+        "expectation_resolved { expectation_id: '1' outcome: 2 " + "rules: 'r' " * 17 + "}",
+        "expectation_resolved.rules",
+        "has 17 entries; at most 16",
+    ),
+    "a promise to answer no UUID": (
+        "expectation_set { expectation_id: '1' promise: 'p' due_at {} answers: 'ticket 7' }",
+        "expectation_set.answers",
+        "is not a UUID",
+    ),
+    "a payment without a currency": (
+        "payment_attempted { payment_id: '1' amount { micros: 5 } }",
+        "payment_attempted.amount.currency_code",
+        "ISO 4217",
     ),
     "no traits": ("traits_observed { }", "traits_observed.traits", "has no entries"),
     "65 traits": (

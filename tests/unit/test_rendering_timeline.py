@@ -118,17 +118,18 @@ def test_a_promise_shows_its_deadline_and_how_it_stands() -> None:
     assert "Promise kept: The vase" in text
 
 
-def test_an_expectation_of_the_same_name_in_another_source_is_another() -> None:
-    made = promised("p-1", "The jug", NOW + timedelta(hours=1))
-    kept = facts.ExpectationResolved(expectation_id="p-1", outcome=facts.EXPECTATION_OUTCOME_KEPT)
-    text = joined(
-        told(
-            TELLER.event("made", TELLER.ago(9), WHOM, made, source="desk"),
-            TELLER.event("kept", TELLER.ago(5), WHOM, kept, source="shop"),
-        )
+def test_a_promise_ends_by_its_name_whichever_source_tells_it() -> None:
+    made = promised("p-1", "The jug", NOW - timedelta(hours=1))
+    made.team, made.rules[:] = "team:desk", ["answers"]
+    missed = facts.ExpectationResolved(
+        expectation_id="p-1", outcome=facts.EXPECTATION_OUTCOME_BROKEN, promise="The jug"
     )
-    assert "Promise kept: p-1" in text
-    assert "· kept" not in text
+    first = TELLER.event("made", TELLER.ago(90), WHOM, made, source="crm")
+    last = TELLER.event("missed", TELLER.ago(5), WHOM, missed, source="notification")
+    text = joined(told(first, last))
+    assert "The jug due today 14:20 · broken · by team:desk · rule answers" in text
+    assert "Promise broken: The jug" in text
+    assert "Promise broken: The jug" in joined(told(last))
 
 
 def test_an_erased_entry_says_so_and_nothing_else() -> None:

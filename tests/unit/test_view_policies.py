@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.profile.domain import VIEWS, Touch, show
 from services.profile.domain.attributes import POLICY as ATTRIBUTES_POLICY
 from services.profile.domain.field_policy import FieldPolicy, mask
+from tests.events import DECISIONS, an_event
 from tests.given import email
 from tests.histories import FACTS, NOW_US, fill
 from touchline.events.v1 import event_pb2, facts_pb2
@@ -165,6 +166,14 @@ def test_no_view_reads_notes_places_others_or_why_something_was_retracted(
     policy = VIEWS[kind].policy
     assert not [path for path in policy.fields if path.split(".")[0] in hidden]
     assert not allowed("interaction.participants", policy)
+
+
+@KINDS
+@pytest.mark.parametrize("fact", DECISIONS)
+def test_no_view_knows_what_touchline_decided(
+    kind: views_pb2.ViewKind.ValueType, fact: str
+) -> None:
+    assert not VIEWS[kind].policy.admits(an_event(fact))
 
 
 @KINDS

@@ -1,9 +1,9 @@
 """What each sort of event is in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from libs.cli.rendering import palette, terms, words
+from libs.cli.rendering import decisions, palette, places, terms, words
 from libs.cli.rendering.lines import Line, Surroundings, actor, answers, by_company, quiet
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
@@ -197,7 +197,7 @@ def _signal(event: ev.Event, _: Surroundings) -> Line:
 def _promised(event: ev.Event, around: Surroundings) -> Line:
     fact = event.expectation_set
     due = words.local(fact.due_at, around.now.tzinfo)
-    end = around.ends.get((event.source, fact.expectation_id))
+    end = around.ends.get(fact.expectation_id)
     overdue = end is None and due < around.now
     _, style, word = terms.OUTCOMES.get(end or 0, (palette.OPEN, palette.COMPANY, ""))
     ended = (("overdue", palette.ATTENTION),) if overdue else (((word, style),) if word else ())
@@ -207,14 +207,18 @@ def _promised(event: ev.Event, around: Surroundings) -> Line:
         "promise",
         whom=around.name,
         headline=words.plain(fact.promise),
-        details=((f"due {words.when(due, around.now)}", ""), *ended),
+        details=(
+            (f"due {words.when(due, around.now)}", ""),
+            *ended,
+            *quiet(_kept_by(fact.team), _set_by(fact.rules)),
+        ),
     )
 
 
 def _resolved(event: ev.Event, around: Surroundings) -> Line:
     fact = event.expectation_resolved
     symbol, style, word = terms.OUTCOMES.get(fact.outcome, (palette.OPEN, palette.COMPANY, "ended"))
-    promise = around.promises.get((event.source, fact.expectation_id), "")
+    promise = around.promises.get(fact.expectation_id, "") or words.plain(fact.promise)
     due = words.local(fact.due_at, around.now.tzinfo)
     return Line(
         symbol,
@@ -225,9 +229,18 @@ def _resolved(event: ev.Event, around: Surroundings) -> Line:
         headline_style=f"{palette.STRONG} {style}",
         details=quiet(
             f"now due {words.when(due, around.now)}" if fact.HasField("due_at") else "",
+            _kept_by(fact.team),
         ),
         text=words.plain(fact.reason),
     )
+
+
+def _kept_by(team: str) -> str:
+    return f"by {words.plain(team)}" if team else ""
+
+
+def _set_by(rules: Sequence[str]) -> str:
+    return f"rule {words.plain(rules[-1])}" if rules else ""
 
 
 def _retraction(event: ev.Event, around: Surroundings) -> Line:
@@ -271,4 +284,10 @@ _DESCRIBED: dict[str, Callable[[ev.Event, Surroundings], Line]] = {
     "expectation_set": _promised,
     "expectation_resolved": _resolved,
     "event_retracted": _retraction,
+    "checked_in": places.checked_in,
+    "payment_attempted": places.payment,
+    "score_crossed": decisions.crossed,
+    "notification_decided": decisions.decided,
+    "delivery_attempted": decisions.attempted,
+    "notification_read": decisions.read,
 }

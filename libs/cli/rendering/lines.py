@@ -44,7 +44,7 @@ class Surroundings:
         now: The present, in the reader's time zone.
         name: What the customer is called.
         events: The events by id.
-        promises: The promises by source and expectation.
+        promises: The promises by expectation; who tells how one ended is often another source.
         ends: The last outcome of each promise.
         retracted: Ids of events that no longer count.
     """
@@ -52,8 +52,8 @@ class Surroundings:
     now: datetime
     name: str
     events: dict[str, ev.Event] = field(default_factory=dict)
-    promises: dict[tuple[str, str], str] = field(default_factory=dict)
-    ends: dict[tuple[str, str], int] = field(default_factory=dict)
+    promises: dict[str, str] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
     retracted: frozenset[str] = frozenset()
 
 
@@ -66,9 +66,9 @@ def surroundings(
     for event in events:
         made, ended = event.expectation_set, event.expectation_resolved
         if event.HasField("expectation_set"):
-            promises[event.source, made.expectation_id] = words.plain(made.promise)
+            promises[made.expectation_id] = words.plain(made.promise)
         elif event.HasField("expectation_resolved"):
-            ends[event.source, ended.expectation_id] = int(ended.outcome)
+            ends[ended.expectation_id] = int(ended.outcome)
         elif event.HasField("event_retracted"):
             retracted.add(event.event_retracted.event_id)
     by_id = {event.event_id: event for event in events}

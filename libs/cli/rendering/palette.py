@@ -28,5 +28,10 @@ BROKEN = "✗"
 MOVED = "↻"
 DASH = WITHDRAWN = "–"  # noqa: RUF001 (a dash, and meant)
 TIMES = "×"  # noqa: RUF001 (a multiplication sign, and meant)
+PLACE = "▸"
+PAYMENT = "¤"
+LEVEL = "↕"
+TOLD = "»"
+ARROW = "→"
 RETRACTED = "↶"
 ERASED = "∅"

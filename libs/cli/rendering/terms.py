@@ -55,6 +55,12 @@ SORTS = {
     ev.EVENT_TYPE_EXPECTATION_SET: "a promise",
     ev.EVENT_TYPE_EXPECTATION_RESOLVED: "a promise's end",
     ev.EVENT_TYPE_EVENT_RETRACTED: "a retraction",
+    ev.EVENT_TYPE_CHECKED_IN: "a check-in",
+    ev.EVENT_TYPE_PAYMENT_ATTEMPTED: "a payment",
+    ev.EVENT_TYPE_SCORE_CROSSED: "a change of score",
+    ev.EVENT_TYPE_NOTIFICATION_DECIDED: "a notification",
+    ev.EVENT_TYPE_DELIVERY_ATTEMPTED: "a delivery",
+    ev.EVENT_TYPE_NOTIFICATION_READ: "a notification's reading",
 }
 
 

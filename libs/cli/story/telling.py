@@ -30,6 +30,8 @@ Fact = (
     | facts.ExpectationSet
     | facts.ExpectationResolved
     | facts.EventRetracted
+    | facts.CheckedIn
+    | facts.PaymentAttempted
 )
 
 

@@ -10,6 +10,7 @@ from services.ingestion.domain.aggregates import (
     of_aggregate,
     place_violations,
 )
+from services.ingestion.domain.decisions import DECISION_RULES, SERVICE_RULES
 from services.ingestion.domain.event import (
     MAX_AHEAD_SECONDS,
     MAX_EVENT_BYTES,
@@ -18,14 +19,19 @@ from services.ingestion.domain.event import (
     identify,
     violations_of,
 )
+from services.ingestion.domain.facts import CALLER_RULES, Rule
 from services.ingestion.domain.rules import Violation
 
 __all__ = [
     "AGGREGATE_RULES",
+    "CALLER_RULES",
+    "DECISION_RULES",
     "MAX_AHEAD_SECONDS",
     "MAX_EVENT_BYTES",
     "MAX_IDENTITIES",
     "MAX_VIOLATIONS",
+    "SERVICE_RULES",
+    "Rule",
     "Violation",
     "identify",
     "identify_stream",

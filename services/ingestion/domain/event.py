@@ -5,7 +5,7 @@ from typing import Final
 
 from libs.identity.keys import Identified, IdentityKeys, owner_first
 from libs.identity.normalise import IdentityError
-from services.ingestion.domain.facts import RULES, Rule
+from services.ingestion.domain.facts import CALLER_RULES, Rule
 from services.ingestion.domain.rules import (
     Violation,
     Violations,
@@ -62,7 +62,7 @@ def identify(event: Event, keys: IdentityKeys) -> tuple[tuple[Identified, ...], 
 
 
 def violations_of(
-    event: Event, tenant: str, now_us: int, rules: Mapping[str, Rule] = RULES
+    event: Event, tenant: str, now_us: int, rules: Mapping[str, Rule] = CALLER_RULES
 ) -> list[Violation]:
     """Return the rules that an event breaks, apart from those of its identities; at most 20.
 

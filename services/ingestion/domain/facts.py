@@ -6,7 +6,9 @@ from typing import Any, Final
 from services.ingestion.domain.rules import (
     Violations,
     check_choices,
+    check_list,
     check_money,
+    check_names,
     check_reference,
     check_texts,
     check_time,
@@ -14,12 +16,14 @@ from services.ingestion.domain.rules import (
     is_uuid,
     known,
     text,
+    too_many,
 )
 from touchline.events.v1 import facts_pb2
 
+_MAX_NAME: Final = 128
 _MAX_PARTICIPANTS: Final = 64
-_MAX_PARTICIPANT: Final = 128
 _MAX_ITEMS: Final = 500
+_MAX_RULES: Final = 16
 _MAX_TRAITS: Final = 64
 _MAX_TRAIT_NAME: Final = 128
 _MAX_TRAIT_VALUE: Final = 4096
@@ -67,11 +71,24 @@ _CONSENT_CHOICES: Final = (
 )
 _NOTE: Final = (text("text", 65_536, required=True),)
 _SIGNAL: Final = (text("kind", 128, required=True), text("text", 4096))
+_CHECK_IN: Final = (text("place", 256),)
+_PAYMENT: Final = (text("payment_id", 256, required=True), text("method", 128))
+_PAYMENT_CHOICES: Final = (
+    choice("status", known(facts_pb2.PaymentStatus)),
+    choice("channel", _CHANNELS),
+)
 _EXPECTATION: Final = (
     text("expectation_id", 256, required=True),
     text("promise", 1000, required=True),
+    text("team", _MAX_NAME),
+    text("promised_by", _MAX_NAME),
 )
-_RESOLUTION: Final = (text("expectation_id", 256, required=True), text("reason", 4096))
+_RESOLUTION: Final = (
+    text("expectation_id", 256, required=True),
+    text("reason", 4096),
+    text("promise", 1000),
+    text("team", _MAX_NAME),
+)
 _RESOLUTION_CHOICES: Final = (
     choice("outcome", known(facts_pb2.ExpectationOutcome), required=True),
 )
@@ -88,15 +105,7 @@ def _interaction(fact: facts_pb2.Interaction, found: Violations) -> None:
     check_texts(fact, _INTERACTION, "interaction.", found)
     check_choices(fact, _INTERACTION_CHOICES, "interaction.", found)
     check_reference(fact.in_reply_to, "interaction.in_reply_to", found)
-    participants = fact.participants
-    if not participants:
-        return
-    if len(participants) > _MAX_PARTICIPANTS:
-        found.append(("interaction.participants", _too_many(len(participants), _MAX_PARTICIPANTS)))
-    for index, participant in enumerate(participants[:_MAX_PARTICIPANTS]):
-        if len(participant) > _MAX_PARTICIPANT:
-            told = f"has {len(participant):,} characters; at most {_MAX_PARTICIPANT} are allowed"
-            found.append((f"interaction.participants[{index}]", told))
+    check_names(fact.participants, _MAX_PARTICIPANTS, _MAX_NAME, "interaction.participants", found)
 
 
 def _community(fact: facts_pb2.CommunityPosted, found: Violations) -> None:
@@ -111,12 +120,7 @@ def _order(fact: facts_pb2.OrderChanged, found: Violations) -> None:
         check_money(fact.amount, "order_changed.amount", found)
     if fact.HasField("promised_at"):
         check_time(fact.promised_at, "order_changed.promised_at", found)
-    items = fact.items
-    if len(items) > _MAX_ITEMS:
-        found.append(("order_changed.items", _too_many(len(items), _MAX_ITEMS)))
-        return
-    for index, item in enumerate(items):
-        path = f"order_changed.items[{index}]."
+    for item, path in check_list(fact.items, _MAX_ITEMS, "order_changed.items", found):
         check_texts(item, _ITEM, path, found)
         if item.HasField("unit_price"):
             check_money(item.unit_price, f"{path}unit_price", found)
@@ -147,7 +151,7 @@ def _traits(fact: facts_pb2.TraitsObserved, found: Violations) -> None:
     if not traits:
         found.append(("traits_observed.traits", f"has no entries; give 1 to {_MAX_TRAITS}"))
     elif len(traits) > _MAX_TRAITS:
-        found.append(("traits_observed.traits", _too_many(len(traits), _MAX_TRAITS)))
+        found.append(("traits_observed.traits", too_many(len(traits), _MAX_TRAITS)))
     if not all(1 <= len(name) <= _MAX_TRAIT_NAME for name in traits):
         told = f"has a name that is empty or longer than {_MAX_TRAIT_NAME} characters"
         found.append(("traits_observed.traits", told))
@@ -164,8 +168,21 @@ def _signal(fact: facts_pb2.SignalObserved, found: Violations) -> None:
     check_texts(fact, _SIGNAL, "signal_observed.", found)
 
 
+def _check_in(fact: facts_pb2.CheckedIn, found: Violations) -> None:
+    check_texts(fact, _CHECK_IN, "checked_in.", found)
+
+
+def _payment(fact: facts_pb2.PaymentAttempted, found: Violations) -> None:
+    check_texts(fact, _PAYMENT, "payment_attempted.", found)
+    check_choices(fact, _PAYMENT_CHOICES, "payment_attempted.", found)
+    if fact.HasField("amount"):
+        check_money(fact.amount, "payment_attempted.amount", found)
+
+
 def _expectation(fact: facts_pb2.ExpectationSet, found: Violations) -> None:
     check_texts(fact, _EXPECTATION, "expectation_set.", found)
+    check_names(fact.rules, _MAX_RULES, _MAX_NAME, "expectation_set.rules", found)
+    check_reference(fact.answers, "expectation_set.answers", found)
     if fact.HasField("due_at"):
         check_time(fact.due_at, "expectation_set.due_at", found)
     else:
@@ -175,6 +192,7 @@ def _expectation(fact: facts_pb2.ExpectationSet, found: Violations) -> None:
 def _resolution(fact: facts_pb2.ExpectationResolved, found: Violations) -> None:
     check_texts(fact, _RESOLUTION, "expectation_resolved.", found)
     check_choices(fact, _RESOLUTION_CHOICES, "expectation_resolved.", found)
+    check_names(fact.rules, _MAX_RULES, _MAX_NAME, "expectation_resolved.rules", found)
     has_time = fact.HasField("due_at")
     if has_time and fact.outcome in _ENDS:
         told = "must be empty unless the outcome is that it was renegotiated"
@@ -192,22 +210,27 @@ def _retraction(fact: facts_pb2.EventRetracted, found: Violations) -> None:
         found.append(("event_retracted.event_id", told))
 
 
-def _too_many(count: int, limit: int) -> str:
-    return f"has {count:,} entries; at most {limit} are allowed"
-
-
-def _aggregate_changed(_: Any, found: Violations) -> None:
-    found.append(("aggregate_changed", _OWN))
-
-
-def _aggregate_snapshot(_: Any, found: Violations) -> None:
-    found.append(("aggregate_snapshot", _OWN))
-
-
 Rule = Callable[[Any, Violations], None]
 """Adds what is wrong with a fact."""
 
-RULES: Final[dict[str, Rule]] = {
+
+def _services_own(name: str) -> Rule:
+    def refuse(_: Any, found: Violations) -> None:
+        found.append((name, _OWN))
+
+    return refuse
+
+
+_SERVICES_OWN: Final = (
+    "aggregate_changed",
+    "aggregate_snapshot",
+    "score_crossed",
+    "notification_decided",
+    "delivery_attempted",
+    "notification_read",
+)
+
+CALLER_RULES: Final[dict[str, Rule]] = {
     "interaction": _interaction,
     "community_posted": _community,
     "order_changed": _order,
@@ -221,7 +244,8 @@ RULES: Final[dict[str, Rule]] = {
     "expectation_set": _expectation,
     "expectation_resolved": _resolution,
     "event_retracted": _retraction,
-    "aggregate_changed": _aggregate_changed,
-    "aggregate_snapshot": _aggregate_snapshot,
+    "checked_in": _check_in,
+    "payment_attempted": _payment,
+    **{name: _services_own(name) for name in _SERVICES_OWN},
 }
-"""By the name of the field of `Event.fact`; each adds what is wrong with its fact."""
+"""What holds for callers, by the name of the field of `Event.fact`."""

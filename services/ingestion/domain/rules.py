@@ -5,8 +5,10 @@ at tens of thousands a second a generator for each message would be the dearest 
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from touchline.events.v1.facts_pb2 import Money
@@ -75,6 +77,36 @@ def check_choices(message: Any, choices: tuple[Choice, ...], path: str, found: V
             found.append((path + name, told))
         elif required and not value:
             found.append((path + name, f"is missing; give one of {enum.name}"))
+
+
+def check_names(
+    names: Sequence[str], limit: int, longest: int, field: str, found: Violations
+) -> None:
+    """Check a list of at most `limit` texts of at most `longest` characters each."""
+    count = len(names)
+    if not count:
+        return
+    if count > limit:
+        found.append((field, too_many(count, limit)))
+    for index, name in enumerate(names[:limit]):
+        if len(name) > longest:
+            told = f"has {len(name):,} characters; at most {longest} are allowed"
+            found.append((f"{field}[{index}]", told))
+
+
+def check_list(
+    entries: Sequence[Message], limit: int, field: str, found: Violations
+) -> Iterable[tuple[Any, str]]:
+    """Return the messages of a list with their paths, dot and all; none when it is too long."""
+    if len(entries) > limit:
+        found.append((field, too_many(len(entries), limit)))
+        return ()
+    return [(entry, f"{field}[{index}].") for index, entry in enumerate(entries)]
+
+
+def too_many(count: int, limit: int) -> str:
+    """Say that a list is too long."""
+    return f"has {count:,} entries; at most {limit} are allowed"
 
 
 def check_reference(value: str, field: str, found: Violations) -> None:
