@@ -21,14 +21,16 @@ class ProjectionService(ProjectionServiceServicer):
     """Implements touchline.projection.v1.ProjectionService; the proto is the contract."""
 
     def __init__(self, runners: Sequence[Runner]) -> None:
-        self._runners = sorted(runners, key=lambda runner: runner.projection.name)
+        self._runners = runners
 
     async def ListProjections(  # noqa: N802 - gRPC names it
         self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> ListProjectionsResponse:
         """List the service's projections."""
         del request, context
-        return ListProjectionsResponse(projections=[_projection(one) for one in self._runners])
+        # Sorted at each call: a service may start and stop projections while it runs.
+        running = sorted(self._runners, key=lambda runner: runner.projection.name)
+        return ListProjectionsResponse(projections=[_projection(one) for one in running])
 
 
 def registration(runners: Sequence[Runner]) -> Callable[[grpc.aio.Server], None]:

@@ -192,6 +192,44 @@ def projection_halted(name: str) -> CallError:
     )
 
 
+def stale_version(name: str, version: int, expected_version: int) -> CallError:
+    """Return the error of a change that was decided on a version that is not the latest."""
+    return CallError(
+        ErrorReason.ERROR_REASON_STALE_VERSION,
+        StatusCode.ABORTED,
+        f"{name} is at version {version}, and the call expects {expected_version}; nothing was "
+        "changed. Read it again, and decide again.",
+        metadata={
+            "name": name,
+            "version": str(version),
+            "expected_version": str(expected_version),
+        },
+    )
+
+
+def model_not_found(name: str) -> CallError:
+    """Return the error of a scoring model that was never published."""
+    return CallError(
+        ErrorReason.ERROR_REASON_MODEL_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        f"No scoring model is named {name!r}. ListModels has the names; if it was just published, "
+        "send that position as after_position.",
+        metadata={"model": name},
+    )
+
+
+def model_building(name: str, retry_after: float) -> CallError:
+    """Return the error of a scoring model of which no version has counted the past yet."""
+    return CallError(
+        ErrorReason.ERROR_REASON_MODEL_BUILDING,
+        StatusCode.UNAVAILABLE,
+        f"The scoring model {name!r} is new and still counts the past. Call again after "
+        f"{retry_after:g} s; ListModels says how far it is.",
+        metadata={"model": name},
+        retry_after=retry_after,
+    )
+
+
 def internal(trace_id: str = "") -> CallError:
     """Return the error of a defect of ours; the service's log tells it under the trace id."""
     where = f"under trace id {trace_id}" if trace_id else "at this time"

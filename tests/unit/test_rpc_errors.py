@@ -22,6 +22,9 @@ EVERY_ERROR = [
     (errors.internal("ab" * 16), "INTERNAL"),
     (errors.deadline_exceeded(), "DEADLINE_EXCEEDED"),
     (errors.views_unavailable(), "VIEWS_UNAVAILABLE"),
+    (errors.stale_version("default", 3, 2), "STALE_VERSION"),
+    (errors.model_not_found("churn"), "MODEL_NOT_FOUND"),
+    (errors.model_building("churn", 1.0), "MODEL_BUILDING"),
 ]
 
 
