@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from libs.projection.outbox import Sender
 from libs.projection.runner import Runner, state_name
 from libs.telemetry import declared
 from libs.telemetry.metrics import Attributes, Reading
@@ -27,6 +28,22 @@ def readings(runners: Sequence[Runner]) -> dict[declared.Metric, Reading]:
         declared.PROJECTION_LAG_TIME: owned(_lag_seconds),
         declared.PROJECTION_STATES: lambda: _states(runners),
     }
+
+
+def outbox_readings(sender: Sender) -> dict[declared.Metric, Reading]:
+    """Return the gauges of an outbox; only where this process sends it."""
+
+    def size() -> Iterable[tuple[float, Attributes]]:
+        if sender.state.owns:
+            yield sender.state.waiting, {declared.OUTBOX_STATE: "waiting"}
+            yield sender.state.dead, {declared.OUTBOX_STATE: "dead"}
+
+    def age() -> Iterable[tuple[float, Attributes]]:
+        if sender.state.owns:
+            oldest_at = sender.state.oldest_at
+            yield max(0.0, time.time() - oldest_at) if oldest_at else 0.0, {}
+
+    return {declared.OUTBOX_SIZE: size, declared.OUTBOX_AGE: age}
 
 
 def _lag(runner: Runner) -> float:

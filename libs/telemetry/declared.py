@@ -26,6 +26,7 @@ APPEND_REQUESTS: Final = "touchline.append.requests"
 VERDICT: Final = "touchline.verdict"
 PROJECTION: Final = "touchline.projection.name"
 PROJECTION_STATE: Final = "touchline.projection.state"
+OUTBOX_STATE: Final = "touchline.outbox.state"
 
 ATTRIBUTES: Final = {
     RPC_SYSTEM: "`grpc`, or `nats` for the store's API",
@@ -44,6 +45,7 @@ ATTRIBUTES: Final = {
     VERDICT: "`recorded`, `duplicate`, `conflict`, `rejected`, `version_taken`, `unit_refused`",
     PROJECTION: "such as `timeline`",
     PROJECTION_STATE: "`live`, `catching_up`, `waiting` or `halted`",
+    OUTBOX_STATE: "`waiting`, or `dead`: the store does not take it",
 }
 """What each attribute holds."""
 
@@ -110,7 +112,7 @@ SEND_DURATION: Final = Metric(
     "messaging.client.operation.duration",
     "histogram",
     "s",
-    "Time to publish a batch on the feed.",
+    "Time to publish a batch on the feed, or to append decisions.",
     _MESSAGING,
     _CALL_SECONDS,
 )
@@ -212,6 +214,19 @@ VISIBLE_AFTER: Final = Metric(
     (PROJECTION, PROJECTION_STATE),
     _DELAY_SECONDS,
 )
+OUTBOX_SIZE: Final = Metric(
+    "touchline.outbox.size",
+    "gauge",
+    "{decision}",
+    "Decisions that are not on the line, from the process that sends them.",
+    (OUTBOX_STATE,),
+)
+OUTBOX_AGE: Final = Metric(
+    "touchline.outbox.age",
+    "gauge",
+    "s",
+    "For how long the oldest decision has been waiting to be appended.",
+)
 
 METRICS: Final = (
     *(CALL_DURATION, SEND_DURATION, PROCESS_DURATION, VERDICTS),
@@ -219,6 +234,7 @@ METRICS: Final = (
     *(HEAD_POSITION, RELAY_POSITION, RELAY_LEADER),
     *(PROJECTION_POSITION, PROJECTION_LAG, PROJECTION_LAG_TIME, PROJECTION_STATES),
     *(PROJECTION_EVENTS, VISIBLE_AFTER),
+    *(OUTBOX_SIZE, OUTBOX_AGE),
 )
 """The metrics that the services make."""
 
@@ -260,7 +276,8 @@ SPANS: Final = (
     SpanKindOf(
         "send <subject>",
         "PRODUCER",
-        "One batch on its way to the feed; linked to the calls whose events are in it.",
+        "One batch on its way to the feed, linked to the calls whose events are in it; or "
+        "decisions on their way to the store, linked to the fold that decided.",
         _MESSAGING_SPAN,
     ),
     SpanKindOf(

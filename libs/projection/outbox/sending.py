@@ -1,0 +1,274 @@
+"""Appends what reactors decided to the store, in order, until the store has it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from libs.eventstore import api
+from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import SealBroken, StoreError, StoreFull, StoreUnavailable
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.projection.checkpoints import LEASE
+from libs.projection.outbox.deciding import Outbox
+from libs.projection.runner import Runner
+from libs.telemetry import messaging
+from touchline.store.v1.store_pb2 import (
+    APPEND_OUTCOME_CONFLICT,
+    APPEND_OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_RECORDED,
+    AppendEvent,
+    AppendOutcome,
+    AppendRequest,
+    AppendUnit,
+    AppendVerdict,
+)
+
+_CHANNEL: Final = "touchline_outbox"
+_MAX_EVENTS: Final = 1000
+_MAX_BYTES: Final = 900 * 1024  # NATS takes 1 MiB
+_MAX_ATTEMPTS: Final = 5
+_IDLE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 0.5
+# Decided by an earlier run is decided: the first stands, though a rule may now say otherwise.
+_ON_THE_LINE: Final = (APPEND_OUTCOME_RECORDED, APPEND_OUTCOME_DUPLICATE, APPEND_OUTCOME_CONFLICT)
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_log = structlog.get_logger("outbox")
+
+
+class LostLead(Exception):
+    """Another process sends now."""
+
+
+@dataclass(slots=True)
+class OutboxState:
+    """What a sender says of the outbox.
+
+    Attributes:
+        owns: Whether this process sends.
+        waiting: How many decisions wait to be appended.
+        oldest_at: When the oldest of them was decided, in seconds since 1970; 0 if there is none.
+        dead: How many the store does not take.
+    """
+
+    owns: bool = False
+    waiting: int = 0
+    oldest_at: float = 0.0
+    dead: int = 0
+
+
+class _Row(NamedTuple):
+    id: int
+    reactor: str
+    tenant: str
+    event_id: UUID
+    sealed: bytes
+    traceparent: str
+    attempts: int
+
+
+class Sender:
+    """Appends the outbox of a database to the store; of several processes one does at a time.
+
+    It begins when every projection has reached the head that was there at its start, so that
+    nothing is told that events which are recorded already would have prevented.
+
+    Args:
+        outbox: Opens the rows.
+        pool: Connections to the database.
+        store: Takes the decisions.
+        runners: Drive the projections and reactors of the database, here or in other processes.
+        owner: Names this process.
+        lease: For how long this process sends without a sign of life.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        pool: asyncpg.Pool,
+        store: StoreClient,
+        runners: Sequence[Runner],
+        *,
+        owner: UUID,
+        lease: timedelta = LEASE,
+    ) -> None:
+        self.state = OutboxState()
+        self._outbox = outbox
+        self._pool = pool
+        self._store = store
+        self._waits_for = [runner.projection.name for runner in runners]
+        self._owner = owner
+        self._lease = lease
+        self._woken = asyncio.Event()
+        self._led_at = self._measured_at = 0.0
+        self._caught_up = False
+
+    def wake(self) -> None:
+        """Look at once; a commit that decides does so by itself."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send for ever; run it as a task. What is down is waited for."""
+        while True:
+            try:
+                await self._lead()
+                async with self._listening() as connection:
+                    await self._until_caught_up()
+                    while not connection.is_closed():
+                        await self._lead()
+                        await self._send_all()
+                        await self._idle(_IDLE_SECONDS)
+            except LostLead:
+                self.state.owns = False
+            except (
+                StoreError,
+                *UNREACHABLE,
+                asyncpg.DiskFullError,
+                asyncpg.DeadlockDetectedError,
+                TimeoutError,
+            ) as error:
+                _log.warning("outbox waits", reason=type(error).__name__)
+                with suppress(asyncpg.PostgresError, *UNREACHABLE, TimeoutError):
+                    await self._measure()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def stop(self) -> None:
+        """Let another process send at once."""
+        with suppress(asyncpg.PostgresError, *UNREACHABLE):
+            await self._pool.execute(_SQL["release"], self._owner)
+
+    async def _lead(self) -> None:
+        now = time.monotonic()
+        if self.state.owns and now - self._led_at < self._lease.total_seconds() / 4:
+            return
+        if await self._pool.fetchval(_SQL["lead"], self._owner, self._lease) is None:
+            raise LostLead
+        self.state.owns = True
+        self._led_at = now
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        def heard(*_: object) -> None:
+            self.wake()
+
+        async with self._pool.acquire() as connection:
+            await connection.add_listener(_CHANNEL, heard)
+            try:
+                yield connection
+            finally:
+                if not connection.is_closed():
+                    await connection.remove_listener(_CHANNEL, heard)
+
+    async def _until_caught_up(self) -> None:
+        if self._caught_up:
+            return
+        head = await self._store.head()
+        names = self._waits_for
+        arguments = (names, head.position, head.store_id)
+        while await self._pool.fetchval(_SQL["reached"], *arguments) < len(names):
+            await self._lead()
+            await self._measure_sometimes()
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._caught_up = True
+
+    async def _send_all(self) -> None:
+        self._woken.clear()
+        while rows := await self._pool.fetch(_SQL["next"], _MAX_EVENTS, _MAX_BYTES):
+            await self._measure_sometimes()
+            for _, same in groupby(
+                (_Row(*row) for row in rows), key=lambda row: (row.tenant, row.traceparent)
+            ):
+                await self._append(list(same))
+            await self._lead()
+        await self._measure_sometimes(drained=True)
+
+    async def _append(self, rows: Sequence[_Row]) -> None:
+        """Append rows of one tenant and one trace; each is a unit of its own."""
+        entries, broken = self._thawed(rows)
+        await self._bury(broken)
+        if not entries:
+            return
+        sound = [row for row, _ in entries]
+        units = [AppendUnit(events=[entry]) for _, entry in entries]
+        request = AppendRequest(tenant=sound[0].tenant, units=units)
+        try:
+            with messaging.send(api.APPEND, [sound[0].traceparent], messages=len(units)):
+                answer = await self._store.append(request)
+        except (StoreUnavailable, StoreFull):
+            raise
+        except StoreError as error:
+            await self._apart(sound, error)
+        else:
+            await self._settle(sound, answer.verdicts)
+
+    def _thawed(
+        self, rows: Sequence[_Row]
+    ) -> tuple[list[tuple[_Row, AppendEvent]], list[tuple[_Row, str]]]:
+        entries: list[tuple[_Row, AppendEvent]] = []
+        broken: list[tuple[_Row, str]] = []
+        for row in rows:
+            try:
+                entry = self._outbox.thaw(row.tenant, row.event_id.bytes, row.sealed)
+                entries.append((row, entry))
+            except SealBroken:
+                broken.append((row, "it was sealed under another TOUCHLINE_IDENTITY_SECRET"))
+        return entries, broken
+
+    async def _apart(self, rows: Sequence[_Row], error: StoreError) -> None:
+        """Find the row that makes the store refuse a request; the others go through."""
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            await self._append(rows[:middle])
+            await self._append(rows[middle:])
+            return
+        (row,) = rows
+        if row.attempts + 1 >= _MAX_ATTEMPTS:
+            await self._bury([(row, str(error))])
+            return
+        pause = timedelta(seconds=2**row.attempts)
+        await self._pool.execute(_SQL["postpone"], row.id, pause, str(error))
+
+    async def _settle(self, rows: Sequence[_Row], verdicts: Sequence[AppendVerdict]) -> None:
+        done, refused = [], []
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if verdict.outcome in _ON_THE_LINE:
+                done.append(row.id)
+            else:
+                name = AppendOutcome.Name(verdict.outcome).removeprefix("APPEND_OUTCOME_")
+                refused.append((row, verdict.detail or name))
+        await self._bury(refused)
+        await self._pool.execute(_SQL["done"], done)
+
+    async def _bury(self, refused: Sequence[tuple[_Row, str]]) -> None:
+        if not refused:
+            return
+        columns = [row.id for row, _ in refused], [detail for _, detail in refused]
+        await self._pool.execute(_SQL["dead"], *columns)
+        for row, _ in refused:  # why says the table: details may repeat what rules say
+            _log.warning("decision is dead", reactor=row.reactor, event_id=str(row.event_id))
+
+    async def _idle(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    async def _measure_sometimes(self, *, drained: bool = False) -> None:
+        if drained:
+            self.state.waiting, self.state.oldest_at = 0, 0.0
+        if time.monotonic() - self._measured_at >= _IDLE_SECONDS:
+            await self._measure()
+
+    async def _measure(self) -> None:
+        row: Any = await self._pool.fetchrow(_SQL["measure"])
+        self.state.waiting, self.state.oldest_at, self.state.dead = row
+        self._measured_at = time.monotonic()
