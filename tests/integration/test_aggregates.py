@@ -32,7 +32,13 @@ from libs.eventstore.records import open_event
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.servers import MakeDatabase, OwnNats
 from tests.store import DEFAULT, records_of, said, tamper
-from touchline.events.v1.event_pb2 import ACTOR_KIND_SYSTEM, EVENT_TYPE_AGGREGATE_CHANGED
+from touchline.events.v1.event_pb2 import (
+    ACTOR_KIND_SYSTEM,
+    EVENT_TYPE_AGGREGATE_CHANGED,
+    EVENT_TYPE_INTERACTION,
+    Event,
+)
+from touchline.store.v1.store_pb2 import AppendEvent
 
 
 class Promise(Aggregate):
@@ -50,6 +56,15 @@ class Promise(Aggregate):
 
 class Promises(Application[UUID]):
     name = "promises"
+
+
+def _moved(promise: Promise) -> Promise:
+    promise.move()
+    return promise
+
+
+def _other(told: Event) -> AppendEvent:
+    return AppendEvent(event=said("Something else", event_id=told.event_id))
 
 
 @pytest.fixture
@@ -233,6 +248,54 @@ async def test_a_save_says_its_cause_and_its_time(lent: Lent) -> None:
     assert (record.type, record.historical) == (EVENT_TYPE_AGGREGATE_CHANGED, False)
     with pytest.raises(TypeError, match="caused"):
         await asyncio.to_thread(lambda: promises.save(Promise(to="Bo"), caused=cause))
+
+
+async def test_a_save_and_its_facts_are_on_the_line_together_or_not_at_all(lent: Lent) -> None:
+    promises, told = Promises(env=lent.environment), said("Your promise was kept")
+    facts = [AppendEvent(event=told)]
+    await lent.line.record(said("before"))
+    promise = Promise(to="Ana")
+    (recording,) = await asyncio.to_thread(lambda: promises.save(promise, facts=facts))
+    assert recording.notification.id == 2
+    _, changed, fact = await records_of(lent.line.store)
+    assert (changed.type, fact.event_id) == (
+        EVENT_TYPE_AGGREGATE_CHANGED,
+        UUID(told.event_id).bytes,
+    )
+    assert (fact.type, fact.stream_id) == (EVENT_TYPE_INTERACTION, b"")
+
+    theirs = await asyncio.to_thread(promises.repository.get, promise.id)
+    promise.move()
+    await asyncio.to_thread(promises.save, promise)
+    theirs.move()
+    with pytest.raises(IntegrityError, match="another writer has version"):
+        await asyncio.to_thread(
+            lambda: promises.save(theirs, facts=[AppendEvent(event=said("It was not"))])
+        )
+    with pytest.raises(IntegrityError, match=told.event_id):
+        await asyncio.to_thread(lambda: promises.save(_moved(promise), facts=[_other(told)]))
+    refused = said("No event", event_id="no id")
+    with pytest.raises(DataError, match="event_id"):
+        await asyncio.to_thread(
+            lambda: promises.save(Promise(to="Bo"), facts=[AppendEvent(event=refused)])
+        )
+    with pytest.raises(ProgrammingError, match="facts go with a change"):
+        await asyncio.to_thread(lambda: promises.save(facts=[AppendEvent(event=said("Alone"))]))
+    assert (await lent.line.store.head()).position == 4
+
+
+async def test_a_lost_answer_records_neither_the_save_nor_its_facts_twice(
+    database_from_template: MakeDatabase, nats: OwnNats
+) -> None:
+    url = await database_from_template(build_stores)
+    async with lent_line(url, nats, patience=0.5) as lent:
+        promises, lent.lose_answers = Promises(env=lent.environment), 1
+        facts = [AppendEvent(event=said("Given"))]
+        (recording,) = await asyncio.to_thread(
+            lambda: promises.save(Promise(to="Ana"), facts=facts)
+        )
+        assert recording.notification.id == 1
+        assert (await lent.line.store.head()).position == 2
 
 
 async def test_nothing_of_an_aggregate_is_in_the_clear_and_verify_finds_nothing(lent: Lent) -> None:

@@ -93,6 +93,6 @@ def _raise_if_refused(entry: AppendEvent, verdict: AppendVerdict) -> None:
             "load it again, and decide again"
         )
     if verdict.outcome == APPEND_OUTCOME_CONFLICT:
-        raise IntegrityError("another event has this event's id")
+        raise IntegrityError(f"another event has the event id {entry.event.event_id}")
     if verdict.outcome == APPEND_OUTCOME_REJECTED:
         raise DataError(f"the store does not take the event: {verdict.detail}")

@@ -10,6 +10,7 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     InternalError,
     Notification,
+    ProgrammingError,
     StoredEvent,
     Subscription,
 )
@@ -56,6 +57,7 @@ class LineAggregateRecorder(AggregateRecorder):
         Raises:
             IntegrityError: another writer has one of the versions; nothing was recorded.
             DataError: the store does not take one of them; nothing was recorded.
+            ProgrammingError: there are facts and no events.
             OperationalError: the store can't be reached; whether they were recorded is not known.
         """
         self.line.run(self._insert(stored_events, Saving(**kwargs)))
@@ -94,9 +96,13 @@ class LineAggregateRecorder(AggregateRecorder):
             for stored in stored_events
         ]
         if not entries:
+            if saving.facts:
+                raise ProgrammingError("facts go with a change, and nothing was changed")
             return []
+        unit = [*entries, *saving.facts]
         async with persistence_errors():
-            return await append_unit(self.line.client, self.line.tenant.name, entries)
+            positions = await append_unit(self.line.client, self.line.tenant.name, unit)
+        return positions[: len(entries)]
 
     async def _select(
         self, originator_id: UUID | str, request: GetStreamRequest

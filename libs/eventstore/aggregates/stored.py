@@ -1,6 +1,6 @@
 """The library's stored events as events of the line, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -42,11 +42,14 @@ class Saving:
     Attributes:
         causation_id: The event_id of the event that the decision follows from. Default: none.
         occurred_at: When it took effect: its cause's time, with a time zone. Default: now.
+        facts: Events of no stream that are recorded in the same unit, all or nothing: what the save
+            means to others, in their words. Their event ids are the caller's.
         tracking: The library's; no recorder here can keep it with the events.
     """
 
     causation_id: str = ""
     occurred_at: datetime | None = None
+    facts: Sequence[AppendEvent] = ()
     tracking: object = None
 
     def __post_init__(self) -> None:
