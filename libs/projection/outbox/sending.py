@@ -1,4 +1,4 @@
-"""Appends what reactors decided to the store, in order, until the store has it."""
+"""Sends the outbox: who does, when it begins, and what wakes it."""
 
 import asyncio
 import time
@@ -8,41 +8,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from libs.eventstore import api
 from libs.eventstore.client import StoreClient
-from libs.eventstore.errors import SealBroken, StoreError, StoreFull, StoreUnavailable
+from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE
+from libs.projection.outbox.appending import Appender, Row
 from libs.projection.outbox.deciding import Outbox
 from libs.projection.runner import Runner
-from libs.telemetry import messaging
-from touchline.store.v1.store_pb2 import (
-    APPEND_OUTCOME_CONFLICT,
-    APPEND_OUTCOME_DUPLICATE,
-    APPEND_OUTCOME_RECORDED,
-    AppendEvent,
-    AppendOutcome,
-    AppendRequest,
-    AppendUnit,
-    AppendVerdict,
-)
 
 _CHANNEL: Final = "touchline_outbox"
 _MAX_EVENTS: Final = 1000
 _MAX_BYTES: Final = 900 * 1024  # NATS takes 1 MiB
-_MAX_ATTEMPTS: Final = 5
 _IDLE_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.5
-# Decided by an earlier run is decided: the first stands, though a rule may now say otherwise.
-_ON_THE_LINE: Final = (APPEND_OUTCOME_RECORDED, APPEND_OUTCOME_DUPLICATE, APPEND_OUTCOME_CONFLICT)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("outbox")
 
@@ -66,16 +52,6 @@ class OutboxState:
     waiting: int = 0
     oldest_at: float = 0.0
     dead: int = 0
-
-
-class _Row(NamedTuple):
-    id: int
-    reactor: str
-    tenant: str
-    event_id: UUID
-    sealed: bytes
-    traceparent: str
-    attempts: int
 
 
 class Sender:
@@ -104,7 +80,7 @@ class Sender:
         lease: timedelta = LEASE,
     ) -> None:
         self.state = OutboxState()
-        self._outbox = outbox
+        self._appender = Appender(outbox, pool, store)
         self._pool = pool
         self._store = store
         self._waits_for = [runner.projection.name for runner in runners]
@@ -187,76 +163,11 @@ class Sender:
         while rows := await self._pool.fetch(_SQL["next"], _MAX_EVENTS, _MAX_BYTES):
             await self._measure_sometimes()
             for _, same in groupby(
-                (_Row(*row) for row in rows), key=lambda row: (row.tenant, row.traceparent)
+                (Row(*row) for row in rows), key=lambda row: (row.tenant, row.traceparent)
             ):
-                await self._append(list(same))
+                await self._appender.append(list(same))
             await self._lead()
         await self._measure_sometimes(drained=True)
-
-    async def _append(self, rows: Sequence[_Row]) -> None:
-        """Append rows of one tenant and one trace; each is a unit of its own."""
-        entries, broken = self._thawed(rows)
-        await self._bury(broken)
-        if not entries:
-            return
-        sound = [row for row, _ in entries]
-        units = [AppendUnit(events=[entry]) for _, entry in entries]
-        request = AppendRequest(tenant=sound[0].tenant, units=units)
-        try:
-            with messaging.send(api.APPEND, [sound[0].traceparent], messages=len(units)):
-                answer = await self._store.append(request)
-        except (StoreUnavailable, StoreFull):
-            raise
-        except StoreError as error:
-            await self._apart(sound, error)
-        else:
-            await self._settle(sound, answer.verdicts)
-
-    def _thawed(
-        self, rows: Sequence[_Row]
-    ) -> tuple[list[tuple[_Row, AppendEvent]], list[tuple[_Row, str]]]:
-        entries: list[tuple[_Row, AppendEvent]] = []
-        broken: list[tuple[_Row, str]] = []
-        for row in rows:
-            try:
-                entry = self._outbox.thaw(row.tenant, row.event_id.bytes, row.sealed)
-                entries.append((row, entry))
-            except SealBroken:
-                broken.append((row, "it was sealed under another TOUCHLINE_IDENTITY_SECRET"))
-        return entries, broken
-
-    async def _apart(self, rows: Sequence[_Row], error: StoreError) -> None:
-        """Find the row that makes the store refuse a request; the others go through."""
-        if len(rows) > 1:
-            middle = len(rows) // 2
-            await self._append(rows[:middle])
-            await self._append(rows[middle:])
-            return
-        (row,) = rows
-        if row.attempts + 1 >= _MAX_ATTEMPTS:
-            await self._bury([(row, str(error))])
-            return
-        pause = timedelta(seconds=2**row.attempts)
-        await self._pool.execute(_SQL["postpone"], row.id, pause, str(error))
-
-    async def _settle(self, rows: Sequence[_Row], verdicts: Sequence[AppendVerdict]) -> None:
-        done, refused = [], []
-        for row, verdict in zip(rows, verdicts, strict=True):
-            if verdict.outcome in _ON_THE_LINE:
-                done.append(row.id)
-            else:
-                name = AppendOutcome.Name(verdict.outcome).removeprefix("APPEND_OUTCOME_")
-                refused.append((row, verdict.detail or name))
-        await self._bury(refused)
-        await self._pool.execute(_SQL["done"], done)
-
-    async def _bury(self, refused: Sequence[tuple[_Row, str]]) -> None:
-        if not refused:
-            return
-        columns = [row.id for row, _ in refused], [detail for _, detail in refused]
-        await self._pool.execute(_SQL["dead"], *columns)
-        for row, _ in refused:  # why says the table: details may repeat what rules say
-            _log.warning("decision is dead", reactor=row.reactor, event_id=str(row.event_id))
 
     async def _idle(self, seconds: float) -> None:
         with suppress(TimeoutError):
