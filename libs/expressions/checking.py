@@ -11,8 +11,12 @@ from typing import Final
 
 import cel
 
+from libs.expressions.event_value import EVENT_FIELDS
 from libs.expressions.functions import ARGUMENTS
 from libs.expressions.tokens import Word, fault, words_of
+
+EVENT: Final = "event"
+"""The name that always means an event's value, so that its fields can be checked."""
 
 MAX_SOURCE: Final = 2_000
 MAX_BRACKETS: Final = 24
@@ -71,9 +75,12 @@ def check(source: str, names: Collection[str]) -> frozenset[str]:
         ExpressionError: It names something else, or could cost too much.
     """
     state = _Check(source, names)
-    words = [_START, _START, *words_of(source), Word("sign", "", len(source))]
-    for i in range(2, len(words) - 1):
+    end = Word("sign", "", len(source))
+    words = [_START, _START, *words_of(source), end, end]
+    for i in range(2, len(words) - 2):
         _look(state, words[i - 2], words[i - 1], words[i], words[i + 1])
+        if words[i].text == EVENT and words[i - 1].text != ".":
+            _fields(source, words, i + 1)
         if words[i].text == "matches" and words[i + 1].text == "(":
             _pattern(source, words, i)
     limit = MAX_GROWTH if state.macros else MAX_GROWTH_WITHOUT_MACROS
@@ -179,6 +186,16 @@ def _close(state: _Check) -> None:
             f"{bracket.function} takes {least if least == most else f'{least} to {most}'} "
             f"arguments, not {arguments}" + (", with what stands before" if bracket.method else ""),
         )
+
+
+def _fields(source: str, words: list[Word], at: int) -> None:
+    """Refuse fields that no event has: a condition with a slip in it would fail on every event."""
+    fields = EVENT_FIELDS
+    while fields and words[at].text == "." and words[at + 2].text != "(":
+        name = words[at + 1]
+        if name.text not in fields:
+            raise fault(source, name.start, f"unknown field {name.text}: events have none so named")
+        fields, at = fields[name.text], at + 2
 
 
 def _pattern(source: str, words: list[Word], at: int) -> None:

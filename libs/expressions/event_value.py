@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,7 +19,21 @@ _ACTORS: Final[Mapping[int, str]] = {
     ACTOR_KIND_EMPLOYEE: "employee",
     ACTOR_KIND_SYSTEM: "system",
 }
+# What an event's type says by itself, as its envelope does; an interaction that doesn't say is private.
+_IMPLIED: Final[Mapping[str, Mapping[str, str]]] = {
+    "interaction": {"visibility": "private"},
+    "product_used": {"channel": "app"},
+    "campaign_touched": {"direction": "outbound"},
+    "community_posted": {
+        "channel": "community",
+        "direction": "inbound",
+        "visibility": "public",
+    },
+}
 _Reader = Callable[[Any], object]
+
+Fields: TypeAlias = "Mapping[str, Fields]"
+"""Names of fields, and what these have themselves; empty where anything or nothing may follow."""
 
 
 def event_value(event: Event) -> dict[str, object]:
@@ -31,6 +45,7 @@ def event_value(event: Event) -> dict[str, object]:
     context = event.context
     kind = event.WhichOneof("fact") or ""
     fact = _message(getattr(event, kind)) if kind else {}
+    implied = _IMPLIED.get(kind, {})
     actor = event.actor
     value: dict[str, object] = {
         "id": event.event_id,
@@ -41,9 +56,9 @@ def event_value(event: Event) -> dict[str, object]:
             "kind": _ACTORS.get(actor.kind, "customer"),
             "reference": actor.reference,
         },
-        "channel": fact.get("channel", ""),
-        "direction": fact.get("direction", ""),
-        "visibility": fact.get("visibility", ""),
+        "channel": fact.get("channel") or implied.get("channel", ""),
+        "direction": fact.get("direction") or implied.get("direction", ""),
+        "visibility": fact.get("visibility") or implied.get("visibility", ""),
         "conversation_id": event.conversation_id,
         **{name: getattr(context, name) for name in _CONTEXT},
         "fact": fact,
@@ -110,3 +125,33 @@ def _enum_names(enum: EnumDescriptor) -> Mapping[int, str]:
 
 def _time(timestamp: Timestamp) -> datetime:
     return _EPOCH + timedelta(microseconds=micros_of(timestamp))
+
+
+def _below(message: Descriptor) -> Fields:
+    if message.full_name == Money.DESCRIPTOR.full_name:
+        return {"amount": {}, "currency": {}}
+    if message.full_name == Timestamp.DESCRIPTOR.full_name:
+        return {}
+    return {
+        field.name: _below(field.message_type)
+        if field.message_type is not None and not _many(field)
+        else {}
+        for field in cast("list[FieldDescriptor]", message.fields)
+    }
+
+
+def _facts() -> Fields:
+    fields: dict[str, Fields] = {}
+    for fact in Event.DESCRIPTOR.oneofs_by_name["fact"].fields:
+        for name, below in _below(cast("Descriptor", fact.message_type)).items():
+            fields[name] = {**fields.get(name, {}), **below}
+    return fields
+
+
+EVENT_FIELDS: Final[Fields] = {
+    **dict.fromkeys(event_value(Event()), cast("Fields", {})),
+    "actor": {"kind": {}, "reference": {}},
+    "location": {"latitude": {}, "longitude": {}, "name": {}},
+    "fact": _facts(),
+}
+"""Every field that an event's value may have; those of all facts together."""

@@ -1,5 +1,6 @@
 """Expressions in CEL, compiled once and evaluated on many events."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ MAX_NODES: Final = 20_000
 _PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _EXPECTING: Final = re.compile(r" expecting \{.*| at input '.*| at: '.*")
 _FUNCTION: Final = re.compile(r"^Function '(\w+)'")
+
+# It logs what a function of ours raised; the reason goes to the caller, without the event's values.
+logging.getLogger("cel").setLevel(logging.CRITICAL)
 
 
 class Scope:
