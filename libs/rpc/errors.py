@@ -230,6 +230,36 @@ def model_building(name: str, retry_after: float) -> CallError:
     )
 
 
+def expectation_not_found() -> CallError:
+    """Return the error of an expectation_id that names no promise."""
+    return CallError(
+        ErrorReason.ERROR_REASON_EXPECTATION_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        "No promise has this expectation_id, or its customer was erased. Check it; what a rule or "
+        "another system made the customer expect is ended by recording ExpectationResolved.",
+    )
+
+
+def expectation_ended() -> CallError:
+    """Return the error of a promise that was kept or withdrawn already."""
+    return CallError(
+        ErrorReason.ERROR_REASON_EXPECTATION_ENDED,
+        StatusCode.FAILED_PRECONDITION,
+        "The promise was kept or withdrawn already; nothing was changed. ListExpectations says how "
+        "and when. What the customer awaits from now on is another promise.",
+    )
+
+
+def expectation_exists() -> CallError:
+    """Return the error of a promise whose expectation_id another one has."""
+    return CallError(
+        ErrorReason.ERROR_REASON_EXPECTATION_EXISTS,
+        StatusCode.ALREADY_EXISTS,
+        "Another expectation has this expectation_id; nothing was changed. Give the promise an id "
+        "of its own, or renegotiate the one that is there.",
+    )
+
+
 def internal(trace_id: str = "") -> CallError:
     """Return the error of a defect of ours; the service's log tells it under the trace id."""
     where = f"under trace id {trace_id}" if trace_id else "at this time"
