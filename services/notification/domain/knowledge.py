@@ -1,0 +1,72 @@
+"""What is known of a customer, as expressions see it, from the events that say so.
+
+The last word by (occurred_at, event_id) counts, whatever the order in which events arrive.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.facts_pb2 import (
+    CONSENT_STATUS_WITHDRAWN,
+    Channel,
+    ConsentStatus,
+)
+
+EVERY: Final = "every"
+"""What a consent for every channel is called."""
+
+
+def attributes_in(events: Iterable[Event]) -> dict[str, str]:
+    """Return the customer's attributes by name; an empty value has removed one."""
+    known: dict[str, str] = {}
+    for event in _in_order(events, "traits_observed"):
+        known.update(event.traits_observed.traits)
+    return {name: value for name, value in known.items() if value}
+
+
+def consents_in(events: Iterable[Event]) -> dict[str, dict[str, str]]:
+    """Return what the customer allows: by purpose, by channel or EVERY, `granted` or `withdrawn`.
+
+    In doubt the stricter one, as in the profile service: a withdrawal for every channel holds on
+    each, and a grant for every channel doesn't undo the withdrawal for one.
+    """
+    known: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    changes = sorted(_in_order(events, "consent_changed"), key=_strictest_last)
+    for event in changes:
+        change = event.consent_changed
+        purpose, status = known[change.purpose], _name(ConsentStatus.Name(change.status))
+        if change.channel:
+            purpose[_name(Channel.Name(change.channel))] = status
+        elif change.status == CONSENT_STATUS_WITHDRAWN:
+            purpose.update(dict.fromkeys([*purpose, EVERY], status))
+        else:
+            purpose[EVERY] = status
+    return dict(known)
+
+
+def scores_in(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
+    """Return the level that each of the customer's scores crossed into last, and the score then."""
+    known: dict[str, dict[str, Any]] = {}
+    for event in _in_order(events, "score_crossed"):
+        crossed = event.score_crossed
+        known[crossed.model] = {"score": crossed.score, "level": crossed.to_level}
+    return known
+
+
+def _in_order(events: Iterable[Event], fact: str) -> Sequence[Event]:
+    told = [event for event in events if event.WhichOneof("fact") == fact]
+    return sorted(told, key=lambda event: (event.occurred_at.ToNanoseconds(), event.event_id))
+
+
+def _strictest_last(event: Event) -> tuple[int, bool]:
+    change = event.consent_changed
+    return event.occurred_at.ToNanoseconds(), change.status == CONSENT_STATUS_WITHDRAWN
+
+
+def _name(constant: str) -> str:
+    """Return an enum's value as expressions write it."""
+    for prefix in ("CONSENT_STATUS_", "CHANNEL_"):
+        constant = constant.removeprefix(prefix)
+    return constant.lower()
