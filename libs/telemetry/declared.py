@@ -27,6 +27,9 @@ VERDICT: Final = "touchline.verdict"
 PROJECTION: Final = "touchline.projection.name"
 PROJECTION_STATE: Final = "touchline.projection.state"
 OUTBOX_STATE: Final = "touchline.outbox.state"
+DELIVERY_CHANNEL: Final = "touchline.notification.channel"
+DELIVERY_OUTCOME: Final = "touchline.delivery.outcome"
+SERVER_ADDRESS: Final = "server.address"
 
 ATTRIBUTES: Final = {
     RPC_SYSTEM: "`grpc`, or `nats` for the store's API",
@@ -46,6 +49,9 @@ ATTRIBUTES: Final = {
     PROJECTION: "such as `timeline`",
     PROJECTION_STATE: "`live`, `catching_up`, `waiting` or `halted`",
     OUTBOX_STATE: "`waiting`, or `dead`: the store does not take it",
+    DELIVERY_CHANNEL: "`email` or `webhook`",
+    DELIVERY_OUTCOME: "`sent`, `failed`, `skipped`, `deferred` or `suppressed`",
+    SERVER_ADDRESS: "the host of the mail server or of the webhook, never who is reached",
 }
 """What each attribute holds."""
 
@@ -228,6 +234,36 @@ OUTBOX_AGE: Final = Metric(
     "For how long the oldest decision has been waiting to be appended.",
 )
 
+DELIVERIES: Final = Metric(
+    "touchline.notification.deliveries",
+    "counter",
+    "{attempt}",
+    "Attempts to deliver a notification, by what became of them.",
+    (DELIVERY_CHANNEL, DELIVERY_OUTCOME),
+)
+DELIVERY_DURATION: Final = Metric(
+    "touchline.notification.delivery.duration",
+    "histogram",
+    "s",
+    "Time from claiming a delivery until its outcome is written down.",
+    (DELIVERY_CHANNEL, DELIVERY_OUTCOME),
+    (*_CALL_SECONDS, 30.0),
+)
+DELIVERIES_WAITING: Final = Metric(
+    "touchline.notification.deliveries.waiting",
+    "gauge",
+    "{delivery}",
+    "Deliveries that have not ended, from each process that delivers: the same in all.",
+    (DELIVERY_CHANNEL,),
+)
+DELIVERIES_OVERDUE: Final = Metric(
+    "touchline.notification.deliveries.overdue",
+    "gauge",
+    "s",
+    "For how long the oldest delivery that is due has been waiting, 0 if none is.",
+    (DELIVERY_CHANNEL,),
+)
+
 METRICS: Final = (
     *(CALL_DURATION, SEND_DURATION, PROCESS_DURATION, VERDICTS),
     *(APPEND_DURATION, APPEND_EVENTS, APPEND_QUEUE),
@@ -235,6 +271,7 @@ METRICS: Final = (
     *(PROJECTION_POSITION, PROJECTION_LAG, PROJECTION_LAG_TIME, PROJECTION_STATES),
     *(PROJECTION_EVENTS, VISIBLE_AFTER),
     *(OUTBOX_SIZE, OUTBOX_AGE),
+    *(DELIVERIES, DELIVERY_DURATION, DELIVERIES_WAITING, DELIVERIES_OVERDUE),
 )
 """The metrics that the services make."""
 
@@ -285,6 +322,12 @@ SPANS: Final = (
         "CONSUMER",
         "One projection folds a batch; linked to the `send` spans and the calls of its events.",
         (*_MESSAGING_SPAN, PROJECTION),
+    ),
+    SpanKindOf(
+        "deliver <touchline.notification.channel>",
+        "CLIENT",
+        "One attempt to deliver a notification, under the event that caused it.",
+        (DELIVERY_CHANNEL, DELIVERY_OUTCOME, SERVER_ADDRESS, ERROR_TYPE),
     ),
 )
 """The sorts of spans that the services make."""
