@@ -66,6 +66,8 @@ async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> Async
             lent = Lent(line, client, environment)
 
             async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
+                if request.tenant != DEFAULT.tenant.name:
+                    raise ValueError(f"there is no tenant {request.tenant}")
                 answer = await line.recorder.append(DEFAULT, request, traceparent)
                 if lent.lose_answers:
                     lent.lose_answers -= 1

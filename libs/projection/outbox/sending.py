@@ -86,6 +86,7 @@ class Sender:
         self._waits_for = [runner.projection.name for runner in runners]
         self._owner = owner
         self._lease = lease
+        self._renew_seconds = lease.total_seconds() / 4
         self._woken = asyncio.Event()
         self._led_at = self._measured_at = 0.0
         self._caught_up = False
@@ -104,7 +105,7 @@ class Sender:
                     while not connection.is_closed():
                         await self._lead()
                         await self._send_all()
-                        await self._idle(_IDLE_SECONDS)
+                        await self._idle(min(_IDLE_SECONDS, self._renew_seconds))
             except LostLead:
                 self.state.owns = False
             except (
@@ -126,7 +127,7 @@ class Sender:
 
     async def _lead(self) -> None:
         now = time.monotonic()
-        if self.state.owns and now - self._led_at < self._lease.total_seconds() / 4:
+        if self.state.owns and now - self._led_at < self._renew_seconds:
             return
         if await self._pool.fetchval(_SQL["lead"], self._owner, self._lease) is None:
             raise LostLead
