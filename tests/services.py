@@ -21,6 +21,8 @@ from libs.eventstore import store as eventstore
 from libs.postgres.migrations import migrate
 from libs.projection import checkpoints, timeline
 from libs.rpc.server import ListenError
+from services.engagement import config as engagement_config
+from services.engagement.__main__ import migrate_engagement, serve_engagement
 from services.ingestion import config as ingestion_config
 from services.ingestion import quarantine
 from services.ingestion.__main__ import serve_ingestion
@@ -177,6 +179,34 @@ async def touchline_on(
         yield Touchline(client, ingestion, profile, stores, nats)
 
 
+@asynccontextmanager
+async def engagement_on(touchline: Touchline, url: str) -> AsyncIterator[tuple[Service, Client]]:
+    """Runs the engagement service beside the two others until the block ends, then drains it.
+
+    Args:
+        touchline: The two others.
+        url: Its database; what is missing in it is made.
+
+    Yields:
+        The service, and a client that calls it too, as the tenant `default`.
+    """
+    own = {"TOUCHLINE_DATABASE_URL": url, "TOUCHLINE_NATS_URL": touchline.nats.service_url}
+    service = Service(_serve_engagement, _SECRETS | own)
+    await service.start()
+    try:
+        async with Client.connect(
+            *(touchline.ingestion.listen, touchline.profile.listen), engagement=service.listen
+        ) as client:
+            yield service, client
+    finally:
+        await service.stop()
+
+
+async def new_scores(servers: SharedPostgres) -> str:
+    """Makes a database of the engagement service, migrated, and returns its URL."""
+    return await _copy(servers, "scores", migrate_engagement)
+
+
 async def new_stores(servers: SharedPostgres) -> Stores:
     """Makes both databases, migrated, the store one of its own."""
     stores = Stores(
@@ -223,6 +253,10 @@ async def _copy(
 
 async def _serve_ingestion(environment: Mapping[str, str], stop: asyncio.Event) -> None:
     await serve_ingestion(ingestion_config.read_config(environment), stop)
+
+
+async def _serve_engagement(environment: Mapping[str, str], stop: asyncio.Event) -> None:
+    await serve_engagement(engagement_config.read_config(environment), stop)
 
 
 async def _serve_profile(environment: Mapping[str, str], stop: asyncio.Event) -> None:

@@ -1,0 +1,1 @@
+"""The engagement service: how engaged customers are, and why."""

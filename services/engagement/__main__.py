@@ -1,0 +1,137 @@
+"""Runs the engagement service: its projections, its scoring models, and the reads of scores."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import grpc
+import structlog
+from eventsourcing.persistence import PersistenceError
+
+from libs import telemetry
+from libs.eventstore import aggregates
+from libs.eventstore.client import StoreClient
+from libs.eventstore.connection import connect_nats
+from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.pool import open_pool
+from libs.projection import checkpoints, gauges
+from libs.projection import grpc_api as projection_api
+from libs.projection.identity_graph import IdentityGraph
+from libs.projection.runner import Runner
+from libs.projection.waiting import follow_checkpoints
+from libs.rpc.arguments import migrates_only
+from libs.rpc.loop import run
+from libs.rpc.server import ListenError, serve
+from libs.rpc.settings import SettingError, required
+from libs.tasks import running
+from libs.telemetry.metrics import observed
+from services.engagement import scores
+from services.engagement.config import Config, read_config
+from services.engagement.domain.default_model import default_model
+from services.engagement.grpc_api import EngagementService, Parts
+from services.engagement.models import Models, PublishedModels, StaleVersion
+from services.engagement.supervising import Supervisor
+from touchline.engagement.v1.engagement_service_pb2 import DESCRIPTOR
+from touchline.engagement.v1.engagement_service_pb2_grpc import (
+    add_EngagementServiceServicer_to_server,
+)
+from touchline.projection.v1 import projection_service_pb2
+
+_SERVICES = (
+    DESCRIPTOR.services_by_name["EngagementService"].full_name,
+    projection_service_pb2.DESCRIPTOR.services_by_name["ProjectionService"].full_name,
+)
+# State and checkpoint rewind together, and the events are safe in the store.
+_PROJECTING = {
+    "synchronous_commit": "off",
+    # A process that froze in a transaction must not hold up the one that takes over.
+    "idle_in_transaction_session_timeout": "10s",
+}
+_AGAIN_SECONDS = 1.0
+_log = structlog.get_logger("engagement")
+
+
+async def migrate_engagement(database_url: str) -> None:
+    """Bring the tables up to date."""
+    await migrate(database_url, "projection", checkpoints.MIGRATIONS)
+    await migrate(database_url, "engagement", scores.MIGRATIONS)
+
+
+async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain the calls and give the projections' leases back."""
+    await migrate_engagement(config.database_url)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(config.database_url, application="engagement", settings=_PROJECTING)
+        )
+        nats = await stack.enter_async_context(connect_nats(config.nats_url, "engagement"))
+        reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
+        store, owner = StoreClient(nats), uuid4()
+        models = _lent_models(stack, config, store)
+        published = PublishedModels(store, config.identity_keys)
+        runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), published)]
+        for one in runners:
+            stack.push_async_callback(one.stop)
+        supervisor = Supervisor(pool, store, reached, owner, list(runners))
+        await stack.enter_async_context(
+            running(*[one.run() for one in runners], supervisor.run(), _publish_default(models))
+        )
+        parts = Parts(pool, store, reached, config.tenants, config.identity_keys, models)
+
+        def register(server: grpc.aio.Server) -> None:
+            add_EngagementServiceServicer_to_server(EngagementService(parts), server)
+            projection_api.registration(supervisor.runners)(server)
+
+        server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
+        _log.info("engagement serves", listen=config.listen, port=server.port)
+        with observed(gauges.readings(supervisor.runners)):
+            await stop.wait()
+        _log.info("engagement drains")
+
+
+def _lent_models(stack: AsyncExitStack, config: Config, store: StoreClient) -> dict[int, Models]:
+    """Return each tenant's models, for as long as the stack is open."""
+    lent = {}
+    for tenant in config.tenants.all:
+        keys = config.identity_keys[tenant.number]
+        environment = stack.enter_context(aggregates.lend(store, tenant, keys))
+        lent[tenant.number] = Models(env=environment)
+    return lent
+
+
+async def _publish_default(models: Mapping[int, Models]) -> None:
+    """Publish the shipped model for every tenant that has none of its name; waits for the store."""
+    for one in models.values():
+        while True:
+            try:
+                await asyncio.to_thread(one.publish, default_model(), 0, "")
+            except StaleVersion:
+                break  # it has one, perhaps another process's of just now
+            except PersistenceError as error:
+                _log.info("default model waits", reason=type(error).__name__)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                break
+
+
+def main() -> None:
+    """Run the service as a process, or with --migrate-only just its migrations."""
+    only_migrates = migrates_only("engagement", sys.argv[1:])
+    traces = telemetry.setup("engagement")
+    try:
+        if only_migrates:
+            asyncio.run(migrate_engagement(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            return
+        config = read_config(os.environ)
+        run(lambda stop: serve_engagement(config, stop))
+    except (SettingError, MigrationError, ListenError) as error:
+        sys.exit(f"engagement can't start: {error}")
+    finally:
+        traces.shutdown()
+
+
+if __name__ == "__main__":
+    main()

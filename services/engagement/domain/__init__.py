@@ -1,0 +1,1 @@
+"""What a scoring model says, what it counts, and what that comes to: no clock and no database."""

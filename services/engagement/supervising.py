@@ -1,0 +1,214 @@
+"""Runs a projection per version of a scoring model that matters, and lets versions take over.
+
+The newest version of each model counts the past beside the one that answers. Once it has come to
+the head that was seen when it started, it answers, and the one before folds on for a moment for the
+calls that still read it; then its rows go. Every process does this; leases say who folds, and the
+table serving_models says who answers.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import StoreError
+from libs.expressions import ExpressionError
+from libs.postgres.pool import UNREACHABLE
+from libs.postgres.queries import load_queries
+from libs.projection.runner import Runner
+from libs.projection.waiting import Checkpoints
+from services.engagement.domain.model import compile_model
+from services.engagement.models import PublishedModels, from_text
+from services.engagement.scores import Scores, Scoring, projection_name
+
+RETIRING: Final = timedelta(minutes=2)
+"""For how long a version that no longer answers is kept: longer than any call."""
+
+_PAUSE_SECONDS: Final = 0.1
+# Another process may have let a version answer.
+_LOOK_SECONDS: Final = 1.0
+_SWEEP_SECONDS: Final = 5.0
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_log = structlog.get_logger("engagement")
+
+
+class _Version(NamedTuple):
+    """A published version, and what is to become of it.
+
+    Attributes:
+        scoring: The position at which it was published.
+        tenant: The tenant's number.
+        name: The model's name.
+        version: Its version.
+        definition: What it says.
+        building: Whether it is to answer once it has caught up.
+        wanted: Whether it is to be folded.
+    """
+
+    scoring: int
+    tenant: int
+    name: str
+    version: int
+    definition: str
+    building: bool
+    wanted: bool
+
+    @property
+    def projection(self) -> str:
+        return projection_name(self.tenant, self.name, self.version)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A projection that runs.
+
+    Attributes:
+        runner: Drives it.
+        task: What the runner does.
+        caught_up_at: The head that was seen when it started.
+    """
+
+    runner: Runner
+    task: "asyncio.Task[None]"
+    caught_up_at: int
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Starts and stops projections as models are published. `run` it as a task.
+
+    Attributes:
+        pool: Connections to the service's database.
+        store: History, feed and data keys.
+        checkpoints: Tells how far the models are folded.
+        owner: Names this process.
+        runners: The process's runners, to which this adds its own; others may be among them.
+        retiring: For how long a version that no longer answers is kept.
+    """
+
+    pool: asyncpg.Pool
+    store: StoreClient
+    checkpoints: Checkpoints
+    owner: UUID
+    runners: list[Runner]
+    retiring: timedelta = RETIRING
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _broken: set[int] = field(default_factory=set)
+    _seen: tuple[int, float] = (-1, 0.0)
+    _swept_at: float = 0.0
+
+    async def run(self) -> None:
+        """Supervise for ever; what is down is waited for."""
+        try:
+            while True:
+                with suppress(asyncpg.PostgresError, StoreError, *UNREACHABLE):
+                    if self._may_have_changed():
+                        await self._look()
+                for one in self._running.values():
+                    if one.task.done():
+                        one.task.result()  # a defect: it ends the process, as any task's
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            await self._stop(list(self._running))
+
+    def _may_have_changed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        position, looked_at = self._seen
+        folded = self.checkpoints.position((PublishedModels.name,))
+        if folded == position and now - looked_at < _LOOK_SECONDS:
+            return False
+        self._seen = (folded, now)
+        return True
+
+    async def _look(self) -> None:
+        versions = await self._versions()
+        await self._stop([v.scoring for v in versions if not v.wanted])
+        for version in versions:
+            if version.wanted and version.scoring not in self._running:
+                await self._start(version)
+        building = [v for v in versions if v.wanted and v.building]
+        for version in building:
+            await self._serve_if_caught_up(version)
+        if building:
+            self._seen = (-1, 0.0)  # look again soon
+        await self._sweep([v for v in versions if not v.wanted])
+
+    async def _versions(self) -> list[_Version]:
+        rows: Sequence[Any] = await self.pool.fetch(_SQL["models"], self.retiring)
+        return [
+            _Version(
+                *(row["position"], row["tenant"], row["name"], row["version"]),
+                row["definition"],
+                building=row["newest"] and row["position"] != row["serving"],
+                wanted=row["newest"] or row["retiring"] or row["position"] == row["serving"],
+            )
+            for row in rows
+        ]
+
+    async def _start(self, version: _Version) -> None:
+        if version.scoring in self._broken:
+            return
+        try:
+            model = compile_model(from_text(version.definition))
+        except ExpressionError as error:
+            # An older release took it. The version before answers on.
+            self._broken.add(version.scoring)
+            _log.error("model does not compile", projection=version.projection, reason=str(error))
+            return
+        head = await self.store.head()
+        scoring = Scoring(version.scoring, version.tenant, version.version, model)
+        runner = Runner(Scores(scoring, self.store), self.pool, self.store, self.owner)
+        task = asyncio.create_task(runner.run())
+        self._running[version.scoring] = _Running(runner, task, head.position)
+        self.runners.append(runner)
+        _log.info("model is counted", projection=version.projection, up_to=head.position)
+
+    async def _stop(self, scorings: Sequence[int]) -> None:
+        for scoring in scorings:
+            one = self._running.pop(scoring, None)
+            if one is not None:
+                self.runners.remove(one.runner)
+                while not one.task.done():  # nats-py swallows a cancellation while it flushes
+                    one.task.cancel()
+                    await asyncio.wait([one.task], timeout=0.5)
+                await one.runner.stop()
+
+    async def _serve_if_caught_up(self, version: _Version) -> None:
+        one = self._running.get(version.scoring)
+        if one is None:
+            return
+        # Whichever process folds it.
+        position = await self.pool.fetchval(_SQL["folded"], version.projection)
+        if position is not None and position >= one.caught_up_at:
+            served = await self.pool.execute(
+                _SQL["serve"], version.tenant, version.name, version.scoring
+            )
+            if served != "INSERT 0 0":
+                _log.info("model answers", projection=version.projection, position=position)
+
+    async def _sweep(self, versions: Sequence[_Version]) -> None:
+        """Delete the rows of versions that nobody folds any more."""
+        now = asyncio.get_running_loop().time()
+        if not versions or now - self._swept_at < _SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        names = {version.projection: version.scoring for version in versions}
+        for row in await self.pool.fetch(_SQL["left_over"], list(names)):
+            await self._delete(row["projection"], names[row["projection"]])
+
+    async def _delete(self, projection: str, scoring: int) -> None:
+        for statement in ("drop_contributions", "drop_day_sums", "drop_retractions"):
+            deleted = ""
+            while deleted != "DELETE 0":
+                # In parts, so that no transaction is long.
+                deleted = await self.pool.execute(_SQL[statement], scoring)
+        await self.pool.execute(_SQL["drop_checkpoint"], projection)
+        _log.info("model is forgotten", projection=projection)
