@@ -19,8 +19,8 @@ _ACTORS: Final[Mapping[int, str]] = {
     ACTOR_KIND_EMPLOYEE: "employee",
     ACTOR_KIND_SYSTEM: "system",
 }
-# What an event's type says by itself, as its envelope does; an interaction that doesn't say is private.
-_IMPLIED: Final[Mapping[str, Mapping[str, str]]] = {
+# What a type says by itself, as the envelope does; an interaction that doesn't say is private.
+_IMPLIED: Final[Mapping[str, Mapping[str, object]]] = {
     "interaction": {"visibility": "private"},
     "product_used": {"channel": "app"},
     "campaign_touched": {"direction": "outbound"},
@@ -30,6 +30,11 @@ _IMPLIED: Final[Mapping[str, Mapping[str, str]]] = {
         "visibility": "public",
     },
 }
+# Whose channel is the event's: a consent's is what it is about, and a delivery's is ours.
+_CONTACTS: Final = frozenset(
+    {"interaction", "order_changed", "payment_attempted", "campaign_touched"}
+)
+_CONTACT: Final = ("channel", "direction", "visibility")
 _Reader = Callable[[Any], object]
 
 Fields: TypeAlias = "Mapping[str, Fields]"
@@ -45,7 +50,9 @@ def event_value(event: Event) -> dict[str, object]:
     context = event.context
     kind = event.WhichOneof("fact") or ""
     fact = _message(getattr(event, kind)) if kind else {}
-    implied = _IMPLIED.get(kind, {})
+    said = {**_IMPLIED.get(kind, {})}
+    if kind in _CONTACTS:
+        said |= {name: fact[name] for name in _CONTACT if fact.get(name)}
     actor = event.actor
     value: dict[str, object] = {
         "id": event.event_id,
@@ -56,9 +63,7 @@ def event_value(event: Event) -> dict[str, object]:
             "kind": _ACTORS.get(actor.kind, "customer"),
             "reference": actor.reference,
         },
-        "channel": fact.get("channel") or implied.get("channel", ""),
-        "direction": fact.get("direction") or implied.get("direction", ""),
-        "visibility": fact.get("visibility") or implied.get("visibility", ""),
+        **{name: said.get(name, "") for name in _CONTACT},
         "conversation_id": event.conversation_id,
         **{name: getattr(context, name) for name in _CONTEXT},
         "fact": fact,

@@ -21,6 +21,7 @@ MAX_NODES: Final = 20_000
 
 _PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _EXPECTING: Final = re.compile(r" expecting \{.*| at input '.*| at: '.*")
+_MISSING: Final = re.compile(r"^Undefined variable or function: '(\w+)'")
 _FUNCTION: Final = re.compile(r"^Function '(\w+)'")
 
 # It logs what a function of ours raised; the reason goes to the caller, without the event's values.
@@ -136,6 +137,9 @@ def _reason(error: Exception, source: str) -> str:
         return "a number or time grew too large"
     if isinstance(error, TypeError):
         return "values of kinds that don't go together, such as a text and a number, or 1 and 1.0"
+    missing = _MISSING.search(text)
+    if missing:
+        return f"{missing[1]} has no value here"
     called = _FUNCTION.match(text)
     name = called[1] if called else "a function"
     why = next((reason for reason in REASONS if reason in text), "its arguments don't suit it")
