@@ -250,14 +250,14 @@ DELIVERY_DURATION: Final = Metric(
     (*_CALL_SECONDS, 30.0),
 )
 DELIVERIES_WAITING: Final = Metric(
-    "touchline.notification.deliveries.waiting",
+    "touchline.notification.delivery.waiting",
     "gauge",
     "{delivery}",
     "Deliveries that have not ended, from each process that delivers: the same in all.",
     (DELIVERY_CHANNEL,),
 )
 DELIVERIES_OVERDUE: Final = Metric(
-    "touchline.notification.deliveries.overdue",
+    "touchline.notification.delivery.overdue",
     "gauge",
     "s",
     "For how long the oldest delivery that is due has been waiting, 0 if none is.",

@@ -31,7 +31,7 @@ def test_names_are_the_conventions_or_our_own() -> None:
     names = [*declared.ATTRIBUTES, *(metric.name for metric in METRICS)]
     assert all(re.fullmatch(r"[a-z]+(\.[a-z_]+)+", name) for name in names)
     own = {name.split(".")[0] for name in names}
-    assert own == {"rpc", "messaging", "db", "error", "otel", "touchline"}
+    assert own == {"rpc", "messaging", "db", "server", "error", "otel", "touchline"}
 
 
 def test_histograms_have_buckets_and_the_others_none() -> None:
