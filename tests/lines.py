@@ -99,6 +99,7 @@ async def project(
     start = 0
     for size in [*sizes, len(events)]:
         if events[start : start + size]:
+            await projection.prepare(events[start : start + size])
             await projection.apply(connection, events[start : start + size])
         start += size
 

@@ -14,7 +14,7 @@ import pytest
 
 from libs.embedded import create_database, database_url_for
 from libs.projection.gauges import outbox_readings
-from libs.projection.outbox import Outbox, Sender
+from libs.projection.outbox import Decision, Outbox, Sender
 from libs.telemetry import context, declared
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.deciding import REACTOR, Desk, new_desk
@@ -187,6 +187,18 @@ async def test_nothing_personal_lies_in_the_outbox(desk: Desk) -> None:
     )
     for secret in (b"rings at night", desk.customer.value.encode(), b"example.net"):
         assert secret not in told
+
+
+async def test_a_commit_that_decides_waits_for_the_disk(desk: Desk) -> None:
+    async with desk.pool.acquire() as connection:
+        assert await connection.fetchval("SHOW synchronous_commit") == "off"
+        async with connection.transaction():
+            await desk.outbox.decide(connection, REACTOR, [])
+            assert await connection.fetchval("SHOW synchronous_commit") == "off"
+            told = [Decision("default", desk.note("durable"))]
+            await desk.outbox.decide(connection, REACTOR, told)
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        assert await connection.fetchval("SHOW synchronous_commit") == "off"
 
 
 async def test_a_sender_begins_once_its_projections_reached_the_head_of_its_start(
