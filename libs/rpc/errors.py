@@ -230,6 +230,16 @@ def model_building(name: str, retry_after: float) -> CallError:
     )
 
 
+def notification_not_found() -> CallError:
+    """Return the error of a notification that is not known, or is not delivered on a channel."""
+    return CallError(
+        ErrorReason.ERROR_REASON_NOTIFICATION_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        "No notification has this id, or it has no delivery on that channel. Check both, and if it "
+        "was just decided, call again.",
+    )
+
+
 def expectation_not_found() -> CallError:
     """Return the error of an expectation_id that names no promise."""
     return CallError(

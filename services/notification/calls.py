@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import grpc
+from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
@@ -125,6 +126,15 @@ async def reader(
             raise errors.projection_halted(error.projection) from error
         raise errors.projection_behind(error.projection, error.position, after_position) from error
     return found
+
+
+def uuid_of(text: str, path: str, wrong: list[tuple[str, str]]) -> UUID | None:
+    """Return a caller's UUID; None, with a violation more, when it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        wrong.append((path, "is no UUID"))
+        return None
 
 
 async def profile_of(
