@@ -49,7 +49,7 @@ _RULES: Final[Mapping[str, Mapping[str, Any]]] = {
         "weight": 1,
         "days": 28,
         "day_cap": 2,
-        "total_cap": 30,
+        "total_cap": 25,
     },
     # An order is told of again when it ships and arrives: only its beginning counts.
     "orders": {
