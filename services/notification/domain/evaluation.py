@@ -253,6 +253,8 @@ def _cut(text: str, most: int) -> str:
 
 def _shown(value: object) -> str:
     """Return a named value as a reader sees it."""
+    if value in ("", None) or value == []:
+        return "nothing"
     try:
         return _cut(shown(value), _MAX_VALUE)
     except EvaluationError:

@@ -47,11 +47,11 @@ def consents_in(events: Iterable[Event]) -> dict[str, dict[str, str]]:
 
 
 def scores_in(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """Return the level that each of the customer's scores crossed into last, and the score then."""
+    """Return the level that each of the customer's scores crossed into last, and its value then."""
     known: dict[str, dict[str, Any]] = {}
     for event in _in_order(events, "score_crossed"):
         crossed = event.score_crossed
-        known[crossed.model] = {"score": crossed.score, "level": crossed.to_level}
+        known[crossed.model] = {"value": crossed.score, "level": crossed.to_level}
     return known
 
 

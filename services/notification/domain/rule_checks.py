@@ -17,12 +17,12 @@ from touchline.notification.v1.notification_pb2 import Expect, Notice, RuleDefin
 
 MAX_RECENT: Final = 200
 MAX_REFERENCE: Final = 128
+MAX_LETS: Final = 20
+MAX_NOTICES: Final = 10
 _DAY: Final = 86_400
 _MAX_WINDOW: Final = 400 * _DAY
 _MAX_AGE: Final = 7 * _DAY
 _MAX_WITHIN: Final = 90 * _DAY
-_MAX_LETS: Final = 20
-_MAX_NOTICES: Final = 10
 _MAX_EXPRESSION: Final = 2000
 _SOME_MONDAY_US: Final = 1_704_067_200_000_000  # 2024-01-01
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
@@ -62,10 +62,10 @@ def violations_of(definition: RuleDefinition, path: str) -> list[Violation]:
     found += _let_violations(definition, path)
     found += _text(definition.condition, _MAX_EXPRESSION, f"{path}.condition", required=False)
     found += _text(definition.reason, 2000, f"{path}.reason")
-    if len(definition.notices) > _MAX_NOTICES:
-        told = f"has {len(definition.notices)} entries; give at most {_MAX_NOTICES}"
+    if len(definition.notices) > MAX_NOTICES:
+        told = f"has {len(definition.notices)} entries; give at most {MAX_NOTICES}"
         found.append((f"{path}.notices", told))
-    for index, notice in enumerate(definition.notices[:_MAX_NOTICES]):
+    for index, notice in enumerate(definition.notices[:MAX_NOTICES]):
         found += _notice_violations(notice, f"{path}.notices[{index}]")
     if definition.HasField("expect"):
         found += _expect_violations(definition.expect, f"{path}.expect")
@@ -104,8 +104,8 @@ def _filter_violations(on: EventFilter, path: str) -> list[Violation]:
 
 
 def _let_violations(definition: RuleDefinition, path: str) -> list[Violation]:
-    if len(definition.let) > _MAX_LETS:
-        told = f"has {len(definition.let)} entries; give at most {_MAX_LETS}"
+    if len(definition.let) > MAX_LETS:
+        told = f"has {len(definition.let)} entries; give at most {MAX_LETS}"
         return [(f"{path}.let", told)]
     found: list[Violation] = []
     for index, binding in enumerate(definition.let):

@@ -157,7 +157,7 @@ class _Compiler:
 
     def _lets(self) -> list[tuple[str, Expression]]:
         lets = []
-        for index, binding in enumerate(self._definition.let):
+        for index, binding in enumerate(self._definition.let[: checks.MAX_LETS]):
             at = f"{self._path}.let[{index}]"
             expression = self._expression(binding.expression, f"{at}.expression")
             if binding.name in self._names:
@@ -170,7 +170,7 @@ class _Compiler:
 
     def _notices(self) -> list[CompiledNotice]:
         notices = []
-        for index, notice in enumerate(self._definition.notices):
+        for index, notice in enumerate(self._definition.notices[: checks.MAX_NOTICES]):
             at = f"{self._path}.notices[{index}]"
             recipient = self._expression(notice.expression, f"{at}.expression")
             title = self._template(notice.title, f"{at}.title")

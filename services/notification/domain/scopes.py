@@ -26,7 +26,7 @@ class Known:
         recent: Earlier events of its customer, the newest first, each with when it happened.
         attributes: What is known of the customer, by name.
         consents: What the customer allows: by purpose, by channel or `every`, granted or withdrawn.
-        scores: The levels that the customer's scores crossed last: by model, `score` and `level`.
+        scores: The levels that the customer's scores crossed last: by model, `value` and `level`.
     """
 
     event: Value
