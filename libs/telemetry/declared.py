@@ -29,6 +29,7 @@ PROJECTION_STATE: Final = "touchline.projection.state"
 OUTBOX_STATE: Final = "touchline.outbox.state"
 DELIVERY_CHANNEL: Final = "touchline.notification.channel"
 DELIVERY_OUTCOME: Final = "touchline.delivery.outcome"
+EXPECTATION_OUTCOME: Final = "touchline.expectation.outcome"
 SERVER_ADDRESS: Final = "server.address"
 
 ATTRIBUTES: Final = {
@@ -51,6 +52,7 @@ ATTRIBUTES: Final = {
     OUTBOX_STATE: "`waiting`, or `dead`: the store does not take it",
     DELIVERY_CHANNEL: "`email` or `webhook`",
     DELIVERY_OUTCOME: "`sent`, `failed`, `skipped`, `deferred` or `suppressed`",
+    EXPECTATION_OUTCOME: "`kept`, `broken`, `renegotiated` or `withdrawn`",
     SERVER_ADDRESS: "the host of the mail server or of the webhook, never who is reached",
 }
 """What each attribute holds."""
@@ -263,6 +265,25 @@ DELIVERIES_OVERDUE: Final = Metric(
     "For how long the oldest delivery that is due has been waiting, 0 if none is.",
     (DELIVERY_CHANNEL,),
 )
+EXPECTATIONS_OPEN: Final = Metric(
+    "touchline.notification.expectations.open",
+    "gauge",
+    "{expectation}",
+    "Expectations that are open, from the process that watches deadlines.",
+)
+EXPECTATIONS_OVERDUE: Final = Metric(
+    "touchline.notification.expectations.overdue",
+    "gauge",
+    "s",
+    "For how long the oldest deadline has passed without a decision, 0 if none has.",
+)
+EXPECTATIONS_RESOLVED: Final = Metric(
+    "touchline.notification.expectations.resolved",
+    "counter",
+    "{expectation}",
+    "Expectations that ended or changed, by how; nothing of the past.",
+    (EXPECTATION_OUTCOME,),
+)
 
 METRICS: Final = (
     *(CALL_DURATION, SEND_DURATION, PROCESS_DURATION, VERDICTS),
@@ -272,6 +293,7 @@ METRICS: Final = (
     *(PROJECTION_EVENTS, VISIBLE_AFTER),
     *(OUTBOX_SIZE, OUTBOX_AGE),
     *(DELIVERIES, DELIVERY_DURATION, DELIVERIES_WAITING, DELIVERIES_OVERDUE),
+    *(EXPECTATIONS_OPEN, EXPECTATIONS_OVERDUE, EXPECTATIONS_RESOLVED),
 )
 """The metrics that the services make."""
 
