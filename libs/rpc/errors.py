@@ -240,6 +240,16 @@ def notification_not_found() -> CallError:
     )
 
 
+def event_not_found() -> CallError:
+    """Return the error of an event_id that no projection has seen."""
+    return CallError(
+        ErrorReason.ERROR_REASON_EVENT_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        "No event with this id has been seen. Check it, and if it was just recorded, send its "
+        "position as after_position.",
+    )
+
+
 def expectation_not_found() -> CallError:
     """Return the error of an expectation_id that names no promise."""
     return CallError(

@@ -25,6 +25,8 @@ EVERY_ERROR = [
     (errors.stale_version("default", 3, 2), "STALE_VERSION"),
     (errors.model_not_found("churn"), "MODEL_NOT_FOUND"),
     (errors.model_building("churn", 1.0), "MODEL_BUILDING"),
+    (errors.notification_not_found(), "NOTIFICATION_NOT_FOUND"),
+    (errors.event_not_found(), "EVENT_NOT_FOUND"),
     (errors.expectation_not_found(), "EXPECTATION_NOT_FOUND"),
     (errors.expectation_ended(), "EXPECTATION_ENDED"),
     (errors.expectation_exists(), "EXPECTATION_EXISTS"),
