@@ -127,7 +127,7 @@ class Caller:
 
     Attributes:
         failures: How many times to fail, after it decided.
-        prepared: How many events it was prepared for.
+        unprepared: What its next preparations fail with.
     """
 
     name = REACTOR
@@ -135,15 +135,16 @@ class Caller:
 
     def __init__(self, desk: Desk) -> None:
         self.failures = 0
-        self.prepared = 0
+        self.unprepared: list[Exception] = []
         self._desk = desk
         self._opened: dict[int, Event | None] = {}
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Opens the events."""
+        if self.unprepared:
+            raise self.unprepared.pop(0)
         opened = await open_events(self._desk.store, events)
         self._opened = {one.position: event for one, event in zip(events, opened, strict=True)}
-        self.prepared += len(events)
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Writes down whose event it saw, and decides."""

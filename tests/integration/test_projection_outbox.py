@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from libs.embedded import create_database, database_url_for
+from libs.eventstore.errors import StoreUnavailable
 from libs.projection.gauges import outbox_readings
 from libs.projection.outbox import Decision, Outbox, Sender
+from libs.projection.waiting import Behind
 from libs.telemetry import context, declared
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.deciding import REACTOR, Desk, new_desk
@@ -90,6 +92,16 @@ async def test_a_reactor_that_fails_after_it_decided_has_decided_nothing(desk: D
         await decided(desk)
         await until(lambda: runner.state.state == LIVE)
     assert len(await ledger_of(desk.pool)) == 1
+
+
+async def test_a_reactor_that_can_not_prepare_yet_decides_later(desk: Desk) -> None:
+    await desk.says("Hello?")
+    reactor = desk.reactor()
+    reactor.unprepared = [StoreUnavailable("no keys"), Behind("timeline", 0, "")]
+    async with desk.reacting(reactor) as runner:
+        await until(lambda: runner.state.state == LIVE)
+    assert reactor.unprepared == []
+    assert len(await desk.rows()) == len(await ledger_of(desk.pool)) == 1
 
 
 async def test_given_a_kill_between_commit_and_append_then_the_next_process_appends_it_once(
