@@ -1,34 +1,40 @@
-"""Records an event in a running Touchline and reads it back: python deploy/smoke.py.
+"""Records an event in a running Touchline and asks all services about it: python deploy/smoke.py.
 
-TOUCHLINE_INGESTION and TOUCHLINE_PROFILE say where the services answer (default: 127.0.0.1:7410
-and :7420, as Tilt and compose.yaml forward them). The event stays: it is about nobody, and says so.
+TOUCHLINE_INGESTION, TOUCHLINE_PROFILE, TOUCHLINE_ENGAGEMENT and TOUCHLINE_NOTIFICATION say where
+the services answer (default: 127.0.0.1:7410, :7420, :7430 and :7440, as Tilt and compose.yaml
+forward them). The event stays: it is about nobody, and says so.
 """
 
 import asyncio
 import os
 import sys
 import time
+from collections.abc import Mapping
+from typing import Final
 
 import grpc
 
 from touchline.client import Client
+from touchline.engagement.v1.engagement_service_pb2 import GetScoreRequest
 from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.facts_pb2 import Channel, Direction, Interaction
 from touchline.events.v1.identity_pb2 import Identity, IdentityKind
 from touchline.failures import CallFailed
 from touchline.ingestion.v1.ingestion_pb2 import Outcome
+from touchline.notification.v1.notification_service_pb2 import ExplainNotificationRequest
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import ListTimelineEventsRequest
 from touchline.uuid7 import uuid7
 
+PORTS: Final = {"ingestion": 7410, "profile": 7420, "engagement": 7430, "notification": 7440}
 
-async def check(ingestion: str, profile: str, seconds: float = 20.0) -> str:
-    """Return a sentence on what was recorded, and how soon it could be read.
+
+async def check(addresses: Mapping[str, str], seconds: float = 20.0) -> str:
+    """Return a sentence on what was recorded, and how soon every service knew of it.
 
     Args:
-        ingestion: host:port.
-        profile: host:port.
-        seconds: How long each of both may take.
+        addresses: host:port of each service.
+        seconds: How long each call may take.
 
     Raises:
         CallFailed: The event can't be recorded.
@@ -45,22 +51,34 @@ async def check(ingestion: str, profile: str, seconds: float = 20.0) -> str:
     event = Event(event_id=event_id, identities=[nobody], source="smoke-test", interaction=said)
     event.occurred_at.GetCurrentTime()
     event.historical = True  # nobody is to be told of it
-    async with Client.connect(ingestion, profile) as client:
+    async with Client.connect(**addresses) as client:
         started = time.monotonic()
         (verdict,) = await client.record([event], patience=seconds)
         if verdict.outcome != Outcome.OUTCOME_RECORDED:
             raise AssertionError(f"the event was not recorded: {verdict}")
-        page = await client.profile.ListTimelineEvents(
-            ListTimelineEventsRequest(
-                profile=ProfileReference(identity=nobody), after_position=verdict.position
+        who, after = ProfileReference(identity=nobody), verdict.position
+        page, score, why = await asyncio.gather(
+            client.profile.ListTimelineEvents(
+                ListTimelineEventsRequest(profile=who, after_position=after), timeout=seconds
             ),
-            timeout=seconds,
+            client.engagement.GetScore(
+                GetScoreRequest(profile=who, after_position=after), timeout=seconds
+            ),
+            client.notification.ExplainNotification(
+                ExplainNotificationRequest(event_id=event_id, after_position=after),
+                timeout=seconds,
+            ),
         )
         took = time.monotonic() - started
     read = [entry.event for entry in page.entries]
     if [one.event_id for one in read] != [event_id] or read[0].interaction != said:
         raise AssertionError(f"the timeline has {len(read)} events, not the one recorded")
-    return f"Recorded at position {verdict.position}, read back after {took * 1000:.0f} ms."
+    if why.event.event_id != event_id or why.notifications:
+        raise AssertionError(f"{len(why.notifications)} notifications follow from the past")
+    return (
+        f"Recorded at position {after}; read back, scored {score.score.score:.1f} and explained "
+        f"after {took * 1000:.0f} ms."
+    )
 
 
 def main() -> None:
@@ -68,8 +86,10 @@ def main() -> None:
     try:
         said = asyncio.run(
             check(
-                os.environ.get("TOUCHLINE_INGESTION", "127.0.0.1:7410"),
-                os.environ.get("TOUCHLINE_PROFILE", "127.0.0.1:7420"),
+                {
+                    name: os.environ.get(f"TOUCHLINE_{name.upper()}", f"127.0.0.1:{port}")
+                    for name, port in PORTS.items()
+                }
             )
         )
     except CallFailed as error:

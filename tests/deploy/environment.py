@@ -15,6 +15,8 @@ MADE_ELSEWHERE: Final[dict[str, dict[str, str]]] = {
     },
     "touchline-identity": {"secret": "ab" * 32},
     "touchline-master-key": {"key": "cd" * 32},
+    "notification-mail": {"smtp-url": "smtps://touchline:s3cret@mail.example.com:465"},
+    "notification-webhooks": {"secret": "ef" * 32},
 }
 
 

@@ -1,6 +1,7 @@
 """Who may talk to whom by the NetworkPolicies of an overlay."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from tests.deploy.rendered import Object, labels_of, matches, of_kind, workloads
@@ -10,21 +11,25 @@ CALLER: Final = {"touchline.dev/caller": "true"}
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Pods: their labels, and those of their namespace (default: the overlay's own)."""
+    """Pods: their labels, and those of their namespace (default: the overlay's own).
+
+    Or with an address: something outside the cluster.
+    """
 
     labels: dict[str, str]
     namespace: dict[str, str] = field(default_factory=dict)
+    address: str = ""
 
 
 def may_talk(objects: list[Object], source: Peer, target: Peer, port: int) -> bool:
-    """Whether pods may connect to others; namespaces other than ours have no policies."""
+    """Whether pods may connect to others; what is not in our namespace has no policies."""
     policies = of_kind(objects, "NetworkPolicy")
     leaves = _allowed(policies, "Egress", source, target, port)
     return leaves and _allowed(policies, "Ingress", target, source, port)
 
 
 def _allowed(policies: list[Object], way: str, subject: Peer, other: Peer, port: int) -> bool:
-    if subject.namespace:
+    if subject.namespace or subject.address:
         return True
     specs = [policy["spec"] for policy in policies]
     isolating = [
@@ -44,11 +49,20 @@ def _takes(rule: dict[str, Any], way: str, other: Peer, port: int) -> bool:
 
 
 def _is(peer: dict[str, Any], other: Peer) -> bool:
+    if "ipBlock" in peer or other.address:
+        return bool(other.address) and _within(peer.get("ipBlock"), other.address)
     if "namespaceSelector" in peer:
         here = matches(peer["namespaceSelector"], other.namespace)
     else:
         here = not other.namespace
     return here and ("podSelector" not in peer or matches(peer["podSelector"], other.labels))
+
+
+def _within(block: dict[str, Any] | None, address: str) -> bool:
+    if block is None:
+        return False
+    left_out = any(ip_address(address) in ip_network(one) for one in block.get("except", []))
+    return ip_address(address) in ip_network(block["cidr"]) and not left_out
 
 
 def pods(objects: list[Object]) -> dict[str, Peer]:

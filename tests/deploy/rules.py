@@ -220,7 +220,9 @@ def _connections(objects: list[Object]) -> set[tuple[str, str, int]]:
 
 
 def _addresses(text: str) -> set[tuple[str, int]]:
-    urls = [urlsplit(url) for url in re.findall(r"\b(?:http|nats|postgresql)://[^\s\"',]+", text)]
+    urls = [
+        urlsplit(url) for url in re.findall(r"\b(?:http|nats|postgresql|smtps?)://[^\s\"',]+", text)
+    ]
     found = {(str(url.hostname), url.port) for url in urls if url.port}
     # What has no scheme: the Collector's gRPC exporters and Prometheus' targets.
     found |= {

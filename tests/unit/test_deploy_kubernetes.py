@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,6 +26,8 @@ from tests.deploy.rendered import (
 pytestmark = pytest.mark.xdist_group("deploy")
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
+MAIL = "TOUCHLINE_SMTP_URL"
+OUTSIDE, METADATA = "203.0.113.7", "169.254.169.254"
 # Live updates change the code of these, in a cluster on a desk.
 WRITABLE = {"dev": frozenset(SERVICES), "production": frozenset[str]()}
 
@@ -82,6 +85,47 @@ def test_in_production_a_service_reaches_only_its_own_database() -> None:
         for owner in SERVICES:
             reached = may_talk(objects, everybody[service], everybody[f"{owner}-postgres"], 5432)
             assert reached == (service == owner)
+
+
+@overlays
+@pytest.mark.parametrize("service", SERVICES)
+def test_only_notification_reaches_the_outside_and_there_only_webhooks(
+    overlay: str, service: str
+) -> None:
+    objects = overlay_objects(overlay)
+    peer = pods(objects)[service]
+    assert may_talk(objects, peer, Peer({}, address=OUTSIDE), 443) == (service == "notification")
+    for address in (METADATA, "10.0.0.1", "192.168.1.1", "172.20.0.1", "127.0.0.1", "fd00::1"):
+        assert not may_talk(objects, peer, Peer({}, address=address), 443)
+    for port in (22, 25, 80, 5432, 8080):
+        assert not may_talk(objects, peer, Peer({}, address=OUTSIDE), port)
+
+
+def test_in_production_mail_goes_to_a_relay_and_in_dev_to_a_catcher() -> None:
+    production, dev = overlay_objects("production"), overlay_objects("dev")
+    mail = urlsplit(environment_of(_container(production, "notification"), production)[MAIL])
+    notification = pods(production)["notification"]
+    assert mail.port
+    assert may_talk(production, notification, Peer({}, address=OUTSIDE), mail.port)
+    everybody = pods(dev)
+    assert not may_talk(dev, everybody["notification"], Peer({}, address=OUTSIDE), mail.port)
+    assert environment_of(_container(dev, "notification"), dev)[MAIL] == "smtp://mailpit:1025"
+    send = {
+        name for name, peer in everybody.items() if may_talk(dev, peer, everybody["mailpit"], 1025)
+    }
+    assert send == {"notification"}
+
+
+def test_what_cant_be_folded_again_is_backed_up() -> None:
+    objects = overlay_objects("production")
+    stores = {one["metadata"]["name"] for one in of_kind(objects, "ObjectStore")}
+    saved = {one["spec"]["cluster"]["name"] for one in of_kind(objects, "ScheduledBackup")}
+    archived = {}
+    for cluster in of_kind(objects, "Cluster"):
+        for plugin in cluster["spec"].get("plugins", []):
+            archived[cluster["metadata"]["name"]] = plugin["parameters"]["barmanObjectName"]
+    assert saved == set(archived) == {"ingestion-postgres", "notification-postgres"}
+    assert set(archived.values()) == stores
 
 
 def test_only_nats_servers_talk_to_each_other_as_a_cluster() -> None:
@@ -167,6 +211,8 @@ def _without(objects: list[Object], one: str) -> None:
         (rules.edges, lambda them: _without(them, "NetworkPolicy/profile-to-postgres")),
         (rules.edges, lambda them: _without(them, "NetworkPolicy/services-to-nats-and-telemetry")),
         (rules.edges, lambda them: _without(them, "Service/nats-servers")),
+        (rules.services, lambda them: _container(them, "notification")["env"].pop()),
+        (rules.services, lambda them: _without(them, "Deployment/engagement")),
     ],
 )
 def test_a_broken_copy_is_noticed(

@@ -12,7 +12,7 @@ import yaml
 
 from libs.telemetry import declared
 from tests.deploy import promql
-from tests.deploy.rendered import CHECKOUT, DEPLOY
+from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES
 
 OBSERVABILITY: Final = DEPLOY / "observability"
 PRODUCTION: Final = DEPLOY / "kubernetes" / "overlays" / "production" / "telemetry"
@@ -101,7 +101,12 @@ def test_every_alert_has_an_entry_and_says_how_urgent_it_is() -> None:
         assert alert["labels"]["severity"] in ("page", "ticket")
         assert alert["for"]
         used = set(re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"]))
-        assert used <= {"job", "touchline_projection_name"}
+        assert used <= {"job", "touchline_projection_name", "touchline_notification_channel"}
+
+
+def test_every_service_is_missed_when_it_falls_silent() -> None:
+    asked = re.findall(r'job="touchline/(\w+)"', ALERTS["ServiceSilent"]["expr"])
+    assert sorted(asked) == SERVICES
 
 
 def test_burn_rates_are_of_what_is_recorded_in_both_windows() -> None:
@@ -110,6 +115,8 @@ def test_burn_rates_are_of_what_is_recorded_in_both_windows() -> None:
         ("CallsFail", ("30m", "6h")),
         ("ViewsLateFast", ("5m", "1h")),
         ("ViewsLate", ("30m", "6h")),
+        ("DeliveriesFailFast", ("5m", "1h")),
+        ("DeliveriesFail", ("30m", "6h")),
     ):
         said = re.findall(r"ratio_rate(\w+) > ([\d.]+) \*", ALERTS[name]["expr"])
         factor = "14.4" if name.endswith("Fast") else "6"

@@ -1,12 +1,15 @@
 """The Tiltfile, run by a Starlark interpreter with Tilt's functions."""
 
+import re
 from pathlib import Path
 
 import pytest
 import starlark
+import typer.main
 
+from libs.cli.__main__ import app
 from tests.deploy import tiltfile
-from tests.deploy.rendered import CHECKOUT, SERVICES
+from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES, named, of_kind, overlay_objects
 from tests.deploy.tilt_functions import AUTO, MANUAL
 
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -28,7 +31,7 @@ def copy_of_tilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tilt_refuses_nothing_and_every_workload_is_in_a_group() -> None:
     asked = tiltfile.run(TILT / "Tiltfile")
     assert asked.faults == []
-    assert {*SERVICES, "postgres", "nats", "grafana"} <= set(asked.resources)
+    assert {*SERVICES, "postgres", "nats", "mailpit", "grafana"} <= set(asked.resources)
     assert set(asked.images) == {f"touchline/{service}" for service in SERVICES}
     assert {"import-contacts", "import-calls"} <= set(asked.buttons)
     assert {"allow_k8s_contexts", "ci_settings", "version_settings"} <= set(asked.settings)
@@ -49,7 +52,7 @@ def test_the_smoke_test_runs_by_itself_in_ci_and_by_hand_otherwise() -> None:
     in_ci = tiltfile.run(TILT / "Tiltfile", "ci").resources["smoke"]
     assert (by_hand["trigger_mode"], by_hand["auto_init"]) == (MANUAL, False)
     assert (in_ci["trigger_mode"], in_ci["auto_init"]) == (AUTO, True)
-    assert in_ci["resource_deps"] == SERVICES
+    assert sorted(in_ci["resource_deps"]) == SERVICES
 
 
 def test_named_resources_alone_are_run() -> None:
@@ -66,15 +69,37 @@ def test_what_runs_here_is_there() -> None:
         else:
             assert program == ".venv/bin/python"
             assert any((CHECKOUT / argument).exists() for argument in arguments)
+    commands = set(getattr(typer.main.get_command(app), "commands"))  # noqa: B009 (of a group)
     for button in tiltfile.run(TILT / "Tiltfile").buttons.values():
         for argument in button["argv"]:
             assert not argument.startswith("examples/") or (CHECKOUT / argument).exists()
+        if button["argv"][0] == ".venv/bin/touchline":
+            assert button["argv"][1] in commands
+
+
+def test_a_database_is_made_anew_as_the_overlay_dev_has_it_and_only_with_consent() -> None:
+    objects = overlay_objects("dev")
+    buttons = tiltfile.run(TILT / "Tiltfile").buttons
+    anew = {name: one for name, one in buttons.items() if name.startswith("fold-anew-")}
+    assert set(anew) == {"fold-anew-profile", "fold-anew-engagement"}
+    (namespace,) = {one["metadata"]["name"] for one in of_kind(objects, "Namespace")}
+    made = (DEPLOY / "kubernetes" / "overlays" / "dev" / "databases.sql").read_text()
+    for button in anew.values():
+        assert button["requires_confirmation"] is True
+        _, _, command = button["argv"]
+        assert set(re.findall(r"--namespace (\S+)", command)) == {namespace}
+        (again,) = re.findall(r"CREATE DATABASE \w+ OWNER \w+", command)
+        assert f"{again};\n" in made
+        assert f"DROP DATABASE {again.split()[2]} " in command
+        named(objects, "StatefulSet", "postgres")
+        named(objects, "Deployment", command.rpartition("deployment/")[2])
 
 
 @pytest.mark.parametrize(
     ("good", "bad", "noticed"),
     [
         ("resource_deps = ['cluster']", "resource_deps = ['clutser']", "clutser"),
+        ("name = 'profile', port = 7420", "name = 'profile', port = 7425", "7425"),
         ("name = 'profile', port = 7420", "name = 'profile', port = 7430", "7430"),
         ("struct(name = 'profile', port = 7420),", "", "touchline/profile"),
         ("port_forward(9090, 9090", "port_forward(3000, 9090", "share a port"),
