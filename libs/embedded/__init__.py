@@ -5,7 +5,7 @@ from libs.embedded.errors import HomeBusy, StartFailed
 from libs.embedded.home import Secrets, load_secrets, read_run_file, write_run_file
 from libs.embedded.process import Child, Process, start
 from libs.embedded.servers import Endpoints, run_servers
-from libs.embedded.supervise import Supervised, supervise
+from libs.embedded.supervise import Supervised, supervise, supervise_all
 
 __all__ = [
     "Child",
@@ -23,5 +23,6 @@ __all__ = [
     "run_servers",
     "start",
     "supervise",
+    "supervise_all",
     "write_run_file",
 ]

@@ -28,6 +28,8 @@ class Secrets:
         nats_service_password: Of the NATS user `service`, who can't change streams.
         master_key: Wraps the data keys of all sealed events. Who loses it loses those events.
         identity_secret: Keys the hashes of identities. Who loses it can't find a person again.
+        webhook_secret: Those with which webhooks are signed follow from it. Who loses it must tell
+            each receiver another one.
     """
 
     postgres_password: str = field(repr=False)
@@ -35,10 +37,18 @@ class Secrets:
     nats_service_password: str = field(repr=False)
     master_key: str = field(repr=False)
     identity_secret: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+
+
+# What a home that an earlier release made may lack: nothing stored depends on it yet.
+_ADDED: Final = ("webhook_secret",)
 
 
 def load_secrets(home: Path) -> Secrets:
     """Reads the secrets of a home; makes them the first time, in a file only its owner may read.
+
+    Whoever runs on the home calls it first, holding the home: a release that needs one more secret
+    adds it then.
 
     Raises:
         StartFailed: The file can't be written or read, or is missing beside data that need it.
@@ -55,14 +65,24 @@ def load_secrets(home: Path) -> Secrets:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_whole(path, _new_secrets(), overwrite=False)
     try:
-        return Secrets(**json.loads(path.read_text()))
+        known = json.loads(path.read_text())
+        lacking = {name: _new_secret() for name in _ADDED if known and name not in known}
+        found = Secrets(**{**known, **lacking})
     except (OSError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}. Restore the file from a backup."
         raise StartFailed(f"read {path}", reason) from error
+    if lacking:
+        with step(f"write {path}"):
+            _write_whole(path, {**known, **lacking}, overwrite=True)
+    return found
 
 
 def _new_secrets() -> dict[str, str]:
-    return {field.name: secrets.token_hex(32) for field in fields(Secrets)}
+    return {field.name: _new_secret() for field in fields(Secrets)}
+
+
+def _new_secret() -> str:
+    return secrets.token_hex(32)
 
 
 @contextlib.contextmanager

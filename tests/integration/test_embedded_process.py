@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from libs.embedded import Child, Process, StartFailed, start, supervise
+from libs.embedded import Child, Process, StartFailed, start, supervise, supervise_all
 from libs.embedded.process import spawn
 from tests.waiting import until
 
@@ -148,6 +151,46 @@ async def test_a_failed_restart_is_told_and_tried_again() -> None:
         assert supervised.process.ended is None
     assert heard[-1] == "start child failed: the port is taken; it is started again in 0.4 s"
     assert supervised.process.ended == "it was ended by SIGTERM"
+
+
+async def test_of_several_started_at_once_the_last_wave_is_stopped_before_the_first() -> None:
+    heard: list[str] = []
+    code = (
+        "import signal, sys, time; "
+        "signal.signal(signal.SIGTERM, lambda *_: (print('stops'), time.sleep(0.2), sys.exit()));"
+        "print('runs'); time.sleep(60)"
+    )
+
+    def starting(name: str) -> Callable[[], Coroutine[Any, Any, Process]]:
+        child = Child(name, python(code), on_line=lambda name, line: heard.append(f"{name} {line}"))
+        return partial(start, child, lambda: _true_once(lambda: f"{name} runs" in heard))
+
+    async with supervise_all([starting("owner")], [starting("a"), starting("b")]) as supervised:
+        assert sorted(heard) == ["a runs", "b runs", "owner runs"]
+        assert [one.process.child.name for one in supervised] == ["owner", "a", "b"]
+    assert sorted(heard[3:5]) == ["a stops", "b stops"]
+    assert heard[5:] == ["owner stops"]
+
+
+async def test_when_one_of_several_does_not_start_none_is_left_running() -> None:
+    started: list[Process] = []
+
+    async def starts() -> Process:
+        started.append(await start(Child("one", python("import time; time.sleep(60)"))))
+        return started[0]
+
+    async def fails() -> Process:
+        await until(lambda: bool(started))
+        raise StartFailed("start other", "the port is taken")
+
+    with pytest.raises(StartFailed, match="start other"):
+        async with supervise_all([starts], [fails]):
+            pytest.fail("the block must not run")
+    assert started[0].ended == "it was ended by SIGTERM"
+
+
+async def _true_once(holds: Callable[[], bool]) -> bool:
+    return holds()
 
 
 async def test_children_end_when_their_parent_is_killed() -> None:

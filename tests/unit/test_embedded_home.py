@@ -1,7 +1,9 @@
 """One installation's home: who may run on it, and its secrets."""
 
+import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,19 @@ def test_secrets_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path
     assert len(bytes.fromhex(first.master_key)) == 32
     assert len(bytes.fromhex(first.identity_secret)) == 32
     assert first != load_secrets(tmp_path / "other")
+
+
+def test_a_home_of_an_earlier_release_gets_the_secret_that_it_lacks(tmp_path: Path) -> None:
+    first = load_secrets(tmp_path)
+    path = tmp_path / "secrets.json"
+    known = json.loads(path.read_text())
+    del known["webhook_secret"]
+    path.write_text(json.dumps(known))
+    second = load_secrets(tmp_path)
+    assert second == replace(first, webhook_secret=second.webhook_secret)
+    assert second.webhook_secret != first.webhook_secret
+    assert load_secrets(tmp_path) == second
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_secrets_do_not_show_when_printed(tmp_path: Path) -> None:
