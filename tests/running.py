@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from libs.cli.stack import CHECKOUT, free_address
+from libs.cli.stack import CHECKOUT, SERVICES, free_addresses
 
 TOUCHLINE: Final = CHECKOUT / "bin" / "touchline"
 
@@ -36,22 +36,30 @@ class Installation:
 
     Attributes:
         home: Its directory.
-        ingestion: host:port of the ingestion service, once it runs.
-        profile: host:port of the profile service, once it runs.
+        services: host:port of each service, by its name, once it runs.
         settings: Further environment variables.
     """
 
     home: Path
-    ingestion: str = field(default_factory=free_address)
-    profile: str = field(default_factory=free_address)
+    services: dict[str, str] = field(default_factory=free_addresses)
     settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ingestion(self) -> str:
+        """host:port of the ingestion service."""
+        return self.services["ingestion"]
+
+    @property
+    def profile(self) -> str:
+        """host:port of the profile service."""
+        return self.services["profile"]
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its commands."""
         foreign = ("TOUCHLINE_", "OTEL_", "COLUMNS", "FORCE_COLOR", "NO_COLOR")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-        own = {"TOUCHLINE_INGESTION": self.ingestion, "TOUCHLINE_PROFILE": self.profile}
+        own = {one.variable: self.services[one.name] for one in SERVICES}
         return (
             inherited | own | {"TOUCHLINE_HOME": str(self.home), "COLUMNS": "100"} | self.settings
         )

@@ -16,7 +16,7 @@ from libs.cli import commands, story
 from libs.cli.calling import connected
 from libs.cli.population import population
 from libs.cli.rendering.timeline import timeline as timeline_of
-from libs.cli.stack import free_address, run_stack
+from libs.cli.stack import free_addresses, run_stack
 from touchline.client import Client
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
@@ -88,9 +88,7 @@ async def _picture(client: Client) -> None:
 
 async def _make() -> None:
     with tempfile.TemporaryDirectory(prefix="touchline-images-") as home:
-        stack = run_stack(
-            Path(home), lambda _, __: None, ingestion=free_address(), profile=free_address()
-        )
+        stack = run_stack(Path(home), lambda _, __: None, free_addresses())
         async with stack as (addresses, _), connected(addresses) as client:
             await _picture(client)
 

@@ -1,8 +1,17 @@
 """Puts the `touchline` command together."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 import typer
 
-from libs.cli import commands
+from libs.cli import (
+    commands,
+    expectation_commands,
+    notification_commands,
+    publish_command,
+    scoring_commands,
+)
 from libs.cli.demo import demo
 from libs.cli.import_command import import_command
 from libs.cli.up import up
@@ -14,15 +23,38 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-app.command()(up)
-app.command()(demo)
-app.command("import")(import_command)
-app.command()(commands.timeline)
-app.command()(commands.view)
-app.command("tail")(commands.follow)
-app.command("status")(commands.show_status)
-app.command()(commands.rejected)
-app.command("verify")(commands.verify_all)
+_COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
+    "Run": {
+        "up": up,
+        "demo": demo,
+        "status": commands.show_status,
+        "verify": commands.verify_all,
+    },
+    "Record": {
+        "import": import_command,
+        "publish": publish_command.publish,
+    },
+    "Customers": {
+        "timeline": commands.timeline,
+        "view": commands.view,
+        "score": scoring_commands.score,
+        "scores": scoring_commands.scores,
+        "explain": scoring_commands.explain,
+        "expectations": expectation_commands.expectations,
+        "inbox": notification_commands.inbox,
+    },
+    "Look into it": {
+        "why": notification_commands.why,
+        "rules": notification_commands.rules,
+        "tail": commands.follow,
+        "rejected": commands.rejected,
+    },
+}
+
+for title, named in _COMMANDS.items():
+    for name, command in named.items():
+        app.command(name, rich_help_panel=title)(command)
+app.add_typer(expectation_commands.promise, name="promise", rich_help_panel="Record")
 
 if __name__ == "__main__":
     app(prog_name="touchline")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,15 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from libs.cli.stack import (
-    CHECKOUT,
-    INGESTION,
-    INGESTION_VARIABLE,
-    PROFILE,
-    PROFILE_VARIABLE,
-    Addresses,
-    home_of,
-)
+from libs.cli.stack import CHECKOUT, SERVICES, Addresses, home_of
 from libs.embedded import read_run_file
 from libs.embedded.servers import NATS_URL
 from libs.rpc.tenants import DEFAULT_TENANT
@@ -35,6 +28,7 @@ UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 """Exit code: stopped with Ctrl-C."""
 
+_LISTENS_SECONDS: Final = 0.5
 _NOT_FOUND: Final = "No customer is known by that."
 
 console: Final = Console(highlight=False)
@@ -44,15 +38,14 @@ errors: Final = Console(stderr=True, highlight=False)
 def addresses() -> Addresses:
     """Return where the services answer.
 
-    TOUCHLINE_INGESTION, TOUCHLINE_PROFILE and TOUCHLINE_NATS_URL say it; otherwise what
-    `touchline up` wrote down, otherwise the ports it takes by default.
+    TOUCHLINE_INGESTION and its like, and TOUCHLINE_NATS_URL, say it; otherwise what `touchline up`
+    wrote down, otherwise the ports it takes by default.
     """
     run = read_run_file(home_of()) or {}
-    return Addresses(
-        ingestion=os.environ.get(INGESTION_VARIABLE) or run.get("ingestion", INGESTION),
-        profile=os.environ.get(PROFILE_VARIABLE) or run.get("profile", PROFILE),
-        nats_url=os.environ.get(NATS_URL) or run.get("nats", ""),
-    )
+    services = {
+        one.name: os.environ.get(one.variable) or run.get(one.name, one.listen) for one in SERVICES
+    }
+    return Addresses(services, nats_url=os.environ.get(NATS_URL) or run.get("nats", ""))
 
 
 @asynccontextmanager
@@ -68,9 +61,15 @@ async def connected(
     Raises:
         CallFailed: A call in the block failed.
     """
-    to = to or addresses()
+    at = (to or addresses()).services
     tenant = tenant or os.environ.get("TOUCHLINE_TENANT") or DEFAULT_TENANT
-    async with Client.connect(to.ingestion, to.profile, tenant) as client:
+    async with Client.connect(
+        at["ingestion"],
+        at["profile"],
+        tenant,
+        engagement=at["engagement"],
+        notification=at["notification"],
+    ) as client:
         with readable_failures():
             yield client
 
@@ -96,18 +95,31 @@ def run_command(command: Coroutine[Any, Any, None]) -> None:
 
 
 def fail_unreachable() -> NoReturn:
-    """Say that nothing answers and how to change that, and end the command.
+    """Say what does not answer and how to change that, and end the command.
 
     Raises:
         typer.Exit: Always.
     """
-    to = addresses()
+    services = addresses().services
+    silent = [one for one in SERVICES if not _listens(services[one.name])] or SERVICES
+    names = " and ".join(one.name for one in silent)
+    who = f"{names} {'does' if len(silent) == 1 else 'do'} not answer"
+    places = ", ".join(services[one.name] for one in silent)
+    variables = ", ".join(one.variable for one in silent)
     fail(
-        f"No service answers at {to.ingestion} or {to.profile}. "
-        f"Start them with `{program()} up`, or set {INGESTION_VARIABLE} and {PROFILE_VARIABLE} "
-        "to where they are.",
+        f"{'No service answers' if len(silent) == len(SERVICES) else who} at {places}. "
+        f"Start them with `{program()} up`, or set {variables} to where they are.",
         UNREACHABLE,
     )
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Final
 
+import grpc
 import typer
 from nats import errors as nats_errors
 from rich.console import Console
@@ -20,6 +22,7 @@ from libs.cli.calling import (
     fail_unreachable,
     run_command,
 )
+from libs.cli.looking import profile_of, timeline_entries
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import status, tail, verify, views
 from libs.cli.rendering.timeline import timeline as timeline_of
@@ -35,12 +38,10 @@ from touchline.ingestion.v1.ingestion_service_pb2 import (
     VerifyStoreRequest,
     VerifyStoreResponse,
 )
-from touchline.profile.v1.profile_pb2 import Profile, ProfileReference, TimelineEntry
+from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
     GetPopulationRequest,
-    GetProfileRequest,
     GetViewRequest,
-    ListTimelineEventsRequest,
 )
 from touchline.profile.v1.views_pb2 import (
     VIEW_KIND_CUSTOMER,
@@ -133,7 +134,7 @@ def show_status() -> None:
     async def show() -> None:
         async with connected() as client:
             store = (await client.ingestion.GetStoreStatus(GetStoreStatusRequest())).status
-            projections = {"profile": await _projections(client)}
+            projections = await _projections(client)
             population = await client.profile.GetPopulation(GetPopulationRequest())
         now = datetime.now().astimezone()
         console.print(status.status_table(store, projections, now=now, population=population))
@@ -194,8 +195,8 @@ async def show_timeline(
     client: Client, reference: ProfileReference, to: Console, *, limit: int, full: bool = False
 ) -> None:
     """Print a customer's timeline."""
-    profile = (await client.profile.GetProfile(GetProfileRequest(profile=reference))).profile
-    entries = await _entries(client, profile, limit)
+    profile = await profile_of(client, reference)
+    entries = await timeline_entries(client, profile, limit)
     now = datetime.now().astimezone()
     to.print(timeline_of(profile.profile_id, entries, now=now, profile=profile, full=full))
 
@@ -214,33 +215,35 @@ async def show_four_views(client: Client, reference: ProfileReference, to: Conso
 async def show_verification(client: Client, to: Console) -> bool:
     """Verify the store and its projections, print the result, and return whether all holds."""
     projections = await _projections(client)
-    request = VerifyStoreRequest(chain_positions=[one.position for one in projections])
+    request = VerifyStoreRequest(
+        chain_positions=[one.position for its in projections.values() for one in its or ()]
+    )
     last = VerifyStoreResponse()
     with verify.progress(to) as bar:
         task = bar.add_task("verifying", total=None)
         async for last in client.ingestion.VerifyStore(request):
             bar.update(task, total=last.head_position, completed=last.checked_events)
-    result = verify.verification(last, {"profile": projections})
+    result = verify.verification(last, projections)
     to.print(verify.verify_result(result))
     return result.passed
 
 
-async def _projections(client: Client) -> Sequence[Projection]:
-    return (
-        await client.projections["profile"].ListProjections(ListProjectionsRequest())
-    ).projections
+async def _projections(client: Client) -> dict[str, Sequence[Projection] | None]:
+    """Return the projections of each service; None for one that does not answer."""
+    names = list(client.projections)
+    return dict(
+        zip(names, await asyncio.gather(*map(partial(_those_of, client), names)), strict=True)
+    )
 
 
-async def _entries(client: Client, profile: Profile, limit: int) -> list[TimelineEntry]:
-    reference = ProfileReference(profile_id=profile.profile_id)
-    request = ListTimelineEventsRequest(profile=reference, page_size=min(limit, _PAGE))
-    entries: list[TimelineEntry] = []
-    while True:
-        response = await client.profile.ListTimelineEvents(request)
-        entries += response.entries
-        if not response.next_page_token or len(entries) >= limit:
-            return entries[:limit]
-        request.page_token = response.next_page_token
+async def _those_of(client: Client, service: str) -> Sequence[Projection] | None:
+    try:
+        listed = await client.projections[service].ListProjections(ListProjectionsRequest())
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return None
+    return listed.projections
 
 
 def _print_new(batch: EventBatch, seen: int) -> int:

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,22 +12,28 @@ import typer
 from rich.rule import Rule
 from rich.text import Text
 
-from libs.cli import commands, story
+from libs.cli import commands, scoring_commands, story
 from libs.cli.calling import FAILED, connected, console, fail, program, run_command
+from libs.cli.demo_ending import tell_ending
 from libs.cli.population import population
 from libs.cli.rendering import verify
-from libs.cli.stack import free_address, home_of, run_stack, without_settings
+from libs.cli.stack import SMTP_URL, free_addresses, home_of, run_stack, without_settings
+from libs.cli.up import STARTING
 from libs.embedded import HomeBusy, StartFailed
 from libs.embedded.errors import step
 from libs.embedded.home import LOCK_FILE, SECRETS_FILE, hold
+from libs.embedded.smtp_sink import SmtpSink, run_smtp_sink
 from libs.rpc.tenants import DEFAULT_TENANT
 from touchline.client import Client
+from touchline.engagement.v1.engagement_service_pb2 import ExplainScoreRequest
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import GetPopulationRequest
 
 _BATCH: Final = 200
+_PAGE: Final = 500
+_POINTS: Final = 8
 
 
 def demo(
@@ -43,17 +50,15 @@ async def _tell(customers: int) -> None:
     began = time.monotonic()
     home = home_of() / "demo"
     _empty(home)  # each telling starts on an empty line
-    with console.status("starting PostgreSQL, NATS, ingestion and profile") as waiting:
-        async with run_stack(
-            home,
-            lambda _, __: None,
-            ingestion=free_address(),
-            profile=free_address(),
-            environment=without_settings(),
-        ) as (addresses, _):
+    with console.status(STARTING) as waiting:
+        async with AsyncExitStack() as stack:
+            sink = await stack.enter_async_context(run_smtp_sink())
+            environment = {**without_settings(), SMTP_URL: sink.url}
+            running = run_stack(home, lambda _, __: None, free_addresses(), environment)
+            addresses, _ = await stack.enter_async_context(running)
             waiting.stop()
             async with connected(addresses, DEFAULT_TENANT) as client:
-                intact = await _tell_through(client, customers)
+                intact = await _tell_through(client, customers, sink)
             waiting.update("stopping")
             waiting.start()
     seconds = time.monotonic() - began
@@ -85,7 +90,7 @@ def _empty(home: Path) -> None:
                     path.unlink()
 
 
-async def _tell_through(client: Client, customers: int) -> bool:
+async def _tell_through(client: Client, customers: int, sink: SmtpSink) -> bool:
     now = datetime.now().astimezone()
     events = sorted(
         [*story.story(now), *population(now, customers=customers)],
@@ -102,6 +107,10 @@ async def _tell_through(client: Client, customers: int) -> bool:
     await commands.show_timeline(client, reference, console, limit=100)
     console.print(Rule("Four views of the same events", style="dim"))
     await commands.show_four_views(client, reference, console)
+    console.print(Rule("Every point of her score", style="dim"))
+    asked = ExplainScoreRequest(profile=reference, after_position=head, page_size=_PAGE)
+    await scoring_commands.show_explanation(client, asked, console, limit=_POINTS)
+    await tell_ending(client, sink)
     console.print(Rule("Is it all there?", style="dim"))
     return await commands.show_verification(client, console)
 

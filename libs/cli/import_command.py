@@ -19,7 +19,7 @@ from libs.cli.importing import (
     import_file,
     print_summary,
 )
-from libs.cli.stack import INGESTION_VARIABLE
+from libs.cli.stack import SERVICES
 from touchline.client import MAXIMUM_BATCH_EVENTS, Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import CallFailed
@@ -52,7 +52,7 @@ def import_command(
     ingestion: Annotated[
         str | None,
         typer.Option(
-            envvar=INGESTION_VARIABLE,
+            envvar=SERVICES[0].variable,
             help="host:port of the ingestion service. Left out: the one that runs here.",
         ),
     ] = None,
@@ -64,7 +64,7 @@ def import_command(
     if not (tenant and tenant.isascii() and tenant.isprintable()):
         raise typer.BadParameter("a tenant's name has printable ASCII characters only")
     console = Console()
-    to = ingestion or addresses().ingestion, tenant
+    to = ingestion or addresses().services["ingestion"], tenant
     importing = _imported(file, mapping, console, live=live, batch=batch, to=to)
     try:
         raise typer.Exit(uvloop.run(importing))

@@ -24,7 +24,7 @@ from libs.embedded import (
     load_secrets,
     run_servers,
     start,
-    supervise,
+    supervise_all,
     write_run_file,
 )
 from libs.embedded.home import is_held
@@ -33,15 +33,56 @@ from libs.embedded.servers import DATABASE_URL, NATS_URL
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 HOME: Final = "TOUCHLINE_HOME"
-INGESTION: Final = "127.0.0.1:7410"
-INGESTION_VARIABLE: Final = "TOUCHLINE_INGESTION"
-PROFILE: Final = "127.0.0.1:7420"
-PROFILE_VARIABLE: Final = "TOUCHLINE_PROFILE"
 _IDENTITY_SECRET: Final = "TOUCHLINE_IDENTITY_SECRET"  # noqa: S105 - its name, not its value
 _MASTER_KEY: Final = "TOUCHLINE_MASTER_KEY"
+_WEBHOOK_SECRET: Final = "TOUCHLINE_WEBHOOK_SECRET"  # noqa: S105 - its name, not its value
+SMTP_URL: Final = "TOUCHLINE_SMTP_URL"
 _START_SECONDS: Final = 30.0
 # Above the 10 s that a service gives the calls under way.
 _DRAIN_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as a laptop runs it.
+
+    Attributes:
+        name: Its name, and that of its package below `services`.
+        database: Its own database.
+        listen: host:port of gRPC, unless said otherwise.
+        variable: The environment variable that says otherwise.
+        alone: The variables that only it is told.
+    """
+
+    name: str
+    database: str
+    listen: str
+    variable: str
+    alone: frozenset[str] = frozenset()
+
+
+SERVICES: Final = (
+    Service(
+        "ingestion",
+        "touchline_store",
+        "127.0.0.1:7410",
+        "TOUCHLINE_INGESTION",
+        frozenset({_MASTER_KEY}),
+    ),
+    Service("profile", "touchline_profile", "127.0.0.1:7420", "TOUCHLINE_PROFILE"),
+    Service("engagement", "touchline_engagement", "127.0.0.1:7430", "TOUCHLINE_ENGAGEMENT"),
+    Service(
+        "notification",
+        "touchline_notification",
+        "127.0.0.1:7440",
+        "TOUCHLINE_NOTIFICATION",
+        frozenset({SMTP_URL, "TOUCHLINE_MAIL_FROM", _WEBHOOK_SECRET, "TOUCHLINE_WEBHOOK_PRIVATE"}),
+    ),
+)
+"""All services. The first owns the store, which the others use: it stops last."""
+
+DEFAULTS: Final = {service.name: service.listen for service in SERVICES}
+"""The services' host:port, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +90,12 @@ class Addresses:
     """Where the running services answer.
 
     Attributes:
-        ingestion: host:port of gRPC.
-        profile: host:port of gRPC.
+        services: host:port of gRPC, by the service's name.
         nats_url: Of the user that may follow the feed; holds a password.
     """
 
-    ingestion: str = INGESTION
-    profile: str = PROFILE
+    services: Mapping[str, str]
     nats_url: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """A service to run: its name, its database, where it listens, and what only it is told."""
-
-    name: str
-    database: str
-    listen: str
-    listen_variable: str
-    variables: Mapping[str, str] = field(repr=False)
 
 
 def home_of(environment: Mapping[str, str] = os.environ) -> Path:
@@ -82,6 +110,11 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def free_addresses() -> dict[str, str]:
+    """Return a free host:port of this machine for each service, by its name."""
+    return {service.name: free_address() for service in SERVICES}
+
+
 def without_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return an environment in which every setting of Touchline has its default."""
     ours = "TOUCHLINE_"
@@ -92,20 +125,18 @@ def without_settings(environment: Mapping[str, str] = os.environ) -> dict[str, s
 async def run_stack(
     home: Path,
     on_line: OnLine,
-    *,
-    ingestion: str = INGESTION,
-    profile: str = PROFILE,
+    listen: Mapping[str, str] = DEFAULTS,
     environment: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[tuple[Addresses, Endpoints]]:
     """Run servers and services until the block ends; what crashes is started again.
 
-    They end in the opposite order: the services drain while their servers still answer.
+    They end in the opposite order: the services drain while their servers still answer, those that
+    use the store before the one that owns it.
 
     Args:
         home: Directory of the installation.
         on_line: Called with a name and each line that a server or service logs.
-        ingestion: host:port for the ingestion service.
-        profile: host:port for the profile service.
+        listen: host:port for each service, by its name.
         environment: What the services inherit.
 
     Raises:
@@ -113,60 +144,78 @@ async def run_stack(
         StartFailed: A server or service does not start; the message has its last lines.
     """
     if not is_held(home):  # otherwise it is no news that the ports are taken
-        ensure_free(ingestion, INGESTION_VARIABLE)
-        ensure_free(profile, PROFILE_VARIABLE)
+        for service in SERVICES:
+            ensure_free(listen[service.name], service.variable)
     async with contextlib.AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(run_servers(home, on_line, environment))
         secrets = load_secrets(home)
-        common = _common(environment, secrets)
-        for service in _services(endpoints, secrets, ingestion, profile):
-            database_url = database_url_for(endpoints.database_url, service.database)
+        for service in SERVICES:
             await create_database(endpoints.database_url, service.database)
-            own = {DATABASE_URL: database_url, "TOUCHLINE_LISTEN": service.listen}
-            child = Child(
-                name=service.name,
-                argv=(sys.executable, "-m", f"services.{service.name}"),
-                env={**common, **own, **service.variables},
-                cwd=CHECKOUT,
-                grace=_DRAIN_SECONDS,
-                log=home / "log" / f"{service.name}.log",
-                on_line=on_line,
+        owner, *users = [
+            partial(
+                _start,
+                service.variable,
+                listen[service.name],
+                Child(
+                    name=service.name,
+                    argv=(sys.executable, "-m", f"services.{service.name}"),
+                    env=environment_of(
+                        service, listen[service.name], endpoints, secrets, environment
+                    ),
+                    cwd=CHECKOUT,
+                    grace=_DRAIN_SECONDS,
+                    log=home / "log" / f"{service.name}.log",
+                    on_line=on_line,
+                ),
             )
-            start_it = partial(_start, child, service)
-            await stack.enter_async_context(supervise(await start_it(), start_it))
+            for service in SERVICES
+        ]
+        await stack.enter_async_context(supervise_all([owner], users))
         nats_url = endpoints.nats_service_url
-        write_run_file(home, {"ingestion": ingestion, "profile": profile, "nats": nats_url})
-        yield Addresses(ingestion, profile, nats_url), endpoints
+        write_run_file(home, {**listen, "nats": nats_url})
+        yield Addresses(listen, nats_url), endpoints
 
 
-def _services(
-    endpoints: Endpoints, secrets: Secrets, ingestion: str, profile: str
-) -> tuple[_Service, ...]:
-    # Only ingestion holds the master key and may write the feed.
-    owner = {NATS_URL: endpoints.nats_url, _MASTER_KEY: secrets.master_key}
-    reader = {NATS_URL: endpoints.nats_service_url}
-    return (
-        _Service("ingestion", "touchline_store", ingestion, INGESTION_VARIABLE, owner),
-        _Service("profile", "touchline_profile", profile, PROFILE_VARIABLE, reader),
-    )
+def environment_of(
+    service: Service,
+    listen: str,
+    endpoints: Endpoints,
+    secrets: Secrets,
+    inherited: Mapping[str, str],
+) -> dict[str, str]:
+    """Return what a service is told: what it inherits, but not what another alone may know.
 
-
-def _common(environment: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
-    inherited = {name: value for name, value in environment.items() if name != _MASTER_KEY}
-    return inherited | {
+    Args:
+        service: The service.
+        listen: host:port of its gRPC.
+        endpoints: The servers that it uses.
+        secrets: Those of the home.
+        inherited: What all would be told; what the home or the servers say goes before it.
+    """
+    others = frozenset[str]().union(*(one.alone for one in SERVICES if one is not service))
+    owns_store = service is SERVICES[0]
+    told = {
+        **inherited,
+        DATABASE_URL: database_url_for(endpoints.database_url, service.database),
+        # Only the store's owner may write the feed.
+        NATS_URL: endpoints.nats_url if owns_store else endpoints.nats_service_url,
+        "TOUCHLINE_LISTEN": listen,
         _IDENTITY_SECRET: secrets.identity_secret,
+        _MASTER_KEY: secrets.master_key,
+        _WEBHOOK_SECRET: secrets.webhook_secret,
         "PYTHONPATH": str(CHECKOUT),
         "TOUCHLINE_LOG": "json",  # for the log files; a terminal gets each line made readable
         "GRPC_VERBOSITY": "NONE",
     }
+    return {name: value for name, value in told.items() if name not in others}
 
 
-async def _start(child: Child, service: _Service) -> Process:
+async def _start(variable: str, listen: str, child: Child) -> Process:
     # Again, since a crashed one may have lost its port meanwhile.
-    ensure_free(service.listen, service.listen_variable)
+    ensure_free(listen, variable)
 
     async def answers() -> bool:
-        async with grpc.aio.insecure_channel(service.listen) as channel:
+        async with grpc.aio.insecure_channel(listen) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             try:
                 told = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -12,17 +13,13 @@ from rich.text import Text
 
 from libs.cli.calling import console, fail, program, run_command
 from libs.cli.rendering import palette
-from libs.cli.rendering.logs import log_line
+from libs.cli.rendering.logs import NAME_WIDTH, log_line
 from libs.cli.rendering.startup import started
-from libs.cli.stack import (
-    INGESTION,
-    INGESTION_VARIABLE,
-    PROFILE,
-    PROFILE_VARIABLE,
-    home_of,
-    run_stack,
-)
+from libs.cli.stack import DEFAULTS, SERVICES, home_of, run_stack
 from libs.embedded import HomeBusy, StartFailed
+
+STARTING: Final = f"starting PostgreSQL, NATS, {', '.join(DEFAULTS)}"
+"""What a person is told meanwhile."""
 
 # What PostgreSQL and nats-server tell of their own accord: their log files keep it.
 _SMALL_TALK: Final = re.compile(
@@ -36,33 +33,39 @@ _SMALL_TALK: Final = re.compile(
 _SUPERVISOR: Final = re.compile(r"it is started again in |^it runs again")
 
 
+_LISTEN: Final = {
+    one.name: typer.Option(
+        envvar=one.variable, help=f"host:port that the {one.name} service listens on."
+    )
+    for one in SERVICES
+}
+
+
 def up(
-    ingestion: Annotated[
-        str,
-        typer.Option(
-            envvar=INGESTION_VARIABLE, help="host:port that the ingestion service listens on."
-        ),
-    ] = INGESTION,
-    profile: Annotated[
-        str,
-        typer.Option(
-            envvar=PROFILE_VARIABLE, help="host:port that the profile service listens on."
-        ),
-    ] = PROFILE,
+    ingestion: Annotated[str, _LISTEN["ingestion"]] = DEFAULTS["ingestion"],
+    profile: Annotated[str, _LISTEN["profile"]] = DEFAULTS["profile"],
+    engagement: Annotated[str, _LISTEN["engagement"]] = DEFAULTS["engagement"],
+    notification: Annotated[str, _LISTEN["notification"]] = DEFAULTS["notification"],
 ) -> None:
     """Run the servers and services of a laptop until Ctrl-C, then drain them.
 
     The data is kept in TOUCHLINE_HOME, `.touchline` by default. TOUCHLINE_DATABASE_URL and
     TOUCHLINE_NATS_URL name servers of your own to use instead.
     """
+    listen = {
+        "ingestion": ingestion,
+        "profile": profile,
+        "engagement": engagement,
+        "notification": notification,
+    }
     try:
-        run_command(_run(ingestion, profile))
+        run_command(_run(listen))
     except (HomeBusy, StartFailed) as error:
         fail(str(error))
 
 
-async def _run(ingestion: str, profile: str) -> None:
-    running = asyncio.create_task(_run_until_cancelled(ingestion, profile))
+async def _run(listen: Mapping[str, str]) -> None:
+    running = asyncio.create_task(_run_until_cancelled(listen))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _stop, running)
     await asyncio.wait([running])
@@ -70,15 +73,24 @@ async def _run(ingestion: str, profile: str) -> None:
         running.result()
 
 
-async def _run_until_cancelled(ingestion: str, profile: str) -> None:
-    home = home_of()
-    with console.status("starting PostgreSQL, NATS, ingestion and profile") as starting:
-        async with run_stack(home, show_line, ingestion=ingestion, profile=profile) as stack:
+async def _run_until_cancelled(listen: Mapping[str, str]) -> None:
+    home, is_up = home_of(), False
+
+    def show(name: str, line: str) -> None:
+        # All start at once: that one asks a store which is not there yet is no news.
+        if is_up or "StoreUnavailable" not in line:
+            show_line(name, line)
+
+    with console.status(STARTING) as starting:
+        async with run_stack(home, show, listen) as stack:
             starting.stop()
+            is_up = True
             addresses, endpoints = stack
-            shown = {"ingestion": addresses.ingestion, "profile": addresses.profile}
-            shown |= {"PostgreSQL": _where(endpoints.database_url)}
-            shown |= {"NATS": _where(endpoints.nats_url)}
+            shown = {
+                **addresses.services,
+                "PostgreSQL": _where(endpoints.database_url),
+                "NATS": _where(endpoints.nats_url),
+            }
             console.print(started(shown, str(home), program()), soft_wrap=True)
             await asyncio.Event().wait()
 
@@ -101,7 +113,7 @@ def show_line(name: str, line: str) -> None:
         return
     if _SUPERVISOR.search(line):
         moment = datetime.now().astimezone()
-        text = Text(f"{moment:%H:%M:%S}  {name:<12}", style=palette.QUIET)
+        text = Text(f"{moment:%H:%M:%S}  {name:<{NAME_WIDTH}}", style=palette.QUIET)
         line_style = f"not dim {palette.ATTENTION}"
         console.print(text.append(line, style=line_style), soft_wrap=True)
         return

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from libs.cli.stack import CHECKOUT, INGESTION, PROFILE
+from libs.cli.stack import CHECKOUT, DEFAULTS
 from tests.running import Installation
 
 pytestmark = pytest.mark.xdist_group("e2e")
@@ -38,7 +38,9 @@ class ShellFailed(Exception):
 
 async def test_buf_curl_records_an_event_and_lists_its_timeline(running: Installation) -> None:
     record, timeline = (
-        call.replace(INGESTION, running.ingestion).replace(PROFILE, running.profile)
+        call.replace(DEFAULTS["ingestion"], running.ingestion).replace(
+            DEFAULTS["profile"], running.profile
+        )
         for call in readme_calls()
     )
     assert "IngestionService/RecordEvent" in record

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.cli.stack import INGESTION
+from libs.cli.stack import DEFAULTS
 from libs.embedded import database_url_for
 from tests.running import Installation, Up, alive, children
 from tests.servers import OwnNats, OwnPostgres
@@ -31,7 +31,7 @@ async def test_a_running_one_refuses_a_second_and_survives_kill_9(
     installation: Installation,
 ) -> None:
     async with installation.up() as up:
-        for address in (installation.ingestion, installation.profile):
+        for address in installation.services.values():
             assert address in up.text
             assert await health(address) == health_pb2.HealthCheckResponse.SERVING
 
@@ -41,7 +41,8 @@ async def test_a_running_one_refuses_a_second_and_survives_kill_9(
         assert f"process {up.process.pid}" in second.err
 
         assert (await installation.run(*CONTACTS)).code == 0
-        for mark in ("services.ingestion", "services.profile", "nats-server", "bin/postgres"):
+        services = (f"services.{name}" for name in installation.services)
+        for mark in (*services, "nats-server", "bin/postgres"):
             before = up.child(mark)
             os.kill(before, signal.SIGKILL)
             await up.says("it was ended by SIGKILL; it is started again")
@@ -60,7 +61,7 @@ async def test_asked_to_stop_it_drains_services_before_servers_and_goes_on_later
     async with installation.up() as up:
         assert (await installation.run(*CONTACTS)).code == 0
         pids = children(up.process.pid)
-        assert len(pids) == 4
+        assert len(pids) == 6
         os.killpg(up.process.pid, signal.SIGTERM)
         assert await up.ended() == 0
     assert not any(alive(pid) for pid in pids)
@@ -132,10 +133,7 @@ async def test_servers_of_ones_own_are_used_instead(
     installation.settings["TOUCHLINE_NATS_URL"] = nats.url
     async with installation.up() as up:
         ours = children(up.process.pid).values()
-        assert sorted(command.split("services.")[-1].strip() for command in ours) == [
-            "ingestion",
-            "profile",
-        ]
+        assert {command.split("services.")[-1].strip() for command in ours} == set(DEFAULTS)
         for server in (own_postgres, nats):
             assert server.url.rpartition("@")[2].partition("/")[0] in up.text
         assert (await installation.run(*CONTACTS)).code == 0
@@ -145,8 +143,13 @@ async def test_servers_of_ones_own_are_used_instead(
     await connection.close()
 
 
-def test_the_documented_port_is_the_default() -> None:
-    assert INGESTION == "127.0.0.1:7410"
+def test_the_documented_ports_are_the_defaults() -> None:
+    assert DEFAULTS == {
+        "ingestion": "127.0.0.1:7410",
+        "profile": "127.0.0.1:7420",
+        "engagement": "127.0.0.1:7430",
+        "notification": "127.0.0.1:7440",
+    }
 
 
 async def health(address: str) -> int:
@@ -156,9 +159,9 @@ async def health(address: str) -> int:
 
 
 def assert_drained(up: Up) -> None:
-    """Both services said that they drain, and nobody missed a server while they did."""
+    """Every service said that it drains, the store's last, and nobody missed a server meanwhile."""
     told = up.text[up.text.index("\ndraining") :]
-    assert "profile drains" in told
-    assert "ingestion drains" in told
+    places = {name: told.index(f"{name} drains") for name in DEFAULTS}
+    assert max(places, key=places.__getitem__) == "ingestion"
     for trouble in ("NATS is gone", "warning", "error", "Traceback", "FATAL"):
         assert trouble not in told

@@ -132,7 +132,7 @@ def test_our_log_lines_become_readable() -> None:
     }
     text = log_line(json.dumps(line), zone=UTC)
     assert text.plain == (
-        "10:00:00  profile     warning projection waits  projection=timeline  retry_after=0.5"
+        "10:00:00  profile       warning projection waits  projection=timeline  retry_after=0.5"
     )
 
 

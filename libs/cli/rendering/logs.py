@@ -25,7 +25,7 @@ LEVELS = {
     "critical": f"bold {palette.BAD}",
 }
 LONGEST_FOREIGN_LINE = 200
-_NAME_WIDTH = 12
+NAME_WIDTH = 14
 _SAID_ELSEWHERE = frozenset({"time", "level", "event", "service", "frames", "logger"})
 # PostgreSQL: `2026-11-03 10:00:00.123 UTC [42] LOG:  …`; nats: `[42] 2026/11/03 10:00:00.1 [INF] …`
 _PREAMBLE = re.compile(
@@ -59,7 +59,7 @@ def log_line(line: str, service: str = "", *, zone: tzinfo | None = None) -> Tex
             text.append(words.plain(_value(value)))
     # Where a mere warning comes from is in the log file.
     for frame in said.get("frames") or () if level in ("error", "critical") else ():
-        text.append(f"\n{' ' * (_NAME_WIDTH + 10)}{words.plain(str(frame))}", palette.QUIET)
+        text.append(f"\n{' ' * (NAME_WIDTH + 10)}{words.plain(str(frame))}", palette.QUIET)
     return text
 
 
@@ -88,10 +88,10 @@ def _foreign(line: str, service: str) -> Text:
 
 
 def _opening(clock: str, service: str) -> Text:
-    name = words.clip(words.plain(service), _NAME_WIDTH)
+    name = words.clip(words.plain(service), NAME_WIDTH)
     text = Text(f"{clock:<8}  ", style=palette.QUIET)
     style = f"not dim {SERVICES[name]}" if name in SERVICES else ""
-    return Text().append_text(text).append(f"{name:<{_NAME_WIDTH}}", style=style or palette.QUIET)
+    return Text().append_text(text).append(f"{name:<{NAME_WIDTH}}", style=style or palette.QUIET)
 
 
 def _clock(stamp: object, zone: tzinfo | None) -> str:

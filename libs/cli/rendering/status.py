@@ -16,7 +16,7 @@ from touchline.projection.v1 import projection_pb2 as projection
 
 def status_table(
     store: ingestion.StoreStatus,
-    projections: Mapping[str, Sequence[projection.Projection]],
+    projections: Mapping[str, Sequence[projection.Projection] | None],
     *,
     now: datetime,
     population: profiles.GetPopulationResponse | None = None,
@@ -25,18 +25,21 @@ def status_table(
 
     Args:
         store: The store's status.
-        projections: The projections of each service, by the service's name.
+        projections: The projections of each service, by its name; None: it does not answer.
         now: The present, in the reader's time zone.
         population: How many profiles, identities and events there are; left out: not shown.
     """
     table = _table("projection", "position", "lag", "state", "last commit", numbers=(1, 2))
-    for service, its in sorted(projections.items()):
-        for one in its:
+    silent = Text(f"{palette.BROKEN} does not answer", style=palette.BAD)
+    for service, its in projections.items():
+        if its is None:
+            table.add_row(service, "", "", silent, "")
+        for one in its or ():
             table.add_row(*_projection(service, one, store.head_position, now))
     reasons = [
         Text(f"{service}/{one.name} halted: {words.plain(one.halt_reason)}", style=palette.BAD)
-        for service, its in sorted(projections.items())
-        for one in its
+        for service, its in projections.items()
+        for one in its or ()
         if one.halt_reason
     ]
     return Group(Text(), *_store(store, population), table, *reasons)

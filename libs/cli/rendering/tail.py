@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from google.protobuf.descriptor import EnumDescriptor
 from rich.text import Text
 
 from libs.cli.rendering import palette, words
@@ -21,8 +20,8 @@ def tail_line(position: int, packed: store.PackedEvent, *, zone: tzinfo | None =
     """
     record = store.RecordedEvent.FromString(packed.record)
     recorded = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=packed.recorded_at_us)
-    name = _name(ev.EventType.DESCRIPTOR, packed.type, "EVENT_TYPE_")
-    direction = _name(facts.Direction.DESCRIPTOR, record.direction, "DIRECTION_")
+    name = words.named(ev.EventType.DESCRIPTOR, packed.type, "EVENT_TYPE_")
+    direction = words.named(facts.Direction.DESCRIPTOR, record.direction, "DIRECTION_")
     symbol, style = _DIRECTIONS.get(record.direction, (" ", palette.COMPANY))
     public = "public" if record.visibility == facts.VISIBILITY_PUBLIC else ""
     flags = ("pub past" if public else "past") if record.historical else public
@@ -36,14 +35,6 @@ def tail_line(position: int, packed: store.PackedEvent, *, zone: tzinfo | None =
         (f"{flags:<9}", palette.STRONG),
         (record.owner_key.hex()[:8], palette.QUIET),
     )
-
-
-def _name(values: EnumDescriptor, number: int, prefix: str) -> str:
-    """Returns an enum's value in words; an unknown one by its number."""
-    value = values.values_by_number.get(number)
-    if value is None:
-        return str(number)
-    return value.name.removeprefix(prefix).lower().replace("_", " ") if number else ""
 
 
 _DIRECTIONS = {

@@ -1,11 +1,14 @@
 """The words for states, kinds and things."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
 
 from libs.cli.rendering import palette, words
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 from touchline.events.v1 import identity_pb2 as ids
+from touchline.profile.v1 import profile_pb2 as profiles
 
 IDENTITY_KINDS = {
     ids.IDENTITY_KIND_EMAIL: "email",
@@ -71,6 +74,25 @@ def identity(one: ids.Identity) -> str:
     if one.kind == ids.IDENTITY_KIND_SOCIAL_HANDLE:
         return f"{namespace} @{value.lstrip('@')}"
     return f"{namespace or IDENTITY_KINDS.get(one.kind, 'identity')} {value}"
+
+
+def profile_name(profile: profiles.Profile) -> str:
+    """Returns what a customer is called; empty when that is not known."""
+    named = {one.name: one.value for one in profile.attributes}
+    return words.clip(words.plain(named.get("name", "")), 60)
+
+
+def called(profile: profiles.Profile) -> str:
+    """Returns a customer's name, or, as long as that is not known, the first identity."""
+    name = profile_name(profile)
+    return name or (identity(profile.identities[0].identity) if profile.identities else "")
+
+
+def customer(profile_id: str, names: Mapping[str, str]) -> Text:
+    """Returns what a customer is called, or the beginning of the profile's id."""
+    if name := names.get(profile_id):
+        return Text(name, style=palette.STRONG)
+    return Text(profile_id[:8] or "nobody", style=palette.QUIET)
 
 
 def items(ordered: Sequence[facts.OrderItem]) -> str:

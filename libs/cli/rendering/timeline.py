@@ -12,10 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from libs.cli.rendering import palette, words
+from libs.cli.rendering import palette, terms, words
 from libs.cli.rendering.facts import describe
 from libs.cli.rendering.lines import Line, Surroundings, surroundings
-from libs.cli.rendering.terms import identity
 from touchline.profile.v1 import profile_pb2 as profiles
 
 WIDEST = 120
@@ -68,7 +67,7 @@ def timeline(
         profile: Who the customer is, for the heading and the name in the lines.
         full: Show texts whole instead of their first 320 characters.
     """
-    name = _name(profile)
+    name = terms.profile_name(profile) if profile else ""
     around = surroundings(entries, now=now, name=name.split()[0] if name else "customer")
     rows = list(_rows(entries, around, full=full))
     days = [
@@ -79,12 +78,6 @@ def timeline(
     lettered = sorted({row.thread for row in rows if row.thread})
     heading = list(_heading(profile_id, name, entries, profile, now))
     return _Timeline(heading, days, _foot(lettered) if entries else Text())
-
-
-def _name(profile: profiles.Profile | None) -> str:
-    attributes = profile.attributes if profile else ()
-    named = {one.name: one.value for one in attributes if one.name == "name"}
-    return words.clip(words.plain(named.get("name", "")), 60)
 
 
 def _heading(
@@ -103,7 +96,7 @@ def _heading(
     title.append(f"  {' · '.join(parts)}", style="not bold dim")
     yield Text()
     yield title
-    known = [identity(one.identity) for one in profile.identities] if profile else []
+    known = [terms.identity(one.identity) for one in profile.identities] if profile else []
     if known:
         yield Text(" · ".join(known), style=palette.QUIET)
     yield Text(f"profile {profile_id}", style=palette.QUIET)

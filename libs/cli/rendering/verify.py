@@ -53,7 +53,7 @@ class Verification:
 
 def verification(
     last: ingestion.VerifyStoreResponse,
-    projections: Mapping[str, Sequence[projection.Projection]],
+    projections: Mapping[str, Sequence[projection.Projection] | None],
 ) -> Verification:
     """Draws the conclusions of a verification.
 
@@ -62,7 +62,7 @@ def verification(
 
     Args:
         last: The store's last message. Its `chains` must hold the projections' positions.
-        projections: The projections of each service, by the service's name.
+        projections: The projections of each service, by its name; None: it does not answer.
     """
     sound = last.finished and not last.problems
     whole = sound and last.checked_events >= last.head_position
@@ -73,7 +73,10 @@ def verification(
         Check("chain intact", sound, read if sound else "see below"),
         Check("positions contiguous", whole, span if whole else gap if sound else "not proven"),
     ]
-    for service, its in sorted(projections.items()):
+    for service, its in projections.items():
+        if its is None:
+            checks.append(Check(f"{service} at the same chain", False, "it does not answer"))
+            continue
         checks += [_projection(f"{service}/{one.name}", one, last.chains) for one in its]
     return Verification(checks, list(last.problems), last.sealed_events)
 

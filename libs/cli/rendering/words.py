@@ -3,6 +3,7 @@
 import unicodedata
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.cli.rendering import palette
@@ -100,6 +101,14 @@ def age(moment: datetime, now: datetime) -> str:
     return f"{passed.days:,} d ago"
 
 
+def ahead(moment: datetime, now: datetime) -> str:
+    """Returns how far off a time is, such as `in 40 s`, `in 3 h` or, when it is past, `3 h ago`."""
+    if moment <= now:
+        return age(moment, now)
+    off = age(now, moment).removesuffix(" ago")
+    return off if off == "now" else f"in {off}"
+
+
 def count(number: int, noun: str) -> str:
     """Returns a number with its noun, such as `1 event` or `1,289 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -129,6 +138,14 @@ def human(identifier: str) -> str:
     """Returns an identifier such as `job_change` as words: `Job change`."""
     words = plain(identifier.replace("_", " ").replace("-", " "))
     return words[:1].upper() + words[1:]
+
+
+def named(values: EnumDescriptor, number: int, prefix: str) -> str:
+    """Returns an enum's value in words: its name without a prefix, an unknown one by its number."""
+    value = values.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    return value.name.removeprefix(prefix).lower().replace("_", " ") if number else ""
 
 
 def _days(moment: datetime, now: datetime) -> int:

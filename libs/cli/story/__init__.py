@@ -7,10 +7,12 @@ from libs.cli.story.ines import CUSTOMER, EMAIL, PHONE
 from libs.cli.story.telling import Teller
 from touchline.events.v1 import event_pb2 as ev
 
-__all__ = ["CUSTOMER", "EMAIL", "PHONE", "story"]
+__all__ = ["CUSTOMER", "EMAIL", "PHONE", "SEED", "Teller", "story"]
+
+SEED = "ines"
 
 
-def story(now: datetime, seed: str = "ines") -> list[ev.Event]:
+def story(now: datetime, seed: str = SEED) -> list[ev.Event]:
     """Tells how Ines Falk buys a kiln, loves it, loses it, and is let down and picked up again.
 
     Her identities appear one by one and are linked step by step: phone, email, customer number,
