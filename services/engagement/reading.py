@@ -11,6 +11,7 @@ import asyncpg
 
 from libs.postgres.queries import load_queries
 from libs.projection.profiles import views_errors
+from libs.projection.projection import Connection
 from services.engagement.domain.model import Model, compile_model
 from services.engagement.domain.scoring import DaySum, Scored, factors
 from services.engagement.models import from_text
@@ -81,44 +82,44 @@ class Scorings:
     """Answers questions about scores from the tables of the projections.
 
     Args:
-        pool: Connections to the service's database.
+        database: Connections to the service's database, or the one whose transaction reads.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: asyncpg.Pool | Connection) -> None:
+        self._database = database
 
     async def find(self, tenant: int, model: str) -> Found | None:
         """Return the version of a model that answers; None when it was never published."""
         async with views_errors():
-            row: Any = await self._pool.fetchrow(_SQL["serving"], tenant, model)
+            row: Any = await self._database.fetchrow(_SQL["serving"], tenant, model)
         if row is None:
             return None
         version, position, definition, serving = row
-        compiled = _compiled(position, definition)
+        compiled = compiled_model(position, definition)
         return Found(Scoring(position, tenant, version, compiled), serving is not None)
 
     async def versions(self, tenant: int, name: str = "") -> list[Version]:
         """Return the versions of a model, or of all, the latest of each first."""
         async with views_errors():
-            rows = await self._pool.fetch(_SQL["models_of"], tenant, name)
+            rows = await self._database.fetch(_SQL["models_of"], tenant, name)
         return [Version(*row) for row in rows]
 
     async def position_of(self, tenant: int, name: str, version: int) -> int:
         """Return the position at which a version was published; 0 when it is not known here."""
         async with views_errors():
-            position = await self._pool.fetchval(_SQL["position_of"], tenant, name, version)
+            position = await self._database.fetchval(_SQL["position_of"], tenant, name, version)
         return position or 0
 
     async def folded(self, projection: str) -> int:
         """Return the position that a projection has reached."""
         async with views_errors():
-            position = await self._pool.fetchval(_SQL["folded"], projection)
+            position = await self._database.fetchval(_SQL["folded"], projection)
         return position or 0
 
     async def sums_now(self, scoring: Scoring, keys: Sequence[bytes]) -> list[DaySum]:
         """Return what counts of some identities, as far as it is folded."""
         async with views_errors():
-            rows = await self._pool.fetch(_SQL["sums_now"], scoring.scoring, keys)
+            rows = await self._database.fetch(_SQL["sums_now"], scoring.scoring, keys)
         return [DaySum(*row) for row in rows]
 
     async def sums_then(
@@ -126,7 +127,7 @@ class Scorings:
     ) -> list[DaySum]:
         """Return what counted of some identities at a moment."""
         async with views_errors():
-            rows = await self._pool.fetch(
+            rows = await self._database.fetch(
                 _SQL["sums_then"], scoring.scoring, keys, *_bounds(moment)
             )
         rules = scoring.model.rules
@@ -151,7 +152,7 @@ class Scorings:
         """
         rules, days, places = _by_points(scored)
         async with views_errors():
-            rows = await self._pool.fetch(
+            rows = await self._database.fetch(
                 _SQL["explained"],
                 *(scoring.scoring, keys, *_bounds(moment), rules, days, places, *page),
             )
@@ -182,7 +183,7 @@ class Scorings:
         """
         arguments = (
             *(scoring.scoring, scoring.tenant),
-            *_numbers(scoring.model, today),
+            *model_numbers(scoring.model, today),
             -1 if lowest else 1,
             *((None, b"") if after is None else (Decimal(after.rank), after.root)),
             limit,
@@ -192,12 +193,18 @@ class Scorings:
             query = _RANKED_THEN
             arguments += (as_of_us, [rule.terms.weight for rule in scoring.model.rules])
         async with views_errors():
-            rows = await self._pool.fetch(query, *arguments)
+            rows = await self._database.fetch(query, *arguments)
         return [Ranked(row["root_key"], int(row["rank"])) for row in rows]
 
 
 @lru_cache(maxsize=256)
-def _compiled(position: int, definition: str) -> Model:
+def compiled_model(position: int, definition: str) -> Model:
+    """Return a published version of a model, compiled once.
+
+    Args:
+        position: Where it was published.
+        definition: What it says, as the tables have it.
+    """
     del position  # two tenants' equal definitions remember nothing of each other
     return compile_model(from_text(definition))
 
@@ -228,7 +235,7 @@ def _by_points(scored: Scored) -> tuple[list[int], list[int], list[int]]:
     )
 
 
-def _numbers(model: Model, today: int) -> tuple[object, ...]:
+def model_numbers(model: Model, today: int) -> tuple[object, ...]:
     """Return the model as arrays: rules, caps, where each rule's factors start and how many."""
     first: list[int] = []
     ages: list[int | None] = []
