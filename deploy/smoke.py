@@ -51,7 +51,12 @@ async def check(addresses: Mapping[str, str], seconds: float = 20.0) -> str:
     event = Event(event_id=event_id, identities=[nobody], source="smoke-test", interaction=said)
     event.occurred_at.GetCurrentTime()
     event.historical = True  # nobody is to be told of it
-    async with Client.connect(**addresses) as client:
+    async with Client.connect(
+        addresses["ingestion"],
+        addresses["profile"],
+        engagement=addresses["engagement"],
+        notification=addresses["notification"],
+    ) as client:
         started = time.monotonic()
         (verdict,) = await client.record([event], patience=seconds)
         if verdict.outcome != Outcome.OUTCOME_RECORDED:
