@@ -26,6 +26,8 @@ from services.engagement.__main__ import migrate_engagement, serve_engagement
 from services.ingestion import config as ingestion_config
 from services.ingestion import quarantine
 from services.ingestion.__main__ import serve_ingestion
+from services.notification import config as notification_config
+from services.notification.__main__ import migrate_notification, serve_notification
 from services.profile import config as profile_config
 from services.profile.__main__ import serve_profile
 from tests.servers import OwnNats, SharedPostgres
@@ -202,6 +204,52 @@ async def engagement_on(touchline: Touchline, url: str) -> AsyncIterator[tuple[S
         await service.stop()
 
 
+@asynccontextmanager
+async def notification_on(
+    touchline: Touchline, url: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Service, Client]]:
+    """Runs the notification service beside the two others until the block ends, then drains it.
+
+    Args:
+        touchline: The two others.
+        url: Its database; what is missing in it is made.
+        environment: Settings that differ from the usual ones of tests, such as a mail server.
+
+    Yields:
+        The service, and a client that calls it too, as the tenant `default`.
+    """
+    service = Service(_serve_notification, notification_environment(touchline, url, environment))
+    await service.start()
+    try:
+        async with Client.connect(
+            *(touchline.ingestion.listen, touchline.profile.listen), notification=service.listen
+        ) as client:
+            yield service, client
+    finally:
+        await service.stop()
+
+
+def notification_environment(
+    touchline: Touchline, url: str, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The settings of a notification service on a database, impatient as tests are."""
+    return {
+        **_SECRETS,
+        "TOUCHLINE_DATABASE_URL": url,
+        "TOUCHLINE_NATS_URL": touchline.nats.service_url,
+        "TOUCHLINE_WEBHOOK_SECRET": "c0" * 32,
+        "TOUCHLINE_WEBHOOK_PRIVATE": "allow",
+        "TOUCHLINE_DELIVERY_RETRY_SECONDS": "0.02",
+        "TOUCHLINE_DELIVERY_TIMEOUT_SECONDS": "0.5",
+        **(environment or {}),
+    }
+
+
+async def new_notifications(servers: SharedPostgres) -> str:
+    """Makes a database of the notification service, migrated, and returns its URL."""
+    return await _copy(servers, "notifications", migrate_notification)
+
+
 async def new_scores(servers: SharedPostgres) -> str:
     """Makes a database of the engagement service, migrated, and returns its URL."""
     return await _copy(servers, "scores", migrate_engagement)
@@ -257,6 +305,10 @@ async def _serve_ingestion(environment: Mapping[str, str], stop: asyncio.Event) 
 
 async def _serve_engagement(environment: Mapping[str, str], stop: asyncio.Event) -> None:
     await serve_engagement(engagement_config.read_config(environment), stop)
+
+
+async def _serve_notification(environment: Mapping[str, str], stop: asyncio.Event) -> None:
+    await serve_notification(notification_config.read_config(environment), stop)
 
 
 async def _serve_profile(environment: Mapping[str, str], stop: asyncio.Event) -> None:

@@ -13,18 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-import asyncpg
 import structlog
 from opentelemetry.trace import Span, SpanKind
 
 from libs.eventstore.errors import StoreError
-from libs.postgres.pool import UNREACHABLE
 from libs.projection.opening import open_records
 from libs.projection.waiting import Behind
 from libs.telemetry import declared, metrics, tracing
 from services.notification.calls import Parts
 from services.notification.checking import Address, address_of
-from services.notification.claims import Claim, Claims, Result
+from services.notification.claims import DATABASE_AWAY, Claim, Claims, Result
 from services.notification.messages import channel_name, identities_of, message_of, outcome_name
 from services.notification.outcomes import SendError
 from services.notification.sending import Carriers
@@ -41,7 +39,6 @@ _START_WITHIN: Final = 0.4
 _SEND_WITHIN: Final = 0.5
 _GIVEN_BACK: Final = timedelta(seconds=1)
 _AGAIN_SECONDS: Final = 0.5
-_DATABASE_AWAY: Final = (asyncpg.PostgresError, TimeoutError, *UNREACHABLE)
 _log = structlog.get_logger("deliveries")
 
 
@@ -107,10 +104,10 @@ class Attempts:
             found = await address_of(self._parts, claim, event, _now_us(claim, began))
             if time.monotonic() - began > self._patience.claim.total_seconds() * _START_WITHIN:
                 raise TimeoutError
-        except (StoreError, Behind, *_DATABASE_AWAY) as error:
+        except (StoreError, Behind, *DATABASE_AWAY) as error:
             reason = type(error).__name__
             _log.warning("delivery waits", channel=channel_name(claim.channel), reason=reason)
-            with suppress(*_DATABASE_AWAY):
+            with suppress(*DATABASE_AWAY):
                 await self._claims.give_back(claim, _GIVEN_BACK)
             return
         if isinstance(found, Address) and event is not None:
@@ -154,7 +151,7 @@ class Attempts:
         while True:
             try:
                 kept = await self._claims.settle(claim, result, identities, now_us)
-            except _DATABASE_AWAY:
+            except DATABASE_AWAY:
                 if time.monotonic() - began > self._patience.claim.total_seconds():
                     kept = False
                 else:

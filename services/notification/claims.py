@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import asyncpg
-from asyncpg.pgproto.pgproto import UUID
 
+from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.outbox import Decision, Outbox
 from services.notification.deliveries import STATES
@@ -26,6 +27,12 @@ from touchline.times import timestamp_of
 
 SOURCE: Final = "notification"
 """The source of every event that this service decides."""
+
+DATABASE_AWAY: Final = (
+    *(asyncpg.DiskFullError, asyncpg.DeadlockDetectedError, TimeoutError),
+    *UNREACHABLE,
+)
+"""What passes by itself: worth trying again."""
 
 _SQL: Final = load_queries(Path(__file__).with_name("deliveries.sql"))
 _DURABLE: Final = "SET LOCAL synchronous_commit TO on"

@@ -21,21 +21,22 @@ WHERE tenant = $1 AND notification_id = $2 AND channel = $3 AND settled < $4 AND
 UPDATE deliveries SET due_at_us = 0 WHERE tenant = $1 AND notification_id = $2 AND state = 1
 
 -- name: claim
+WITH waiting AS (
+    SELECT tenant, notification_id, channel FROM deliveries
+    WHERE channel = $1 AND state = 1
+        AND due_at_us <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    ORDER BY due_at_us LIMIT $4 FOR UPDATE SKIP LOCKED
+), lost AS (
+    SELECT tenant, notification_id, channel FROM deliveries
+    WHERE channel = $1 AND state = 2 AND claimed_until < clock_timestamp()
+    ORDER BY claimed_until LIMIT $4 FOR UPDATE SKIP LOCKED
+)
 UPDATE deliveries d
 SET state = 2, attempts = attempts + 1, claimed_by = $2,
     claimed_until = clock_timestamp() + $3::interval,
     lost_claims = lost_claims + (state = 2)::integer,
     possibly_repeated = possibly_repeated OR state = 2
-FROM (
-    (SELECT tenant, notification_id, channel FROM deliveries
-     WHERE channel = $1 AND state = 1
-         AND due_at_us <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-     ORDER BY due_at_us LIMIT $4 FOR UPDATE SKIP LOCKED)
-    UNION ALL
-    (SELECT tenant, notification_id, channel FROM deliveries
-     WHERE channel = $1 AND state = 2 AND claimed_until < clock_timestamp()
-     ORDER BY claimed_until LIMIT $4 FOR UPDATE SKIP LOCKED)
-) AS due
+FROM (SELECT * FROM lost UNION ALL SELECT * FROM waiting LIMIT $4) AS due
 WHERE d.tenant = due.tenant AND d.notification_id = due.notification_id AND d.channel = due.channel
 RETURNING d.tenant, d.notification_id, d.channel, d.attempts, d.attempts_before, d.lost_claims,
           d.possibly_repeated, d.expires_at_us, d.owner_key, d.recorded_at_us, d.record,
@@ -64,9 +65,7 @@ SELECT least(
 ) - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 
 -- name: waiting
-SELECT channel, count(*),
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - min(due_at_us)
-FROM deliveries WHERE state IN (1, 2) GROUP BY channel
+SELECT channel, count(*), min(due_at_us) FROM deliveries WHERE state IN (1, 2) GROUP BY channel
 
 -- name: listed
 SELECT position, notification_id, channel, state, attempts, reason, due_at_us, ended_at_us,
