@@ -29,11 +29,12 @@ from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from libs.telemetry.metrics import observed
-from services.notification import delivering, notifications
+from services.notification import deadlines, delivering, notifications
 from services.notification.calls import Applications, Parts
 from services.notification.config import Config, read_config
 from services.notification.deciding import Deciding
 from services.notification.deliveries import Deliveries
+from services.notification.expectations import Expectations
 from services.notification.grpc_api import NotificationService
 from services.notification.notifications import Notifications
 from services.notification.promises import Promises
@@ -92,8 +93,9 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
         worker = await stack.enter_async_context(
             delivering.worker(config, parts, outbox, runners, owner)
         )
+        watch = deadlines.watch(runners, pool, store, outbox, reached, config.readers)
         await stack.enter_async_context(
-            running(*[one.run() for one in runners], sender.run(), worker.run())
+            running(*[one.run() for one in runners], sender.run(), worker.run(), watch.run())
         )
         # Before the others stop: what is being sent is written down.
         stack.push_async_callback(worker.stop)
@@ -108,6 +110,7 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
             observed(gauges.readings(runners)),
             observed(gauges.outbox_readings(sender)),
             observed(worker.readings()),
+            observed(watch.readings()),
         ):
             await stop.wait()
         _log.info("notification drains")
@@ -125,11 +128,12 @@ def _runners(
         IdentityGraph(),
         Timeline(),
         Notifications(store, config.readers),
-        Deliveries(store),
+        Deliveries(store, config.readers),
         Deciding(
             *(pool, store, outbox, reached, config.readers),
             email_is_set_up=config.smtp is not None,
         ),
+        Expectations(pool, store, outbox, reached, config.readers),
     )
     return [Runner(one, pool, store, owner) for one in folds]
 

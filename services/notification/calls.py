@@ -1,7 +1,7 @@
 """What the calls of the notification service share: its parts, whose call it is, and of whom."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import asyncpg
 import grpc
@@ -14,11 +14,9 @@ from libs.projection.waiting import Behind, Checkpoints
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenant, Tenants
+from services.notification.promises import Promises
+from services.notification.rules import Rules
 from touchline.profile.v1.profile_pb2 import ProfileReference
-
-if TYPE_CHECKING:
-    from services.notification.promises import Promises
-    from services.notification.rules import Rules
 
 MAX_REFERENCE: Final = 128
 """Characters of a reference to an employee or a team."""
@@ -50,8 +48,8 @@ class Applications:
         promises: What employees promised.
     """
 
-    rules: "Rules"
-    promises: "Promises"
+    rules: Rules
+    promises: Promises
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ line anew into an empty database gives them again: what ended on the line ended,
 worker suppresses what is too old.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection, Recorded
+from services.notification.calls import Reader
 from services.notification.notifications import USED, notification_uuid, of_fact, opened_among
 from touchline.events.v1.decisions_pb2 import (
     DELIVERY_OUTCOME_DEFERRED,
@@ -71,18 +72,20 @@ class Deliveries:
 
     Args:
         store: Gives the data keys.
+        readers: By tenant number: whose notifications are delivered.
     """
 
     name = "deliveries"
     fold_version = 1
 
-    def __init__(self, store: StoreClient) -> None:
+    def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:
         self._store = store
+        self._readers = readers
         self._opened: list[tuple[Recorded, Event]] = []
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open what is about notifications."""
-        self._opened = await opened_among(self._store, events, _FOLDED)
+        self._opened = await opened_among(self._store, events, _FOLDED, self._readers)
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:  # noqa: ARG002
         """Add a delivery per channel that is used, then take in attempts and readings."""

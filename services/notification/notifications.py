@@ -1,6 +1,6 @@
 """The projection of what was decided to tell: inboxes, what was read, and attempts to deliver."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +63,7 @@ class Notifications:
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open what is about notifications."""
-        self._opened = await opened_among(self._store, events, _FOLDED)
+        self._opened = await opened_among(self._store, events, _FOLDED, self._readers)
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:  # noqa: ARG002
         """Add a row per decision, the first reading of each, and every attempt."""
@@ -120,14 +120,14 @@ def notification_uuid(text: str) -> UUID:
 
 
 async def opened_among(
-    store: StoreClient, events: Sequence[Recorded], types: Collection[int]
+    store: StoreClient, events: Sequence[Recorded], types: Collection[int], tenants: Container[int]
 ) -> list[tuple[Recorded, Event]]:
-    """Return the events of some types that can be opened, with what is in them.
+    """Return the events of some types and tenants that can be opened, with what is in them.
 
     Raises:
         StoreUnavailable: the data keys can't be got.
     """
-    wanted = [event for event in events if event.record.type in types]
+    wanted = [one for one in events if one.record.type in types and one.record.tenant in tenants]
     if not wanted:
         return []
     opened = await open_events(store, wanted)
