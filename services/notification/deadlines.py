@@ -176,3 +176,18 @@ class Deadlines:
             return
         self._open = await self._pool.fetchval(_SQL["count"], EXPECTATION_STATE_OPEN)
         self._counted_at = time.monotonic()
+
+
+def watch(
+    runners: Sequence[Runner],
+    pool: asyncpg.Pool,
+    store: StoreClient,
+    outbox: Outbox,
+    checkpoints: Checkpoints,
+    readers: Mapping[int, Reader],
+) -> Deadlines:
+    """Return what watches the deadlines of the reactor that one of the runners drives."""
+    for runner in runners:
+        if isinstance(reactor := runner.projection, Expectations):
+            return Deadlines(reactor, runner, pool, store, outbox, checkpoints, readers)
+    raise ValueError("none of the runners drives the expectations")

@@ -2,15 +2,19 @@
 
 from services.notification.calls import Parts
 from services.notification.delivery_calls import DeliveryCalls
+from services.notification.expectation_calls import ExpectationCalls
 from services.notification.inbox_calls import InboxCalls
 from services.notification.rule_calls import RuleCalls
 from touchline.notification.v1.notification_service_pb2_grpc import NotificationServiceServicer
 
 
-class NotificationService(RuleCalls, InboxCalls, DeliveryCalls, NotificationServiceServicer):
+class NotificationService(
+    RuleCalls, ExpectationCalls, InboxCalls, DeliveryCalls, NotificationServiceServicer
+):
     """Implements touchline.notification.v1.NotificationService; the proto is the contract."""
 
     def __init__(self, parts: Parts) -> None:
         RuleCalls.__init__(self, parts)
+        ExpectationCalls.__init__(self, parts)
         InboxCalls.__init__(self, parts)
         DeliveryCalls.__init__(self, parts)
