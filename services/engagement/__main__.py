@@ -20,6 +20,7 @@ from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
 from libs.projection.identity_graph import IdentityGraph
+from libs.projection.outbox import Outbox, Sender
 from libs.projection.runner import Runner
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.arguments import migrates_only
@@ -30,8 +31,11 @@ from libs.tasks import running
 from libs.telemetry.metrics import observed
 from services.engagement import scores
 from services.engagement.config import Config, read_config
+from services.engagement.crossings import ScoreLevels
 from services.engagement.domain.default_model import default_model
 from services.engagement.grpc_api import EngagementService, Parts
+from services.engagement.levels import Levels
+from services.engagement.midnights import Midnights
 from services.engagement.models import Models, PublishedModels, StaleVersion
 from services.engagement.supervising import Supervisor
 from touchline.engagement.v1.engagement_service_pb2 import DESCRIPTOR
@@ -72,13 +76,19 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         store, owner = StoreClient(nats), uuid4()
         models = _lent_models(stack, config, store)
         published = PublishedModels(store, config.identity_keys)
-        runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), published)]
-        for one in runners:
-            stack.push_async_callback(one.stop)
+        outbox = Outbox(config.identity_secret)
+        crossing = ScoreLevels(Levels(pool), store, reached, outbox, config.tenants)
+        midnights = Midnights(pool, store, reached, outbox, config.tenants)
+        runners = [
+            Runner(one, pool, store, owner) for one in (IdentityGraph(), published, crossing)
+        ]
+        sender = Sender(outbox, pool, store, runners, owner=owner)
+        for stopped in (*[one.stop for one in runners], sender.stop):
+            stack.push_async_callback(stopped)
         supervisor = Supervisor(pool, store, reached, owner, list(runners))
-        await stack.enter_async_context(
-            running(*[one.run() for one in runners], supervisor.run(), _publish_default(models))
-        )
+        loops = [one.run() for one in runners]
+        loops += [sender.run(), supervisor.run(), midnights.run(), _publish_default(models)]
+        await stack.enter_async_context(running(*loops))
         parts = Parts(pool, store, reached, config.tenants, config.identity_keys, models)
 
         def register(server: grpc.aio.Server) -> None:
@@ -87,7 +97,7 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("engagement serves", listen=config.listen, port=server.port)
-        with observed(gauges.readings(supervisor.runners)):
+        with observed(gauges.readings(supervisor.runners) | gauges.outbox_readings(sender)):
             await stop.wait()
         _log.info("engagement drains")
 

@@ -18,6 +18,7 @@ class Config:
         listen: host:port of gRPC.
         tenants: Whose customers are scored.
         identity_keys: By tenant number: what names identities and streams.
+        identity_secret: What those derive from, and the key of what waits in the outbox.
     """
 
     database_url: str
@@ -25,6 +26,7 @@ class Config:
     listen: str
     tenants: Tenants
     identity_keys: dict[int, IdentityKeys]
+    identity_secret: bytes
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
@@ -44,4 +46,5 @@ def read_config(environment: Mapping[str, str]) -> Config:
             tenant.number: IdentityKeys(tenant_secret(identity_secret, tenant.name))
             for tenant in tenants.all
         },
+        identity_secret=identity_secret,
     )
