@@ -231,13 +231,15 @@ class EngagementService(EngagementServiceServicer):
         """
         name = name or default_model.NAME
         await self._wait([PublishedModels.name, _GRAPH], request, context)
-        found = await self._scorings.find(tenant.number, name)
-        if found is None and name != default_model.NAME:
-            raise errors.model_not_found(_shown(name))
-        if found is None or not found.answers:  # the default is published when the service starts
+        scoring = await self._scorings.serving(tenant.number, name)
+        if scoring is None:
+            # The default is published when the service starts.
+            known = name == default_model.NAME or await self._scorings.versions(tenant.number, name)
+            if not known:
+                raise errors.model_not_found(_shown(name))
             raise errors.model_building(name, _BUILDING_SECONDS)
-        await self._wait([found.scoring.projection], request, context)
-        return found.scoring
+        await self._wait([scoring.projection], request, context)
+        return scoring
 
     async def _wait(self, projections: Collection[str], request: _Read, context: Context) -> None:
         after = request.after_position

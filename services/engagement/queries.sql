@@ -22,11 +22,9 @@ ORDER BY m.name, m.version DESC
 SELECT position FROM models WHERE tenant = $1 AND name = $2 AND version = $3
 
 -- name: serving
-SELECT m.version, m.position, m.definition, s.scoring AS serving
-FROM models m
-LEFT JOIN serving_models s ON s.tenant = m.tenant AND s.name = m.name AND s.scoring = m.position
-WHERE m.tenant = $1 AND m.name = $2
-ORDER BY s.scoring IS NULL, m.version DESC LIMIT 1
+SELECT m.version, m.position, m.definition
+FROM serving_models s JOIN models m ON m.position = s.scoring
+WHERE s.tenant = $1 AND s.name = $2
 
 -- name: serve
 INSERT INTO serving_models (tenant, name, scoring) VALUES ($1, $2, $3)

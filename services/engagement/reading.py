@@ -53,13 +53,6 @@ class Version(NamedTuple):
     serving: int | None
 
 
-class Found(NamedTuple):
-    """The version of a model that answers, or the newest when none does yet."""
-
-    scoring: Scoring
-    answers: bool
-
-
 class Explained(NamedTuple):
     """One event's part of a score, as the tables have it."""
 
@@ -88,15 +81,14 @@ class Scorings:
     def __init__(self, database: asyncpg.Pool | Connection) -> None:
         self._database = database
 
-    async def find(self, tenant: int, model: str) -> Found | None:
-        """Return the version of a model that answers; None when it was never published."""
+    async def serving(self, tenant: int, model: str) -> Scoring | None:
+        """Return the version of a model that answers; None when none does, or not yet."""
         async with views_errors():
             row: Any = await self._database.fetchrow(_SQL["serving"], tenant, model)
         if row is None:
             return None
-        version, position, definition, serving = row
-        compiled = compiled_model(position, definition)
-        return Found(Scoring(position, tenant, version, compiled), serving is not None)
+        version, position, definition = row
+        return Scoring(position, tenant, version, compiled_model(position, definition))
 
     async def versions(self, tenant: int, name: str = "") -> list[Version]:
         """Return the versions of a model, or of all, the latest of each first."""

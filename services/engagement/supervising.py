@@ -35,7 +35,7 @@ RETIRING: Final = timedelta(minutes=2)
 _PAUSE_SECONDS: Final = 0.1
 # Another process may have let a version answer.
 _LOOK_SECONDS: Final = 1.0
-_SWEEP_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 2.0
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("engagement")
 
