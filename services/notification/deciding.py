@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from libs.eventstore.client import StoreClient
+from libs.expressions import Scope, event_value
 from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, may_act
 from libs.projection.projection import Connection, Recorded
@@ -22,7 +23,7 @@ from services.notification.calls import Reader
 from services.notification.decisions import chain_of, expectation_set, notification_decided
 from services.notification.domain.business_time import NeverDue
 from services.notification.domain.channels import considered
-from services.notification.domain.evaluation import Evaluation, evaluate
+from services.notification.domain.evaluation import Evaluation, can_match, evaluate
 from services.notification.domain.rules import CompiledRule
 from services.notification.domain.scopes import Scopes
 from services.notification.knowing import Judged, know
@@ -93,7 +94,8 @@ class Deciding:
             Behind: what is known has not come as far as the events.
         """
         if self._book is None:
-            self._book = RuleBook(await read_latest(self._pool))
+            rules = await read_latest(self._pool)
+            self._book = RuleBook(rule for rule in rules if rule.tenant in self._readers)
         published = await published_among(self._store, events, self._readers)
         self._published, self._decisions = list(published.values()), []
         concerned = list(_concerned(self._book, events, published, time.time_ns() // 1000))
@@ -118,9 +120,9 @@ class Deciding:
     ) -> list[Decision]:
         opened = await open_events(self._store, [event for event, _ in concerned])
         judged = [
-            Judged(recorded, event, rules)
+            one
             for (recorded, rules), event in zip(concerned, opened, strict=True)
-            if event is not None and recorded.record.tenant in self._readers
+            if event is not None and (one := _to_be_judged(recorded, event, rules)).rules
         ]
         known = await know(self._pool, self._store, judged)
         results = [
@@ -143,6 +145,13 @@ class Deciding:
             )
             decisions.append(notification_decided(one, notice, channels))
         return [Decision(self._readers[tenant].name, event) for tenant, event in decisions]
+
+
+def _to_be_judged(recorded: Recorded, event: Event, rules: Sequence[CompiledRule]) -> Judged:
+    """Return an event with those of its rules that can match by what it says itself."""
+    value = event_value(event)
+    scope = Scope({"event": value})
+    return Judged(recorded, event, value, tuple(rule for rule in rules if can_match(rule, scope)))
 
 
 def _expectations(results: Sequence[_Result]) -> Iterator[tuple[int, Event]]:

@@ -9,7 +9,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
-from libs.expressions import shown
+from libs.expressions import event_value, shown
 from libs.postgres.queries import load_queries
 from libs.projection.outbox import may_act
 from libs.projection.projection import Recorded
@@ -111,7 +111,8 @@ async def _judged(
     event: Event,
     rules: Sequence[CompiledRule],
 ) -> Iterator[tuple[CompiledRule, Evaluation]]:
-    (known,) = await know(pool, store, [Judged(recorded, event, tuple(rules))])
+    one = Judged(recorded, event, event_value(event), tuple(rules))
+    (known,) = await know(pool, store, [one])
     scopes, chain = Scopes(known), chain_of(event)
     return ((rule, evaluate(rule, scopes, chain)) for rule in rules)
 

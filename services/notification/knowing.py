@@ -57,11 +57,13 @@ class Judged:
     Attributes:
         recorded: As it is on the line.
         event: The same, opened.
+        value: The same, as expressions see it.
         rules: Those that look at it.
     """
 
     recorded: Recorded
     event: Event
+    value: Value
     rules: tuple[CompiledRule, ...]
 
 
@@ -136,7 +138,7 @@ def _known_types(rules: Iterable[CompiledRule]) -> set[int]:
 def _known(place: int, one: Judged, loaded: _Loaded) -> Known:
     told = loaded.known[place]
     return Known(
-        event=event_value(one.event),
+        event=one.value,
         occurred_at_us=one.recorded.record.occurred_at_us,
         now=_EPOCH + timedelta(microseconds=one.recorded.recorded_at_us),
         recent=loaded.recent[place][:MAX_RECENT],

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from services.notification.domain.evaluation import evaluate
+from libs.expressions import Scope
+from services.notification.domain.evaluation import can_match, evaluate
 from services.notification.domain.knowledge import attributes_in, consents_in
 from services.notification.domain.rules import compile_rule
 from services.notification.domain.scopes import Scopes
@@ -308,3 +309,27 @@ def test_the_last_word_on_an_attribute_counts_in_any_order(told: list[tuple[int,
     last = in_order[-1].event.traits_observed.traits["city"] if in_order else ""
     for order in (touches, touches[::-1]):
         assert attributes_in([one.event for one in order]) == ({"city": last} if last else {})
+
+
+@any_of(
+    st.lists(
+        st.sampled_from(
+            [
+                "event.source == 'test'",
+                "event.source != 'test'",
+                "event.fact.amount.amount > 1.0",
+                "recent.size() > 0",
+                "recent.size() == 0",
+                "recent[3].source == ''",
+            ]
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_quick_look_never_rules_out_a_match(parts: list[str]) -> None:
+    rule = compile_rule(a_rule(condition=" && ".join(parts), window="60s"))
+    what = known(email("2026-03-01 10:05"))
+    if not can_match(rule, Scope({"event": what.event})):
+        assert evaluate(rule, Scopes(what)).verdict == RULE_VERDICT_NOT_MATCHED
+    assert len(rule.quick) == sum("recent" not in part for part in parts)

@@ -111,6 +111,25 @@ class _Bound:
         return tuple(NamedValue(name=name, value=text) for name, text in self.values.items())
 
 
+def can_match(rule: CompiledRule, event: Scope) -> bool:
+    """Say whether a rule's condition can be true, by those of its parts that need the event alone.
+
+    What else a rule wants to know is then not loaded for most events. A part that fails says
+    nothing: the whole condition may be false all the same.
+
+    Args:
+        rule: The rule.
+        event: A scope with the event.
+    """
+    for part in rule.quick:
+        try:
+            if not part.test(event):
+                return False
+        except EvaluationError:
+            continue
+    return True
+
+
 def evaluate(rule: CompiledRule, scopes: Scopes, chain: Sequence[str] = ()) -> Evaluation:
     """Return what a rule makes of an event that its filter lets through and that is not too old.
 

@@ -27,6 +27,7 @@ from touchline.notification.v1.notification_pb2 import Notice, RuleDefinition
 NAMES: Final = frozenset({"event", "recent", "attributes", "consents", "scores", "now"})
 """What every expression may use."""
 
+_OF_EVENT: Final = frozenset({"event"})
 DAY_US: Final = 86_400_000_000
 _MAX_EXPRESSION: Final = 2000
 
@@ -72,6 +73,7 @@ class CompiledRule:
         lets: Its named values, in their order.
         condition: What must be true; None: it always is.
         conjuncts: The parts of the condition that must all be true, with their sources.
+        quick: Those of them that look at nothing but the event.
         reason: Why it matters.
         notices: Whom it tells.
         promise: What the customer may expect; None: nothing.
@@ -85,6 +87,7 @@ class CompiledRule:
     lets: tuple[tuple[str, Expression], ...]
     condition: Expression | None
     conjuncts: tuple[tuple[str, Expression], ...]
+    quick: tuple[Expression, ...]
     reason: Template
     notices: tuple[CompiledNotice, ...]
     promise: Template | None
@@ -138,7 +141,8 @@ class _Compiler:
             self._check_what_customers_see(lets)
         if self.found or reason is None:
             return None
-        conjuncts = conjuncts_of(definition.condition) if condition else []
+        sources = conjuncts_of(definition.condition) if condition else []
+        conjuncts = [(source, compile_expression(source, self._names)) for source in sources]
         codes = [one for _, one in lets] + [one.recipient for one in notices] + [condition]
         texts = [reason, promise, *[one.title for one in notices], *[one.text for one in notices]]
         return CompiledRule(
@@ -146,7 +150,8 @@ class _Compiler:
             version=version,
             lets=tuple(lets),
             condition=condition,
-            conjuncts=tuple((one, compile_expression(one, self._names)) for one in conjuncts),
+            conjuncts=tuple(conjuncts),
+            quick=tuple(code for _, code in conjuncts if code.names <= _OF_EVENT),
             reason=reason,
             notices=tuple(notices),
             promise=promise,
