@@ -11,8 +11,8 @@ from typing import Any, Final
 from touchline.events.v1.event_pb2 import Event, EventType
 
 _EVERYTHING: Final = frozenset({"*"})
-# By type: the fields of its fact. A type that is not here does not exist for customers.
-_FACTS: Final[dict[str, frozenset[str]]] = {
+
+FACTS: Final[dict[str, frozenset[str]]] = {
     "interaction": frozenset(
         {"channel", "network", "direction", "visibility", "title", "text", "intent"}
     ),
@@ -26,6 +26,8 @@ _FACTS: Final[dict[str, frozenset[str]]] = {
     "expectation_set": frozenset({"expectation_id", "promise", "due_at"}),
     "expectation_resolved": frozenset({"expectation_id", "promise", "outcome", "due_at"}),
 }
+"""By type: the fields of its fact, `*` for all. What is not here does not exist for customers."""
+
 _ENVELOPE: Final = frozenset(
     {"id", "type", "at", "source", "channel", "direction", "visibility", "conversation_id"}
     | {"location", "device", "app", "locale", "time_zone"}
@@ -35,7 +37,7 @@ _THEIR_DIRECTIONS: Final = ("inbound", "outbound")
 HIDDEN_TYPES: Final[frozenset[int]] = frozenset(
     field.number
     for field in Event.DESCRIPTOR.oneofs_by_name["fact"].fields
-    if field.name not in _FACTS
+    if field.name not in FACTS
 )
 """The types of events that do not exist for customers."""
 
@@ -46,7 +48,7 @@ _IN_TEMPLATE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 def seen_by_customer(event: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what its customer may see of an event as expressions see it; None: not that it is."""
-    fields = _FACTS.get(event["type"])
+    fields = FACTS.get(event["type"])
     if fields is None:
         return None
     if event["type"] == "interaction" and event.get("direction") not in _THEIR_DIRECTIONS:
@@ -54,7 +56,7 @@ def seen_by_customer(event: Mapping[str, Any]) -> dict[str, Any] | None:
     seen = {name: value for name, value in event.items() if name in _ENVELOPE}
     fact = event["fact"]
     seen["fact"] = {
-        name: value for name, value in fact.items() if fields is _EVERYTHING or name in fields
+        name: value for name, value in fact.items() if fields == _EVERYTHING or name in fields
     }
     if actor := event.get("actor"):
         seen["actor"] = {"kind": actor["kind"]}
