@@ -15,6 +15,9 @@ import pytest
 from libs.embedded import create_database, database_url_for, drop_database
 from libs.embedded import postgres_server as postgres_servers
 from libs.embedded.postgres_server import PostgresServer
+from libs.eventstore.client import StoreClient
+from libs.eventstore.connection import connect_nats
+from tests.peers import mail_server, receiver
 from tests.servers import (
     MakeDatabase,
     OwnNats,
@@ -23,7 +26,14 @@ from tests.servers import (
     SharedPostgres,
     start_nats,
 )
-from tests.services import Touchline, new_stores, touchline_on
+from tests.services import (
+    Touchline,
+    new_notifications,
+    new_stores,
+    notification_on,
+    touchline_on,
+)
+from tests.telling import Teller
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +110,19 @@ async def shared_touchline(
     async with touchline_on(await new_stores(servers), own) as running:
         yield running
     await own.stop()
+
+
+@pytest.fixture(scope="session")
+async def teller(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncIterator[Teller]:
+    """A notification service beside the shared ones, with a mail server and a receiver."""
+    url = await new_notifications(servers)
+    async with (
+        mail_server() as mails,
+        receiver() as hooks,
+        notification_on(shared_touchline, url, {"TOUCHLINE_SMTP_URL": mails.url}) as (_, client),
+        connect_nats(shared_touchline.nats.service_url, "tests") as connection,
+    ):
+        yield Teller(StoreClient(connection), client, mails, hooks)
 
 
 async def _leave_empty(_: str) -> None:
