@@ -1,6 +1,7 @@
 """`touchline demo` tells its story, and leaves nothing personal in the clear on the disk."""
 
 import os
+import re
 import subprocess
 import time
 from datetime import datetime
@@ -11,11 +12,15 @@ import pytest
 
 from libs.cli import story
 from libs.cli.population import personal_strings, population
+from libs.cli.stack import DEFAULTS, SERVICES
+from libs.cli.story import ending
 from libs.embedded import database_url_for, run_servers
 from libs.embedded.home import hold
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.feed import STREAM
 from tests.running import Finished, Installation
+from touchline.events.v1 import event_pb2 as ev
+from touchline.events.v1 import facts_pb2 as facts
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -46,13 +51,40 @@ def test_the_demo_tells_the_story_within_a_minute(
     assert "Everything holds" in done.out.split("Is it all there?")[1]
 
 
+def test_the_story_ends_with_a_score_explained_a_broken_promise_told_and_the_reasons(
+    told: tuple[Installation, Finished, float],
+) -> None:
+    _, done, _ = told
+    parts = [
+        " ".join(part.split())
+        for part in re.split("─+ (?:Every|A promise|Why was|And why|Is it)", done.out)
+    ]
+    _, score, broken, why, why_not, _ = parts
+    assert score.count("✓ the score") == 2
+    assert "✗" not in score.replace("✗ promise", "")
+
+    assert f"✗ broken {ending.PROMISE}" in broken
+    assert f"To {ending.TEAM_EMAIL}" in broken
+    assert f"Subject Call {story.CUSTOMER}: a promise is broken" in broken
+    assert f"Not kept: {ending.PROMISE}" in broken
+
+    assert f"Promise broken: {ending.PROMISE}" in why
+    assert "✓ matched promise-broken v1" in why
+    assert f"{ending.TEAM} · decided today" in why
+    assert "✓ sent attempt 1" in why
+
+    assert "public-complaint v1" in why_not
+    assert "event.fact.intent == 'complaint'" in why_not
+    assert "Nobody was told." in why_not
+
+
 def test_no_file_of_the_demo_holds_anything_personal(
     told: tuple[Installation, Finished, float], tmp_path: Path
 ) -> None:
     """grep, with each email, phone number, handle, name and text of all customers.
 
     Searched as bytes: PostgreSQL's tables, indexes and log of changes, the stream of NATS, the logs
-    of all four processes, secrets and settings.
+    of all processes, secrets and settings.
     """
     installation, done, _ = told
     strings = everything_personal()
@@ -60,7 +92,7 @@ def test_no_file_of_the_demo_holds_anything_personal(
     searched = [path for path in home.rglob("*") if path.is_file()]
     for part in (
         "postgres/base", "postgres/pg_wal", "nats/jetstream",
-        "log/postgres.log", "log/nats.log", "log/ingestion.log", "log/profile.log",
+        "log/postgres.log", "log/nats.log", *(f"log/{name}.log" for name in DEFAULTS),
     ):  # fmt: skip
         assert any(path.is_relative_to(home / part) for path in searched)
     assert holding(strings, home, tmp_path) == []
@@ -79,9 +111,11 @@ async def test_nothing_personal_hides_in_what_the_servers_compress(
     unpacked = tmp_path / "unpacked"
     unpacked.mkdir()
     async with run_servers(home, environment={}) as servers:
-        for database in ("touchline_store", "touchline_profile"):
-            rows = await unpack_tables(database_url_for(servers.database_url, database), unpacked)
-            assert rows > 2_000
+        for one in SERVICES:
+            url = database_url_for(servers.database_url, one.database)
+            to = unpacked / one.name
+            to.mkdir()
+            assert await unpack_tables(url, to) > 2_000
         assert await unpack_stream(servers.nats_url, unpacked) > 0
     assert holding(everything_personal(), unpacked, tmp_path) == []
 
@@ -119,9 +153,11 @@ async def unpack_stream(url: str, to: Path) -> int:
 def everything_personal() -> set[str]:
     """Returns all that the demo's events tell of its customers, as it stands in them."""
     now = datetime.now().astimezone()
-    strings = personal_strings([*story.story(now), *population(now)])
+    promised = ev.Event(expectation_set=facts.ExpectationSet(promise=ending.PROMISE))
+    last = [promised, ending.is_called_in_time(story.Teller(story.SEED, now))]
+    strings = personal_strings([*story.story(now), *population(now), *last])
     assert len(strings) > 2500
-    assert story.CUSTOMER in strings
+    assert {story.CUSTOMER, ending.PROMISE} <= strings
     return strings
 
 
