@@ -253,6 +253,7 @@ def test_long_texts_are_cut_and_values_are_shown() -> None:
         {"name": "event_", "expression": "event"},
         {"name": "some", "expression": "[event, event]"},
         {"name": "map_", "expression": "{'a': 1}"},
+        {"name": "odd", "expression": "{'type': 1, 'at': {'a': 1}, 'location': 'x'}"},
         {"name": "none", "expression": "recent"},
         {"name": "long", "expression": "event.fact.text"},
     ]
@@ -265,6 +266,7 @@ def test_long_texts_are_cut_and_values_are_shown() -> None:
         "event_": "interaction 2026-03-01T00:00:00Z",
         "some": "2 of them",
         "map_": "a map",
+        "odd": "a map",
         "none": "nothing",
     }
 
