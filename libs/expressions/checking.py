@@ -20,13 +20,18 @@ EVENT: Final = "event"
 
 MAX_SOURCE: Final = 2_000
 MAX_BRACKETS: Final = 24
-MAX_MACROS: Final = 6
-MAX_GROWTH: Final = 3
-MAX_GROWTH_WITHOUT_MACROS: Final = 50
+MAX_MACROS: Final = 4
+MAX_COPYING_MACROS: Final = 2
+MAX_GROWTH: Final = {0: 20, 1: 1, 2: 0}
+"""By how deep macros stand in macros: how many signs there may be that multiply what they join."""
+
+MAX_INNER_WORDS: Final = 60
+MAX_INNER_CALLS: Final = 2
 MAX_PATTERN: Final = 100
 
 _MACROS: Final = {"all": 2, "exists": 2, "exists_one": 2, "filter": 2, "map": 3}
 _INNER_MACROS: Final = ("all", "exists", "exists_one")
+_COPYING_MACROS: Final = ("filter", "map")
 _CONSTANTS: Final = frozenset({"true", "false", "null", "in"})
 _COSTLY_PATTERN: Final = re.compile(r"\{|\\[pPwWdDsSbB].*\\[pPwWdDsSbB].*\\[pPwWdDsSbB]", re.DOTALL)
 _START: Final = Word("sign", "", 0)
@@ -58,6 +63,10 @@ class _Check:
     used: set[str] = field(default_factory=set)
     open: list[_Bracket] = field(default_factory=list)
     macros: int = 0
+    copying: int = 0
+    depth: int = 0
+    inner_words: int = 0
+    inner_calls: int = 0
     growth: list[Word] = field(default_factory=list)
 
 
@@ -83,14 +92,11 @@ def check(source: str, names: Collection[str]) -> frozenset[str]:
             _fields(source, words, i + 1)
         if words[i].text == "matches" and words[i + 1].text == "(":
             _pattern(source, words, i)
-    limit = MAX_GROWTH if state.macros else MAX_GROWTH_WITHOUT_MACROS
+    limit = MAX_GROWTH[state.depth]
     if len(state.growth) > limit:
-        raise fault(
-            source,
-            state.growth[limit].start,
-            f"at most {limit} `+` and elements of written lists or maps that aren't constant"
-            + (" in an expression with map, filter, exists or all" if state.macros else ""),
-        )
+        where = ("", " beside map, filter, exists or all", " beside one of those within another")
+        told = f"at most {limit} `+` of what is not written out, or commas in lists of such,"
+        raise fault(source, state.growth[limit].start, told + where[state.depth])
     return frozenset(state.used)
 
 
@@ -98,6 +104,8 @@ def _look(state: _Check, second: Word, before: Word, word: Word, after: Word) ->
     """See one word between its neighbours; `second` stands before `before`."""
     if state.open and word.text not in (")", "]", "}"):
         state.open[-1].empty = False
+    if state.depth == 2 and sum(bracket.macro for bracket in state.open) == 2:
+        _look_within(state, word, after)
     if word.kind == "name":
         _name(state, before, word, after)
     elif word.text in ("(", "[", "{"):
@@ -106,10 +114,23 @@ def _look(state: _Check, second: Word, before: Word, word: Word, after: Word) ->
         _close(state)
     elif word.text == "," and state.open:
         state.open[-1].commas += 1
-    elif word.text == "+":
+    elif word.text == "+" and after.kind not in ("text", "number"):
         state.growth.append(word)
     elif word.text in (".", "`") and not _ends_value(before):
         raise fault(state.source, word.start, "write names plainly: no point or quote before them")
+
+
+def _look_within(state: _Check, word: Word, after: Word) -> None:
+    """Bound what is evaluated for each pair of two lists' elements."""
+    state.inner_words += 1
+    state.inner_calls += word.kind == "name" and after.text == "(" and word.text != "has"
+    if state.inner_words > MAX_INNER_WORDS or state.inner_calls > MAX_INNER_CALLS:
+        raise fault(
+            state.source,
+            word.start,
+            f"at most {MAX_INNER_WORDS} words and {MAX_INNER_CALLS} functions other than has may "
+            "stand inside of two of map, filter, exists and all",
+        )
 
 
 def _ends_value(word: Word) -> bool:
@@ -155,9 +176,12 @@ def _call(state: _Check, bracket: _Bracket, name: Word) -> None:
             raise fault(state.source, name.start, f"unknown function {bracket.function}")
         return
     state.macros += 1
-    if state.macros > MAX_MACROS:
-        raise fault(state.source, name.start, f"more than {MAX_MACROS} of map, filter, exists, all")
+    state.copying += bracket.function in _COPYING_MACROS
+    if state.macros > MAX_MACROS or state.copying > MAX_COPYING_MACROS:
+        told = f"at most {MAX_MACROS} of map, filter, exists and all, {MAX_COPYING_MACROS} of the "
+        raise fault(state.source, name.start, told + "first two")
     around = sum(open_bracket.macro for open_bracket in state.open)
+    state.depth = max(state.depth, around + 1)
     if around > 1 or (around and bracket.function not in _INNER_MACROS):
         raise fault(
             state.source,
@@ -170,7 +194,7 @@ def _call(state: _Check, bracket: _Bracket, name: Word) -> None:
 def _close(state: _Check) -> None:
     bracket = state.open.pop()
     if bracket.literal and not bracket.constant:
-        state.growth.extend([bracket.opening] * (bracket.commas + 1))
+        state.growth.extend([bracket.opening] * bracket.commas)
     if not bracket.function:
         return
     arguments = 0 if bracket.empty else bracket.commas + 1

@@ -13,7 +13,7 @@ from libs.expressions.errors import EvaluationError
 from libs.expressions.functions import FUNCTIONS, REASONS
 from libs.expressions.tokens import fault, words_of
 
-MAX_TEXT: Final = 100_000
+MAX_TEXT: Final = 1_000_000
 """How many characters all texts of a result may have together."""
 
 MAX_NODES: Final = 20_000
@@ -67,7 +67,9 @@ class Expression:
         """
         try:
             value: object = self._program.execute(scope.context)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in Rust is no Exception
             raise EvaluationError(_reason(error, self.source)) from None
         if not isinstance(value, bool | int | float):
             _bound(value)
@@ -121,7 +123,7 @@ def _refused(source: str, text: str) -> Exception:
     return fault(source, offset, _EXPECTING.sub("", description))
 
 
-def _reason(error: Exception, source: str) -> str:
+def _reason(error: BaseException, source: str) -> str:
     """Say what failed, without anything of the event."""
     text = str(error)
     if isinstance(error, KeyError):
