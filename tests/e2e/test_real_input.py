@@ -1,15 +1,23 @@
 """A real file of 69,659 purchases: whole, repeated, and killed in the middle.
 
-One installation takes both, each for a tenant of its own, so that each begins with nothing.
+One installation takes both, each for a tenant of its own, so that each begins with nothing. The
+tenant `default` gets the file with every date moved by the same number of days, so that its last
+purchase was yesterday: after 28 years nobody is engaged any more.
 """
 
 import asyncio
+import math
 import os
 import re
 import signal
+import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -19,12 +27,19 @@ from libs.cli.stack import CHECKOUT
 from tests.customers import number_in
 from tests.running import Finished, Installation, Up, finished
 from touchline.client import Client
+from touchline.engagement.v1.engagement_pb2 import Score
+from touchline.engagement.v1.engagement_service_pb2 import (
+    ExplainScoreRequest,
+    GetScoreRequest,
+    ListScoresRequest,
+)
 from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
     GetPopulationRequest,
     GetPopulationResponse,
     GetViewRequest,
+    GetViewResponse,
 )
 from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
 
@@ -55,16 +70,41 @@ async def served(
         yield installation, up
 
 
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What a customer bought: the last day, how many times, and for how much in millionths."""
+
+    recency: date
+    frequency: int
+    monetary: int
+
+
 @pytest.fixture(scope="module")
-async def whole(served: tuple[Installation, Up]) -> Finished:
+def recent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, as if its last purchase was yesterday."""
+    heading, *lines = FILE.read_text().splitlines()
+    days = [day_of(line) for line in lines]
+    by = datetime.now(UTC).date() - timedelta(days=1) - max(days)
+    moved = [
+        f"{line[:7]}{day + by:%Y%m%d}{line[15:]}" for line, day in zip(lines, days, strict=True)
+    ]
+    path = tmp_path_factory.mktemp("recent") / FILE.name
+    path.write_text("\n".join([heading, *moved, ""]), newline="\r\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+async def whole(served: tuple[Installation, Up], recent: Path) -> Finished:
     """The import of the whole file for the tenant `default`, ended."""
-    return await finished(await importing(served[0], "default"), 120)
+    return await finished(await importing(served[0], "default", recent), 120)
 
 
-async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole: Finished) -> None:
+async def test_every_row_is_recorded_once(
+    served: tuple[Installation, Up], recent: Path, whole: Finished
+) -> None:
     assert whole.code == 0
     assert counts(whole) == {**NOTHING, "rows read": ROWS, "recorded": ROWS}
-    again = await finished(await importing(served[0], "default"), 120)
+    again = await finished(await importing(served[0], "default", recent), 120)
     assert again.code == 0
     assert counts(again) == {**NOTHING, "rows read": ROWS, "duplicates": ROWS}
     async with client_of(served[0], "default") as client:
@@ -72,14 +112,55 @@ async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole
     assert (counted.events, counted.profiles) == (ROWS, PROFILES)
 
 
-async def test_the_sales_view_of_every_sixteenth_customer_has_the_total_of_the_file(
-    served: tuple[Installation, Up], whole: Finished
+async def test_recency_frequency_and_monetary_value_are_those_of_plain_python(
+    served: tuple[Installation, Up], recent: Path, whole: Finished
 ) -> None:
+    """In the sales view of every sixteenth customer."""
     assert whole.code == 0
-    expected = {number: micros for number, micros in totals().items() if int(number) % 16 == 0}
+    every = {number: bought_in(rows) for number, rows in rows_of(recent).items()}
+    assert (len(every), sum(one.monetary for one in every.values())) == (PROFILES, AMOUNT_MICROS)
+    expected = {number: one for number, one in every.items() if int(number) % 16 == 0}
     async with client_of(served[0], "default") as client:
         await population(client)
-        assert await amounts(client, list(expected)) == expected
+        views = await sales_views(client, list(expected))
+    assert {number: bought_by(view) for number, view in views.items()} == expected
+
+
+async def test_the_highest_scores_by_the_default_model_are_those_of_plain_python(
+    served: tuple[Installation, Up], recent: Path, whole: Finished
+) -> None:
+    assert whole.code == 0
+    async with client_of(served[0], "default") as client:
+        request = ListScoresRequest(page_size=10, after_position=await head(client))
+        leading = list((await client.engagement.ListScores(request, timeout=60)).scores)
+        today = leading[0].as_of.ToDatetime(UTC).date()
+        expected = {number: score_of(rows, today) for number, rows in rows_of(recent).items()}
+        highest = sorted(expected.values(), reverse=True)[:10]
+        assert [one.score for one in leading] == pytest.approx(highest, abs=1e-9)
+        for number in list(expected)[::1000]:
+            asked = GetScoreRequest(profile=customer(number), as_of=leading[0].as_of)
+            got = (await client.engagement.GetScore(asked)).score
+            assert got.score == pytest.approx(expected[number], abs=1e-9)
+        await explain(client, leading)
+
+
+async def explain(client: Client, leading: list[Score]) -> None:
+    """Prints the highest scores, and explains the last of them."""
+    told = ["", "The ten highest scores by the default model:"]
+    told += [f"  {one.profile_id}  {one.score:8.3f}  {one.level}" for one in leading]
+    last = ProfileReference(profile_id=leading[-1].profile_id)
+    request = ExplainScoreRequest(profile=last, page_size=500)
+    explained = await client.engagement.ExplainScore(request)
+    events = explained.contributions
+    assert not explained.next_page_token
+    assert sum(one.points for one in events) == pytest.approx(explained.score.score, abs=1e-9)
+    told.append(f"The last of them comes from {len(events)} events, of which these gave the most:")
+    told += [
+        f"  {one.occurred_at.ToDatetime():%Y-%m-%d}  {one.rule}: {one.weight:g}, {one.age_days} "
+        f"days old {one.decayed:.3f}, within the day's cap {one.points:.3f}"
+        for one in events[:5]
+    ]
+    sys.stdout.write("\n".join([*told, ""]))
 
 
 async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
@@ -121,9 +202,9 @@ async def test_after_all_that_the_chain_is_intact_and_no_position_missing(
     assert "Everything holds" in verified.out
 
 
-async def importing(installation: Installation, tenant: str) -> Process:
+async def importing(installation: Installation, tenant: str, file: Path = FILE) -> Process:
     mapping = ("--mapping", "examples/cdnow.toml")
-    return await installation.start("import", str(FILE), *mapping, "--tenant", tenant)
+    return await installation.start("import", str(file), *mapping, "--tenant", tenant)
 
 
 def counts(done: Finished) -> dict[str, int]:
@@ -144,7 +225,10 @@ def postgres_of(installation: Installation) -> int:
 
 
 def client_of(installation: Installation, tenant: str) -> AbstractAsyncContextManager[Client]:
-    return Client.connect(installation.ingestion, installation.profile, tenant)
+    return Client.connect(
+        *(installation.ingestion, installation.profile, tenant),
+        engagement=installation.services["engagement"],
+    )
 
 
 async def head(client: Client) -> int:
@@ -169,29 +253,55 @@ async def population(client: Client) -> GetPopulationResponse:
     return counted
 
 
-def totals() -> dict[str, int]:
-    """Returns what each customer spent, in millionths, by plain reading of the file."""
-    spent: dict[str, int] = {}
-    for line in FILE.read_text().splitlines():
+def customer(number: str) -> ProfileReference:
+    """Returns the profile of a customer of the file."""
+    return ProfileReference(identity=number_in("cdnow", number))
+
+
+def day_of(line: str) -> date:
+    """Returns the day of a line of the file."""
+    return datetime.strptime(line.split()[1], "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[date, int]]]:
+    """Returns day and millionths of each customer's purchases, by plain reading of the file."""
+    rows = defaultdict(list)
+    for line in path.read_text().splitlines()[1:]:
         number, _, _, dollars = line.split()
-        spent[number] = spent.get(number, 0) + round(float(dollars) * 100) * 10_000
-    assert (len(spent), sum(spent.values())) == (PROFILES, AMOUNT_MICROS)
-    return spent
+        rows[number].append((day_of(line), round(float(dollars) * 100) * 10_000))
+    return dict(rows)
 
 
-async def amounts(client: Client, numbers: Sequence[str]) -> dict[str, int]:
-    """Returns the order totals in customers' sales views, in millionths."""
+def bought_in(rows: list[tuple[date, int]]) -> Bought:
+    """Returns what rows of one customer come to."""
+    return Bought(max(day for day, _ in rows), len(rows), sum(micros for _, micros in rows))
+
+
+def bought_by(view: GetViewResponse) -> Bought:
+    """Returns what a sales view says of a customer."""
+    assert not view.truncated
+    [money] = view.sales.order_totals
+    assert money.currency_code == "USD"
+    last = view.sales.orders[0].placed_at.ToDatetime().date()
+    return Bought(last, view.sales.order_count, money.micros)
+
+
+def score_of(rows: list[tuple[date, int]], today: date) -> float:
+    """Returns the score by the default model: 10 an order, 20 a day at most, half in 90 days."""
+    a_day = Counter(day for day, _ in rows)
+    return math.fsum(
+        min(20, 10 * orders) * 2.0 ** (-(today - day).days / 90) for day, orders in a_day.items()
+    )
+
+
+async def sales_views(client: Client, numbers: list[str]) -> Mapping[str, GetViewResponse]:
+    """Returns customers' sales views."""
     turns = asyncio.Semaphore(IN_FLIGHT)
 
-    async def total(number: str) -> int:
-        customer = ProfileReference(identity=number_in("cdnow", number))
+    async def view(number: str) -> GetViewResponse:
+        request = GetViewRequest(profile=customer(number), view=VIEW_KIND_SALES)
         async with turns:
-            response = await client.profile.GetView(
-                GetViewRequest(profile=customer, view=VIEW_KIND_SALES)
-            )
-        assert not response.truncated
-        [money] = response.sales.order_totals
-        assert money.currency_code == "USD"
-        return int(money.micros)
+            response: GetViewResponse = await client.profile.GetView(request)
+        return response
 
-    return dict(zip(numbers, await asyncio.gather(*map(total, numbers)), strict=True))
+    return dict(zip(numbers, await asyncio.gather(*map(view, numbers)), strict=True))

@@ -51,13 +51,14 @@ _RULES: Final[Mapping[str, Mapping[str, Any]]] = {
         "day_cap": 2,
         "total_cap": 25,
     },
-    # An order is told of again when it ships and arrives: only its beginning counts.
+    # An order is told of again when it ships and arrives: only its beginning counts. A day
+    # gives two at most, since one purchase may be split into many.
     "orders": {
         "on": ev.EVENT_TYPE_ORDER_CHANGED,
         "condition": 'event.fact.status == "placed"',
         "weight": 10,
         "days": 90,
-        "total_cap": 60,
+        "day_cap": 20,
     },
     "returns": {
         "on": ev.EVENT_TYPE_ORDER_CHANGED,
