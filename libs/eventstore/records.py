@@ -1,6 +1,5 @@
 """From a caller's event to the record the store keeps, and back."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -8,27 +7,12 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libs.eventstore.chain import content_hash, part_digest
-from libs.eventstore.errors import SealBroken
+from libs.eventstore.envelope import authenticated, clear_in, clear_of
 from libs.eventstore.sealing import DataKey, seal, unseal
 from libs.identity.keys import Identified, partition_of
-from touchline.events.v1.event_pb2 import Event, EventType
-from touchline.events.v1.facts_pb2 import (
-    CHANNEL_APP,
-    CHANNEL_COMMUNITY,
-    CHANNEL_UNSPECIFIED,
-    DIRECTION_INBOUND,
-    DIRECTION_OUTBOUND,
-    DIRECTION_UNSPECIFIED,
-    VISIBILITY_PUBLIC,
-    VISIBILITY_UNSPECIFIED,
-    Channel,
-    Direction,
-    Visibility,
-)
+from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
-
-_CLEAR: Final = struct.Struct(">H16s16sHBBBqB16sq")
 
 
 class Row(NamedTuple):
@@ -92,12 +76,6 @@ def event_id_text(value: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-_TYPES: Final[dict[str, EventType.ValueType]] = {
-    field.name: field.number  # type: ignore[misc]  # EventType is the field's number
-    for field in Event.DESCRIPTOR.oneofs_by_name["fact"].fields
-}
-
-
 class IdentitySeal(NamedTuple):
     """An identity as sealing an event of its needs it; made once per identity and spelling.
 
@@ -152,7 +130,9 @@ def seal_event(
     event.ClearField("identities")
     event.ClearField("tenant")
     plaintext = event.SerializeToString(deterministic=True)
-    clear = _clear_of(tenant.number, owner.identity_key, event, stream)
+    clear = clear_of(
+        tenant.number, event_id_bytes(event.event_id), owner.identity_key, event, *stream
+    )
     record = RecordedEvent(
         event_id=clear.event_id,
         tenant=clear.tenant,
@@ -165,7 +145,7 @@ def seal_event(
         historical=clear.historical,
         retracts=clear.retracts,
         traceparent=traceparent,
-        sealed_event=seal(owner.key.cipher, plaintext, _authenticated(clear), nonce),
+        sealed_event=seal(owner.key.cipher, plaintext, authenticated(clear), nonce),
         stream_id=clear.stream_id,
         stream_version=clear.stream_version,
     )
@@ -246,86 +226,13 @@ def _plaintext(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> byt
     cipher = _cipher(owner, data_keys)
     if cipher is None:
         return None
-    return unseal(cipher, record.sealed_event, _authenticated(_clear_in(record)))
+    return unseal(cipher, record.sealed_event, authenticated(clear_in(record)))
 
 
 def _cipher(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> AESGCM | None:
     key = data_keys.get(sealed.identity_key)
     # Another key than the one that sealed it: the identity was erased, and came back later.
     return key.cipher if key is not None and key.key_id == sealed.key_id else None
-
-
-class _Clear(NamedTuple):
-    """What an envelope says in the clear, authenticated with what is sealed."""
-
-    tenant: int
-    event_id: bytes
-    owner_key: bytes
-    type: EventType.ValueType
-    channel: Channel.ValueType
-    direction: Direction.ValueType
-    visibility: Visibility.ValueType
-    occurred_at_us: int
-    historical: bool
-    stream_id: bytes
-    stream_version: int
-    retracts: bytes
-
-
-def _clear_of(tenant: int, owner: bytes, event: Event, stream: Stream) -> _Clear:
-    channel, direction, visibility = (
-        CHANNEL_UNSPECIFIED,
-        DIRECTION_UNSPECIFIED,
-        VISIBILITY_UNSPECIFIED,
-    )
-    retracts = b""
-    fact = event.WhichOneof("fact") or ""
-    match fact:
-        case "interaction":
-            contact = event.interaction
-            channel, direction = contact.channel, contact.direction
-            visibility = contact.visibility
-        case "product_used":
-            channel = CHANNEL_APP
-        case "order_changed":
-            channel = event.order_changed.channel
-        case "payment_attempted":
-            channel = event.payment_attempted.channel
-        case "campaign_touched":
-            channel, direction = event.campaign_touched.channel, DIRECTION_OUTBOUND
-        case "community_posted":
-            channel, direction = CHANNEL_COMMUNITY, DIRECTION_INBOUND
-            visibility = VISIBILITY_PUBLIC
-        case "event_retracted":
-            retracts = event_id_bytes(event.event_retracted.event_id)
-    occurred = event.occurred_at
-    return _Clear(
-        *(tenant, event_id_bytes(event.event_id), owner, _TYPES[fact]),
-        *(channel, direction, visibility),
-        occurred.seconds * 1_000_000 + occurred.nanos // 1000,
-        event.historical,
-        stream.stream_id,
-        stream.version,
-        retracts,
-    )
-
-
-def _clear_in(record: RecordedEvent) -> _Clear:
-    return _Clear(
-        *(record.tenant, record.event_id, record.owner_key, record.type),
-        *(record.channel, record.direction, record.visibility),
-        *(record.occurred_at_us, record.historical),
-        record.stream_id,
-        record.stream_version,
-        record.retracts,
-    )
-
-
-def _authenticated(clear: _Clear) -> bytes:
-    try:
-        return _CLEAR.pack(*clear[:-1]) + clear.retracts
-    except struct.error as error:
-        raise SealBroken("a clear field of the record is out of its range") from error
 
 
 def _sent(identity: Identity) -> bytes:
