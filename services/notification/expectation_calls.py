@@ -162,18 +162,24 @@ class ExpectationCalls:
         after: tuple[int, bytes],
         limit: int,
     ) -> list[Any]:
-        owners = team = None
+        team, query, owners = None, _SQL["page"], []
         if len(request.team) > MAX_REFERENCE:
             told = f"must have at most {MAX_REFERENCE} characters"
             raise errors.invalid_request([("team", told)])
         if request.team:
             team = reference_key(caller.identity_keys, request.team)
         if request.HasField("profile"):
-            owners = (await profile_of(self._parts, caller, request.profile, "profile")).keys
-        async with views_errors():
-            return await self._parts.pool.fetch(
-                _SQL["page"], caller.tenant, owners, _states(request), team, *after, limit
-            )
+            profile = await profile_of(self._parts, caller, request.profile, "profile")
+            query, owners = _SQL["page_of_customer"], [profile.keys]
+        wanted = (caller.tenant, _states(request), team, *after, limit, *owners)
+        # One snapshot: what moves on in between must not leave the page.
+        async with (
+            views_errors(),
+            self._parts.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            found = [row["expectation_key"] for row in await connection.fetch(query, *wanted)]
+            return await connection.fetch(_SQL["details"], caller.tenant, found)
 
     async def _opened(self, rows: Sequence[Any]) -> list[Expectation]:
         records = dict.fromkeys(

@@ -45,6 +45,8 @@ from touchline.times import micros_of
 
 NAME: Final = "expectations"
 _WAIT_SECONDS: Final = 10.0
+# For so long after a deadline the proof that it was met is looked for.
+_PROOF_US: Final = 30 * 86_400_000_000
 _TYPES: Final = (EVENT_TYPE_EXPECTATION_SET, EVENT_TYPE_EXPECTATION_RESOLVED)
 _SQL: Final = load_queries(Path(__file__).with_name("expectations.sql"))
 
@@ -182,7 +184,7 @@ class Expectations:
         triggers = triggers_among(events)
         if not triggers or not (new or await self._pool.fetchval(_SQL["any_awaiting"])):
             return
-        last = events[-1].position
+        last, long_ago_us = events[-1].position, events[-1].recorded_at_us - _PROOF_US
         await self._checkpoints.wait(NEEDED, last, _WAIT_SECONDS)
         for one, event in new:
             tenant, owner_key = one.record.tenant, one.record.owner_key
@@ -190,16 +192,18 @@ class Expectations:
             place, keys = (tenant, one.position), profile.keys if profile else (owner_key,)
             key = self._key(tenant, event)
             batch.asked[key] = await asked(self._pool, self._store, event, place, keys, last)
-        await self._find_awaiting(batch, triggers, last)
+        await self._find_awaiting(batch, triggers, last, long_ago_us)
 
     async def _find_awaiting(
-        self, batch: _Batch, triggers: Sequence[Recorded], up_to_position: int
+        self, batch: _Batch, triggers: Sequence[Recorded], up_to_position: int, due_since_us: int
     ) -> None:
         named: defaultdict[int, set[bytes]] = defaultdict(set)
         for one in triggers:
             named[one.record.tenant].update(i.identity_key for i in one.record.identities)
         for tenant, identity_keys in named.items():
-            rows = await self._pool.fetch(_SQL["awaiting_of"], tenant, list(identity_keys))
+            rows = await self._pool.fetch(
+                _SQL["awaiting_of"], tenant, list(identity_keys), due_since_us
+            )
             records = [RecordedEvent.FromString(row["record"]) for row in rows]
             opened = await open_records(self._store, records)
             for row, event in zip(rows, opened, strict=True):

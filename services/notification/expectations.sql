@@ -59,15 +59,26 @@ ON CONFLICT (tenant, expectation_key) DO UPDATE SET version = greatest(v.version
 SELECT EXISTS (SELECT FROM expectations WHERE awaiting)
 
 -- name: awaiting_of
-SELECT e.expectation_key, e.answers, t.occurred_at_us, t.position, t.record,
+-- OFFSET 0 keeps each look-up one in an index, whatever the planner thinks of tables that are new.
+SELECT e.expectation_key, t.position, t.record,
        (SELECT array_agg(m.identity_key) FROM identities m
-        WHERE m.tenant = e.tenant AND m.root_key = o.root_key) AS keys
-FROM expectations e
-JOIN identities o ON o.tenant = e.tenant AND o.identity_key = e.owner_key
-JOIN expectation_tellings t ON t.tenant = e.tenant AND t.expectation_key = e.expectation_key
-    AND t.event_id = e.content_event_id
-WHERE e.awaiting AND e.tenant = $1 AND o.root_key IN (
-    SELECT i.root_key FROM identities i WHERE i.tenant = $1 AND i.identity_key = ANY($2))
+        WHERE m.tenant = $1 AND m.root_key = r.root_key) AS keys
+FROM (
+    SELECT DISTINCT i.root_key
+    FROM unnest($2::bytea[]) AS k(identity_key)
+    CROSS JOIN LATERAL (
+        SELECT root_key FROM identities
+        WHERE tenant = $1 AND identity_key = k.identity_key OFFSET 0) i
+) r
+CROSS JOIN LATERAL (
+    SELECT identity_key FROM identities WHERE tenant = $1 AND root_key = r.root_key OFFSET 0) o
+CROSS JOIN LATERAL (
+    SELECT expectation_key, content_event_id FROM expectations
+    WHERE tenant = $1 AND owner_key = o.identity_key AND awaiting AND due_at_us >= $3 OFFSET 0) e
+CROSS JOIN LATERAL (
+    SELECT position, record FROM expectation_tellings
+    WHERE tenant = $1 AND expectation_key = e.expectation_key AND event_id = e.content_event_id
+    OFFSET 0) t
 
 -- name: awaited
 SELECT e.tenant, e.expectation_key, e.due_at_us, e.since_us
@@ -105,31 +116,38 @@ RETURNING e.tenant, e.expectation_key
 SELECT count(*) FROM expectations WHERE state = $1
 
 -- name: page
+SELECT expectation_key FROM expectations
+WHERE tenant = $1 AND state = ANY($2::smallint[]) AND ($3::bytea IS NULL OR team_key = $3)
+    AND (due_at_us, expectation_key) > ($4, $5)
+ORDER BY due_at_us, expectation_key LIMIT $6
+
+-- name: page_of_customer
+SELECT expectation_key FROM expectations
+WHERE tenant = $1 AND state = ANY($2::smallint[]) AND ($3::bytea IS NULL OR team_key = $3)
+    AND (due_at_us, expectation_key) > ($4, $5) AND owner_key = ANY($7)
+ORDER BY due_at_us, expectation_key LIMIT $6
+
+-- name: details
 SELECT e.expectation_key, e.state, e.due_at_us, e.remark, v.version, i.root_key,
        f.record AS first, c.record AS content, d.record AS ended, s.record AS said
-FROM expectations e
-LEFT JOIN promise_versions v USING (tenant, expectation_key)
-LEFT JOIN identities i ON i.tenant = e.tenant AND i.identity_key = e.owner_key
-JOIN expectation_tellings f ON f.tenant = e.tenant AND f.expectation_key = e.expectation_key
+FROM unnest($2::bytea[]) AS k(expectation_key)
+JOIN expectations e ON e.tenant = $1 AND e.expectation_key = k.expectation_key
+LEFT JOIN promise_versions v ON v.tenant = $1 AND v.expectation_key = e.expectation_key
+LEFT JOIN identities i ON i.tenant = $1 AND i.identity_key = e.owner_key
+JOIN expectation_tellings f ON f.tenant = $1 AND f.expectation_key = e.expectation_key
     AND f.event_id = e.first_event_id
-JOIN expectation_tellings c ON c.tenant = e.tenant AND c.expectation_key = e.expectation_key
+JOIN expectation_tellings c ON c.tenant = $1 AND c.expectation_key = e.expectation_key
     AND c.event_id = e.content_event_id
-LEFT JOIN expectation_tellings d ON d.tenant = e.tenant AND d.expectation_key = e.expectation_key
+LEFT JOIN expectation_tellings d ON d.tenant = $1 AND d.expectation_key = e.expectation_key
     AND d.event_id = e.ended_event_id
-LEFT JOIN expectation_tellings s ON s.tenant = e.tenant AND s.expectation_key = e.expectation_key
+LEFT JOIN expectation_tellings s ON s.tenant = $1 AND s.expectation_key = e.expectation_key
     AND s.event_id = e.said_event_id
-WHERE e.tenant = $1
-    AND ($2::bytea[] IS NULL OR e.owner_key = ANY($2))
-    AND e.state = ANY($3::smallint[])
-    AND ($4::bytea IS NULL OR e.team_key = $4)
-    AND (e.due_at_us, e.expectation_key) > ($5, $6)
 ORDER BY e.due_at_us, e.expectation_key
-LIMIT $7
 
 -- name: content
 SELECT t.record, v.version
 FROM expectations e
 JOIN expectation_tellings t ON t.tenant = e.tenant AND t.expectation_key = e.expectation_key
     AND t.event_id = e.content_event_id
-LEFT JOIN promise_versions v USING (tenant, expectation_key)
+LEFT JOIN promise_versions v ON v.tenant = e.tenant AND v.expectation_key = e.expectation_key
 WHERE e.tenant = $1 AND e.expectation_key = $2
