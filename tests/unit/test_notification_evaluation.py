@@ -248,6 +248,26 @@ def test_recent_reaches_as_far_as_the_rules_window() -> None:
     assert evaluate(compile_rule(a_rule(reason="{{ recent.size() }}")), scopes).reason == "0"
 
 
+def test_a_headline_or_promise_that_is_empty_fails_and_is_said() -> None:
+    expect = {"promise": "{{ event.fact.title }}", "within": "60s", "team": "t"}
+    rule = a_rule(notices=[notice(title=" {{ event.fact.title }}")], expect=expect)
+    found = made_of(rule, email("2026-03-01"))
+    assert (found.verdict, found.told, found.promise) == (RULE_VERDICT_FAILED, (), "")
+    assert found.reason == (
+        "notices[0].title: is empty on this event; expect.promise: is empty on this event"
+    )
+    assert made_of(rule, email("2026-03-01", title="Hi")).promise == "Hi"
+
+
+def test_a_promise_holds_nothing_that_customers_may_not_see() -> None:
+    expect = {"promise": "{{ recent[0].fact.text }}", "within": "60s", "team": "t"}
+    rule = a_rule(window="3600s", expect=expect)
+    told = note("2026-03-01 10:00", "A difficult person")
+    assert made_of(rule, email("2026-03-01 10:05"), told).verdict == RULE_VERDICT_FAILED
+    said = email("2026-03-01 10:00", text="Hello")
+    assert made_of(rule, email("2026-03-01 10:05"), said).promise == "Hello"
+
+
 def test_long_texts_are_cut_and_values_are_shown() -> None:
     lets: list[dict[str, Any]] = [
         {"name": "event_", "expression": "event"},

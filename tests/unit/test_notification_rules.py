@@ -157,6 +157,9 @@ def test_a_customers_notice_does_not_tell_what_customers_may_not_see(kind: str) 
     assert wrong_with(by_name).keys() == {"notices[0]"}
     by_reason = a_rule(kind, reason="{{ event.source }}", notices=[notice(CUSTOMER)])
     assert wrong_with(by_reason).keys() == {"notices[0]"}
+    promised = expecting() | {"promise": "About {{ event.source }}"}
+    assert wrong_with(a_rule(kind, expect=promised)).keys() == {"expect.promise"}
+    assert wrong_with(a_rule(kind, expect=expecting())) == {}
     harmless = a_rule(kind, notices=[notice(CUSTOMER, text="At {{ event.at }}, event or not")])
     assert wrong_with(harmless) == {}
     assert wrong_with(a_rule(kind, notices=[notice(TEAM, text="{{ event.fact }}")])) == {}

@@ -1,10 +1,11 @@
 """What a rule makes of an event. Pure: the same is known, the same comes out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
-from libs.expressions import EvaluationError, Scope
+from libs.expressions import EvaluationError, Scope, Template
 from services.notification.domain.binding import Bound, Failed, bind
 from services.notification.domain.rule_checks import is_reference
 from services.notification.domain.rules import CompiledNotice, CompiledRule
@@ -64,7 +65,8 @@ class Evaluation:
         reason: Why: the rule's own reason, or what was false or failed.
         values: The named values that could be computed.
         told: Whom the rule tells; those of its notices that could be rendered.
-        promise: What the customer may expect from now on; empty: nothing.
+        promise: What the customer may expect from now on, in words that they may see; empty:
+            nothing.
     """
 
     verdict: RuleVerdict.ValueType
@@ -111,11 +113,13 @@ def evaluate(rule: CompiledRule, scopes: Scopes, chain: Sequence[str] = ()) -> E
         reason = bound.text(rule.reason, _MAX_REASON, "reason")
     except Failed as failed:
         return Evaluation(RULE_VERDICT_FAILED, str(failed), values)
-    told, failures = _tell(rule, bound, scopes, reason)
+    # What customers may see is bound when something is for them; most is not.
+    for_customer = cache(lambda: bind(rule, scopes.for_customer()))
+    told, failures = _tell(rule, bound, for_customer, reason)
     promise = ""
     if rule.promise is not None:
         try:
-            promise = bound.text(rule.promise, _MAX_PROMISE, "expect.promise")
+            promise = _some(for_customer(), rule.promise, _MAX_PROMISE, "expect.promise")
         except Failed as failed:
             failures.append(str(failed))
     if failures:
@@ -145,17 +149,15 @@ def _what_is_false(rule: CompiledRule, bound: Bound) -> str:
 
 
 def _tell(
-    rule: CompiledRule, bound: Bound, scopes: Scopes, reason: str
+    rule: CompiledRule, bound: Bound, for_customer: Callable[[], Bound], reason: str
 ) -> tuple[tuple[Told, ...], list[str]]:
     """Return the notices that could be rendered, and why others could not."""
     told, failures = list[Told](), list[str]()
-    customers: Bound | None = None
     for index, notice in enumerate(rule.notices):
         at = f"notices[{index}]"
         try:
             if notice.definition.customer:
-                customers = customers or bind(rule, scopes.for_customer())
-                told.append(_told_to_customer(rule, customers, notice, index))
+                told.append(_told_to_customer(rule, for_customer(), notice, index))
             elif reference := _reference(bound, notice, at):
                 recipient = NotificationRecipient(reference=reference)
                 told.append(_told(bound, notice, index, recipient, reason))
@@ -197,8 +199,20 @@ def _told(
         notice=index,
         recipient=recipient,
         kind=notice.definition.kind or NOTIFICATION_KIND_ALERT,
-        title=bound.text(notice.title, _MAX_TITLE, f"{at}.title"),
+        title=_some(bound, notice.title, _MAX_TITLE, f"{at}.title"),
         text=bound.text(notice.text, _MAX_TEXT, f"{at}.text") if notice.text else reason,
         reason=reason,
         values=bound.named(),
     )
+
+
+def _some(bound: Bound, template: Template, most: int, what: str) -> str:
+    """Return a template's text, of which there must be some.
+
+    Raises:
+        Failed: it fails, or there is none.
+    """
+    text = bound.text(template, most, what)
+    if not text.strip():
+        raise Failed(f"{what}: is empty on this event")
+    return text

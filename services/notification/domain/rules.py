@@ -3,7 +3,7 @@
 The limits are those of the comments in touchline.notification.v1.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -211,11 +211,7 @@ class _Compiler:
         if not hidden:
             return
         sources = {one.name: one.expression for one in self._definition.let}
-        for index, notice in enumerate(self._definition.notices):
-            if not notice.customer:
-                continue
-            # Without a text of its own it tells the reason.
-            templates = [notice.title, notice.text or self._definition.reason]
+        for at, templates in self._shown_to_customers():
             names = {name for one in templates for name in self._names_in(one)}
             used = _reached(names, lets)
             if reaches_hidden([sources[name] for name in used if name in sources], templates):
@@ -223,7 +219,16 @@ class _Compiler:
                     f"tells a customer of {type_names(hidden)}, which customers may not see; "
                     "use no more of `event` than its time"
                 )
-                self.found.append((f"{path}.notices[{index}]", told))
+                self.found.append((f"{path}.{at}", told))
+
+    def _shown_to_customers(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the paths of what customers get to see, and its templates."""
+        for index, notice in enumerate(self._definition.notices):
+            if notice.customer:
+                # Without a text of its own it tells the reason.
+                yield f"notices[{index}]", [notice.title, notice.text or self._definition.reason]
+        if self._definition.HasField("expect"):
+            yield "expect.promise", [self._definition.expect.promise]
 
     def _names_in(self, template: str) -> frozenset[str]:
         return compile_template(template, self._names).names
