@@ -119,10 +119,13 @@ async def teller(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncI
     async with (
         mail_server() as mails,
         receiver() as hooks,
-        notification_on(shared_touchline, url, {"TOUCHLINE_SMTP_URL": mails.url}) as (_, client),
+        notification_on(shared_touchline, url, {"TOUCHLINE_SMTP_URL": mails.url}) as (
+            service,
+            client,
+        ),
         connect_nats(shared_touchline.nats.service_url, "tests") as connection,
     ):
-        yield Teller(StoreClient(connection), client, mails, hooks)
+        yield Teller(StoreClient(connection), client, mails, hooks, service.listen)
 
 
 async def _leave_empty(_: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -16,8 +16,7 @@ from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from standardwebhooks import Webhook
 
-OnArrival = Callable[[], Awaitable[None]]
-"""Called when something has arrived, before it is answered."""
+_NEVER_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
@@ -27,20 +26,20 @@ class MailServer:
     Attributes:
         url: For TOUCHLINE_SMTP_URL.
         mails: What arrived and was taken, in its order.
-        arrived: How many emails came to the end of their text, taken or not.
+        arrived: The recipients of emails that came to the end of their text, taken or not.
         answers: The answers to the next emails, instead of taking them.
         refuses: Recipients that are turned down, with the answer.
+        holds: Recipients whose emails are never answered.
         slow_seconds: How long it thinks about each email.
-        on_arrival: See OnArrival.
     """
 
     url: str = ""
     mails: list[EmailMessage] = field(default_factory=list)
-    arrived: int = 0
+    arrived: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     refuses: dict[str, str] = field(default_factory=dict)
+    holds: set[str] = field(default_factory=set)
     slow_seconds: float = 0.0
-    on_arrival: OnArrival | None = None
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd names it
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -57,15 +56,14 @@ class MailServer:
     ) -> str:
         """Takes an email, or not."""
         del server, session
-        self.arrived += 1
-        if self.on_arrival is not None:
-            await self.on_arrival()
-        await asyncio.sleep(self.slow_seconds)
+        self.arrived += envelope.rcpt_tos
+        held = self.holds.intersection(envelope.rcpt_tos)
+        await asyncio.sleep(_NEVER_SECONDS if held else self.slow_seconds)
         if self.answers:
             return self.answers.pop(0)
         content = envelope.content if isinstance(envelope.content, bytes) else b""
         mail = message_from_bytes(content, policy=modern)
-        self.mails.append(mail)  # type: ignore[arg-type]  # the modern policy makes EmailMessages
+        self.mails.append(mail)
         return "250 OK"
 
     def to(self, address: str) -> list[EmailMessage]:
@@ -115,7 +113,6 @@ class Receiver:
         answers: The statuses of the next answers; afterwards 204.
         location: Where redirects lead.
         slow_seconds: How long it thinks about each.
-        on_arrival: See OnArrival.
     """
 
     url: str = ""
@@ -123,13 +120,10 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     location: str = ""
     slow_seconds: float = 0.0
-    on_arrival: OnArrival | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
         """Takes a webhook, or not."""
         self.hooks.append(Hook(request.path, dict(request.headers), await request.read()))
-        if self.on_arrival is not None:
-            await self.on_arrival()
         await asyncio.sleep(self.slow_seconds)
         status = self.answers.pop(0) if self.answers else 204
         headers = {"location": self.location} if self.location else {}

@@ -23,7 +23,7 @@ from touchline.events.v1.decisions_pb2 import (
     NotificationRecipient,
 )
 from touchline.events.v1.event_pb2 import ACTOR_KIND_SYSTEM, Actor, Event
-from touchline.events.v1.facts_pb2 import ConsentChanged, ConsentStatus, NoteAdded
+from touchline.events.v1.facts_pb2 import ConsentChanged, ConsentStatus, NoteAdded, ProductUsed
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.notification.v1 import notification_service_pb2 as api
 from touchline.notification.v1.notification_pb2 import (
@@ -88,12 +88,14 @@ class Teller:
         client: Asks the notification service.
         mails: The mail server it uses.
         hooks: Receives its webhooks.
+        listen: The host:port of the notification service.
     """
 
     store: StoreClient
     client: Client
     mails: MailServer
     hooks: Receiver
+    listen: str
     last_position: int = field(init=False, default=0)
 
     async def tell(
@@ -186,6 +188,14 @@ def consent(identity: Identity, status: ConsentStatus.ValueType, purpose: str = 
         source="shop",
         consent_changed=ConsentChanged(purpose=purpose, status=status),
     )
+    event.occurred_at.CopyFrom(now())
+    return event
+
+
+def used(*identities: Identity) -> Event:
+    """A customer used the product, which shows that the identities are theirs."""
+    fact = ProductUsed(product="app")
+    event = Event(event_id=str(uuid4()), identities=identities, source="app", product_used=fact)
     event.occurred_at.CopyFrom(now())
     return event
 

@@ -211,8 +211,8 @@ async def test_a_service_that_starts_anew_sends_nothing_again(
     await teller.attempts(name, 1)
     url = await new_notifications(servers)
     environment = {"TOUCHLINE_SMTP_URL": teller.mails.url}
-    async with notification_on(shared_touchline, url, environment) as (_, client):
-        anew = Teller(teller.store, client, teller.mails, teller.hooks)
+    async with notification_on(shared_touchline, url, environment) as (service, client):
+        anew = Teller(teller.store, client, teller.mails, teller.hooks, service.listen)
         head = await teller.store.head()
         anew.last_position = head.position
         assert await anew.ended(name) == before
