@@ -43,9 +43,10 @@ def _allowed(policies: list[Object], way: str, subject: Peer, other: Peer, port:
 
 def _takes(rule: dict[str, Any], way: str, other: Peer, port: int) -> bool:
     peers = rule.get("to" if way == "Egress" else "from")
-    known = peers is None or any(_is(peer, other) for peer in peers)
+    # Empty is as good as missing: everybody, every port.
+    known = not peers or any(_is(peer, other) for peer in peers)
     ports = rule.get("ports")
-    return known and (ports is None or port in [one["port"] for one in ports])
+    return known and (not ports or port in [one["port"] for one in ports])
 
 
 def _is(peer: dict[str, Any], other: Peer) -> bool:

@@ -101,6 +101,17 @@ def test_only_notification_reaches_the_outside_and_there_only_webhooks(
         assert not may_talk(objects, peer, Peer({}, address=OUTSIDE), port)
 
 
+def test_a_way_out_that_is_too_wide_is_noticed() -> None:
+    objects = overlay_objects("production")
+    (webhooks, *_) = named(objects, "NetworkPolicy", "notification-to-webhooks")["spec"]["egress"]
+    del webhooks["to"][0]["ipBlock"]["except"]
+    assert may_talk(objects, pods(objects)["notification"], Peer({}, address=METADATA), 443)
+    webhooks["to"] = []  # which is everybody, not nobody
+    webhooks["ports"] = []
+    stranger = Peer({}, {"team": "other"})
+    assert may_talk(objects, pods(objects)["notification"], stranger, 5432)
+
+
 def test_in_production_mail_goes_to_a_relay_and_in_dev_to_a_catcher() -> None:
     production, dev = overlay_objects("production"), overlay_objects("dev")
     mail = urlsplit(environment_of(_container(production, "notification"), production)[MAIL])
