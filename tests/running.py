@@ -7,11 +7,13 @@ import re
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from libs.cli.stack import CHECKOUT, SERVICES, free_addresses
+from touchline.client import Client
 
 TOUCHLINE: Final = CHECKOUT / "bin" / "touchline"
 
@@ -63,6 +65,10 @@ class Installation:
         return (
             inherited | own | {"TOUCHLINE_HOME": str(self.home), "COLUMNS": "100"} | self.settings
         )
+
+    def client(self, tenant: str = "default") -> AbstractAsyncContextManager[Client]:
+        """Gives a client of its services, for as long as the block runs."""
+        return Client.connect(**self.services, tenant=tenant)
 
     async def start(self, *arguments: str, cwd: Path = CHECKOUT) -> Process:
         """Starts `touchline` with arguments in a directory, in a process group of its own."""

@@ -4,12 +4,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.peers import MailServer, mail_server
 from tests.running import Installation
 
 
 @pytest.fixture(scope="session")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
+async def mailbox() -> AsyncIterator[MailServer]:
+    """The mail server that the shared installation hands its emails to."""
+    async with mail_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def running(
+    tmp_path_factory: pytest.TempPathFactory, mailbox: MailServer
+) -> AsyncIterator[Installation]:
     """An installation that `touchline up` runs, shared: tests use identities of their own."""
-    installation = Installation(tmp_path_factory.mktemp("running") / "home")
+    home = tmp_path_factory.mktemp("running") / "home"
+    installation = Installation(home, settings={"TOUCHLINE_SMTP_URL": mailbox.url})
     async with installation.up():
         yield installation
