@@ -31,8 +31,10 @@ def expectations(
     for one in listed:
         due = words.local(one.due_at, now.tzinfo)
         symbol, style, state = _state(one, due < now)
+        is_open = one.state == notification.EXPECTATION_STATE_OPEN
+        far = [Text(words.ahead(due, now), style=palette.QUIET)] if is_open else []
         grid.add_row(
-            Group(Text(words.when(due, now)), Text(words.ahead(due, now), style=palette.QUIET)),
+            Group(Text(words.when(due, now)), *far),
             Text(f"{symbol} {state}", style=style),
             Group(*_body(one, names)),
         )
@@ -51,7 +53,7 @@ def _body(one: notification.Expectation, names: Mapping[str, str]) -> Iterator[T
     if one.reason:
         yield Text(words.plain(one.reason))
     remark = Text(style=palette.QUIET).append_text(terms.customer(one.profile_id, names))
-    for part in (one.team, one.promised_by, f"rule {one.rule}" if one.rule else ""):
+    for part in dict.fromkeys((one.team, one.promised_by, one.rule and f"rule {one.rule}")):
         remark.append(f" · {words.plain(part)}" if part else "")
     yield remark
     yield Text(words.plain(one.expectation_id), style=palette.QUIET)

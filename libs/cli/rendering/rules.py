@@ -72,7 +72,8 @@ def _when(rule: notification.RuleDefinition) -> Iterator[Text]:
 def _what(rule: notification.RuleDefinition) -> Iterator[Text]:
     for one in rule.notices:
         channels = ", ".join(CHANNELS.get(channel, "?") for channel in one.channels) or "inbox"
-        to = "the customer" if one.customer else words.plain(one.reference or one.expression)
+        said = one.reference or f"{{{{ {one.expression} }}}}"
+        to = "the customer" if one.customer else words.plain(said)
         yield Text.assemble("tells ", (to, palette.STRONG), (f" by {channels}", palette.QUIET))
         yield Text(f"“{words.plain(one.title)}”", style=palette.QUIET)
     if rule.HasField("expect"):
