@@ -239,7 +239,7 @@ def notification_environment(
         "TOUCHLINE_NATS_URL": touchline.nats.service_url,
         "TOUCHLINE_WEBHOOK_SECRET": "c0" * 32,
         "TOUCHLINE_WEBHOOK_PRIVATE": "allow",
-        "TOUCHLINE_DELIVERY_RETRY_SECONDS": "0.02",
+        "TOUCHLINE_DELIVERY_RETRY_SECONDS": "0.0004",
         "TOUCHLINE_DELIVERY_TIMEOUT_SECONDS": "0.5",
         **(environment or {}),
     }

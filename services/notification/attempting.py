@@ -37,6 +37,8 @@ from touchline.events.v1.event_pb2 import Event
 # the outcome is written down while the claim still holds.
 _START_WITHIN: Final = 0.4
 _SEND_WITHIN: Final = 0.5
+# Eight attempts from one second on span an hour: a mail server may be restarted meanwhile.
+_GROWTH: Final = 4.0
 _GIVEN_BACK: Final = timedelta(seconds=1)
 _AGAIN_SECONDS: Final = 0.5
 _log = structlog.get_logger("deliveries")
@@ -47,7 +49,7 @@ class Patience:
     """How long and how often it is tried.
 
     Attributes:
-        base_seconds: The longest pause after the first attempt; it doubles with each.
+        base_seconds: The longest pause after the first attempt; each is four times as long.
         max_seconds: The longest pause at all.
         attempts: How many there are at most.
         claim: How long a claim holds.
@@ -64,7 +66,7 @@ class Patience:
         What failed together is not tried again together (M. Brooker, "Exponential Backoff And
         Jitter", 2015).
         """
-        longest = min(self.max_seconds, self.base_seconds * 2.0 ** (tries - 1))
+        longest = min(self.max_seconds, self.base_seconds * _GROWTH ** (tries - 1))
         return round(random.uniform(0.0, longest) * 1e6)  # noqa: S311 - spreads load, guards nothing
 
 
