@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.segment import SegmentLines
 from rich.terminal_theme import TerminalTheme
 
-from libs.cli import commands, story
+from libs.cli import commands, scoring_commands, story
 from libs.cli.calling import connected
+from libs.cli.demo_ending import tell_ending
 from libs.cli.population import population
 from libs.cli.rendering.timeline import timeline as timeline_of
-from libs.cli.stack import free_addresses, run_stack
+from libs.cli.stack import SMTP_URL, free_addresses, run_stack, without_settings
+from libs.embedded.smtp_sink import SmtpSink, run_smtp_sink
 from touchline.client import Client
+from touchline.engagement.v1.engagement_service_pb2 import ExplainScoreRequest
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
     GetPopulationRequest,
@@ -29,6 +32,8 @@ _HERE: Final = Path(__file__).parent
 _TIMELINE_WIDTH: Final = 110
 _TIMELINE_LINES: Final = 50
 _VIEWS_WIDTH: Final = 164
+_WHY_WIDTH: Final = 104
+_POINTS: Final = 5
 _CUSTOMERS: Final = 300
 _THEME: Final = TerminalTheme(
     (24, 27, 34),
@@ -64,7 +69,7 @@ def _save(console: Console, name: str, title: str) -> None:
     Console().print(f"{path}: {path.stat().st_size // 1024} KiB")
 
 
-async def _picture(client: Client) -> None:
+async def _picture(client: Client, sink: SmtpSink) -> None:
     now = datetime.now().astimezone()
     events = [*story.story(now), *population(now, customers=_CUSTOMERS)]
     events.sort(key=lambda event: event.occurred_at.ToNanoseconds())
@@ -84,13 +89,20 @@ async def _picture(client: Client) -> None:
     views = _recorder(_VIEWS_WIDTH)
     await commands.show_four_views(client, reference, views)
     _save(views, "views", "touchline demo: four views of the same events")
+    why = _recorder(_WHY_WIDTH)
+    asked = ExplainScoreRequest(profile=reference, after_position=head, page_size=100)
+    await scoring_commands.show_explanation(client, asked, why, limit=_POINTS)
+    await tell_ending(client, sink, why)
+    _save(why, "why", "touchline demo: why her score is so, who was told, and why")
 
 
 async def _make() -> None:
     with tempfile.TemporaryDirectory(prefix="touchline-images-") as home:
-        stack = run_stack(Path(home), lambda _, __: None, free_addresses())
-        async with stack as (addresses, _), connected(addresses) as client:
-            await _picture(client)
+        async with run_smtp_sink() as sink:
+            environment = {**without_settings(), SMTP_URL: sink.url}
+            stack = run_stack(Path(home), lambda _, __: None, free_addresses(), environment)
+            async with stack as (addresses, _), connected(addresses) as client:
+                await _picture(client, sink)
 
 
 if __name__ == "__main__":

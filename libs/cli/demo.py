@@ -110,7 +110,7 @@ async def _tell_through(client: Client, customers: int, sink: SmtpSink) -> bool:
     console.print(Rule("Every point of her score", style="dim"))
     asked = ExplainScoreRequest(profile=reference, after_position=head, page_size=_PAGE)
     await scoring_commands.show_explanation(client, asked, console, limit=_POINTS)
-    await tell_ending(client, sink)
+    await tell_ending(client, sink, console)
     console.print(Rule("Is it all there?", style="dim"))
     return await commands.show_verification(client, console)
 

@@ -4,11 +4,12 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
+from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
 from libs.cli import notification_commands, publish_command, story
-from libs.cli.calling import console, fail
+from libs.cli.calling import fail
 from libs.cli.rendering import palette
 from libs.cli.rendering.expectations import expectations
 from libs.cli.rendering.mail import mail
@@ -35,24 +36,28 @@ _DUE: Final = timedelta(seconds=1)
 _WITHIN: Final = 20.0
 
 
-async def tell_ending(client: Client, sink: SmtpSink) -> None:
-    """Publish the rules, give the promise, let it break, and show who is told and why."""
-    console.print(Rule("A promise is broken, and noticed", style="dim"))
+async def tell_ending(client: Client, sink: SmtpSink, to: Console) -> None:
+    """Publish the rules, give the promise, let it break, and show who is told and why.
+
+    Args:
+        client: Of services that have heard of her.
+        sink: Where notification hands in mail.
+        to: Where to print.
+    """
+    to.print(Rule("A promise is broken, and noticed", style="dim"))
     await _prepare(client)
-    notified = await _notified(client)
-    await _show_broken(client, notified.position)
+    notified = await _notified(client, to)
+    await _show_broken(client, notified.position, to)
     try:
-        console.print(mail(await sink.next_mail(_WITHIN)))
+        to.print(mail(await sink.next_mail(_WITHIN)))
     except TimeoutError:
         fail("The alert did not come over SMTP.")
-    console.print(Rule("Why was the team told?", style="dim"))
-    await notification_commands.show_why(client, notified.notification_id, console)
-    console.print(Rule("And why was nobody told of this?", style="dim"))
+    to.print(Rule("Why was the team told?", style="dim"))
+    await notification_commands.show_why(client, notified.notification_id, to)
+    to.print(Rule("And why was nobody told of this?", style="dim"))
     post = ending.is_called_in_time(story.Teller(story.SEED, datetime.now().astimezone()))
     [verdict] = await client.record([post])
-    await notification_commands.show_why(
-        client, post.event_id, console, after_position=verdict.position
-    )
+    await notification_commands.show_why(client, post.event_id, to, after_position=verdict.position)
 
 
 async def _prepare(client: Client) -> None:
@@ -65,7 +70,7 @@ async def _prepare(client: Client) -> None:
     await client.notification.PutRecipient(PutRecipientRequest(recipient=team))
 
 
-async def _notified(client: Client) -> InboxItem:
+async def _notified(client: Client, to: Console) -> InboxItem:
     """Give the promise, and wait until the team has a notification of its end."""
     request = GivePromiseRequest(
         expectation_id=ending.PROMISE_ID,
@@ -77,7 +82,7 @@ async def _notified(client: Client) -> InboxItem:
     request.due_at.FromDatetime(datetime.now().astimezone() + _DUE)
     await client.notification.GivePromise(request)
     told = Text(f"{palette.OPEN} {ending.PROMISED_BY} promises {story.CUSTOMER}, within a second: ")
-    console.print(told.append(f"“{ending.PROMISE}.”", palette.STRONG))
+    to.print(told.append(f"“{ending.PROMISE}.”", palette.STRONG))
     watched = client.notification.WatchInbox(WatchInboxRequest(inbox=Inbox(reference=ending.TEAM)))
     try:
         async with asyncio.timeout(_WITHIN):
@@ -90,7 +95,7 @@ async def _notified(client: Client) -> InboxItem:
     return fail("Nobody was told that the promise is broken.")
 
 
-async def _show_broken(client: Client, after_position: int) -> None:
+async def _show_broken(client: Client, after_position: int, to: Console) -> None:
     request = ListExpectationsRequest(
         profile=ProfileReference(identity=story.EMAIL),
         states=[EXPECTATION_STATE_BROKEN],
@@ -99,4 +104,4 @@ async def _show_broken(client: Client, after_position: int) -> None:
     listed = (await client.notification.ListExpectations(request)).expectations
     ours = [one for one in listed if one.expectation_id == ending.PROMISE_ID]
     names = {one.profile_id: story.CUSTOMER for one in ours}
-    console.print(expectations(ours, names, now=datetime.now().astimezone()))
+    to.print(expectations(ours, names, now=datetime.now().astimezone()))

@@ -5,7 +5,7 @@ from libs.cli.story.telling import Teller
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 
-PROMISE = "Somebody tells her whether the kiln has to be unplugged first"
+PROMISE = "Somebody tells her whether to unplug the kiln first"
 PROMISE_ID = "unplug-K-3391"
 PROMISED_BY = "agent-7"
 TEAM = "team:service"
