@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from libs.identity.keys import KEY_BYTES
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection
 from services.engagement.domain.crossings import Change
@@ -20,6 +21,10 @@ from services.engagement.reading import compiled_model, model_numbers
 from services.engagement.scores import Scoring
 from touchline.events.v1.identity_pb2 import IdentityKind
 
+PARTS: Final = 256
+"""Into how many parts the profiles are split, by the first byte of their keys."""
+
+_PAST_ALL: Final = b"\xff" * (KEY_BYTES + 1)
 _SQL: Final = load_queries(Path(__file__).with_name("levels.sql"))
 
 
@@ -95,13 +100,20 @@ class Levels:
         """Note in the connection's transaction that a day's midnight was looked at."""
         await connection.execute(_SQL["end_sweep"], scoring.tenant, scoring.model.name, today)
 
-    async def moved(self, scoring: Scoring, today: int) -> list[bytes]:
-        """Return the profiles that had another level the day before, as far as it is folded."""
+    async def moved(self, scoring: Scoring, today: int, part: int) -> list[bytes]:
+        """Return the profiles that had another level the day before, as far as it is folded.
+
+        Args:
+            scoring: By what they are scored.
+            today: The day, in days since 1970.
+            part: Which of `PARTS` of all profiles, so that no query takes long.
+        """
         rows = await self._pool.fetch(
             _SQL["moved"],
             *(scoring.scoring, scoring.tenant),
             *model_numbers(scoring.model, today),
             [Decimal(edge) for edge in edges(scoring.model)],
+            *(bytes([part]), bytes([part + 1]) if part + 1 < PARTS else _PAST_ALL),
         )
         return [row["root_key"] for row in rows]
 

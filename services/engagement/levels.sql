@@ -33,8 +33,8 @@ UPDATE level_sweeps SET day = $3 WHERE tenant = $1 AND model = $2 AND day < $3
 -- name: moved
 WITH days AS (
     SELECT i.root_key, s.rule, s.day, sum(s.weight) AS weight
-    FROM day_sums s JOIN identities i ON i.tenant = $2 AND i.identity_key = s.owner_key
-    WHERE s.scoring = $1
+    FROM identities i JOIN day_sums s ON s.scoring = $1 AND s.owner_key = i.identity_key
+    WHERE i.tenant = $2 AND i.root_key >= $11 AND i.root_key < $12
     GROUP BY i.root_key, s.rule, s.day
 ), rules AS (
     SELECT * FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::integer[], $7::integer[])

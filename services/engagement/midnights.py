@@ -22,7 +22,7 @@ from libs.rpc.tenants import Tenants
 from services.engagement.crossings import KIND, REACTOR, crossed
 from services.engagement.domain.crossings import Crossing, midnight_crossing
 from services.engagement.domain.scoring import DAY_US, day_of
-from services.engagement.levels import KnownIdentity, Levels
+from services.engagement.levels import PARTS, KnownIdentity, Levels
 from services.engagement.scores import Scoring
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.ids import decision_id
@@ -91,14 +91,20 @@ class Midnights:
         head = await self._store.head()
         names = (IdentityGraph.name, scoring.projection)
         await self._checkpoints.wait(names, head.position, _WAIT_SECONDS)
-        moved = await self._levels.moved(scoring, today)
-        for start in range(0, len(moved), _AT_ONCE):
-            decisions = await self._decisions(scoring, moved[start : start + _AT_ONCE], today)
-            async with self._pool.acquire() as connection, connection.transaction():
-                await self._outbox.decide(connection, REACTOR, decisions)
+        moved = 0
+        for part in range(PARTS):
+            roots = await self._levels.moved(scoring, today, part)
+            moved += len(roots)
+            for start in range(0, len(roots), _AT_ONCE):
+                await self._decide(scoring, roots[start : start + _AT_ONCE], today)
         async with self._pool.acquire() as connection:
             await self._levels.looked(connection, scoring, today)
-        _log.info("midnight passed", projection=scoring.projection, moved=len(moved))
+        _log.info("midnight passed", projection=scoring.projection, moved=moved)
+
+    async def _decide(self, scoring: Scoring, roots: Sequence[bytes], today: int) -> None:
+        decisions = await self._decisions(scoring, roots, today)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._outbox.decide(connection, REACTOR, decisions)
 
     async def _decisions(
         self, scoring: Scoring, roots: Sequence[bytes], today: int
