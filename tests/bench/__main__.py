@@ -12,38 +12,46 @@ from tests.bench import (
     disk,
     freshness,
     history,
+    inbox,
     ingest,
+    judging,
     million,
     pages,
     profile_ingest,
     projections,
+    scoring,
     tracing,
     unary,
 )
 from tests.bench.report import WRITTEN, Report
 from tests.bench.scale import FULL, QUICK, Scale
-from tests.bench.stage import STORE, Stage, open_stage
+from tests.bench.stage import Stage, open_stage
 
 FAMILIES: Final = (
     *("ingest", "unary", "projection", "freshness", "telemetry"),
+    *("scores", "rules", "inbox"),
     *("history", "rebuild", "pages"),
 )
+_DERIVED: Final = {"scores", "rules", "inbox"}
 _LARGE: Final = {"history", "rebuild", "pages"}
 
 
 async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: bool) -> None:
-    """Measure the wanted families: some on a fresh store, some on a large one."""
+    """Measure the wanted families: on a fresh store, on one with all services, on a large one."""
     disk.measure(report, WRITTEN.parent)
-    if wanted - _LARGE:
+    if wanted - _LARGE - _DERIVED:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_fresh_store(report, stage, scale, wanted)
+    if wanted & _DERIVED:
+        async with open_stage(profiled=profiled) as stage:
+            await _with_all_services(report, stage, scale, wanted)
     if wanted & _LARGE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_large_store(report, stage, scale, wanted)
 
 
 async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:
-    async with stage.ingestion() as ingestion:
+    async with stage.run("ingestion") as ingestion:
         if "ingest" in wanted:
             await ingest.measure(report, stage, ingestion, scale)
             head = await _head(stage)
@@ -66,9 +74,22 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
         await tracing.measure(report, stage, scale, await _head(stage))
 
 
+async def _with_all_services(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:
+    async with stage.run("ingestion") as ingestion:
+        head = 0
+        for seed in range(2):  # something to score, and customers whose data keys are made
+            head, _, _ = await ingest.send(ingestion, scale, 1000, seed, head)
+        if "scores" in wanted:
+            await scoring.measure(report, stage, scale, head)
+        if "rules" in wanted:
+            await judging.measure(report, stage, ingestion, scale, head)
+        if "inbox" in wanted:
+            await inbox.measure(report, stage, ingestion, scale)
+
+
 async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: set[str]) -> None:
     await million.fill(report, stage, scale)
-    async with stage.ingestion():
+    async with stage.run("ingestion"):
         if "history" in wanted:
             await history.measure(report, stage, scale.stored)
         if wanted & {"rebuild", "pages"}:
@@ -78,7 +99,7 @@ async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: 
 
 
 async def _head(stage: Stage) -> int:
-    connection = await asyncpg.connect(stage.database(STORE))
+    connection = await asyncpg.connect(stage.database("ingestion"))
     try:
         head: int = await connection.fetchval("SELECT position FROM store_head")
     finally:

@@ -3,10 +3,41 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
-from tests.bench.worker import Result, Spec, Tell
+from tests.bench.worker import Result, Spec, Tell, worker
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How many rows were copied, and in how many seconds."""
+
+    rows: int
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Rows/s."""
+        return self.rows / self.seconds
+
+
+async def copied(database: str, table: str, after: int, up_to: int, **more: Any) -> Copied:
+    """Copy a table's rows between two positions in a process of its own.
+
+    Args:
+        database: The URL of the table's database.
+        table: Its name.
+        after: The position before the first row.
+        up_to: The position of the last.
+        more: What else `copy` may be told.
+    """
+    spec = {"database": database, "table": table, "after": after, "up_to": up_to, **more}
+    async with worker("copy", spec) as copier:
+        told = await copier.result()
+    return Copied(told["rows"], told["seconds"])
 
 
 @asynccontextmanager

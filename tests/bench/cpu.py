@@ -9,6 +9,8 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _ROLES: Final = (
     ("services.ingestion", "ingestion"),
     ("services.profile", "profile"),
+    ("services.engagement", "engagement"),
+    ("services.notification", "notification"),
     ("tests.bench.worker", "load"),
     ("nats-server", "NATS"),
     ("postgres", "PostgreSQL"),

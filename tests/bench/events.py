@@ -30,7 +30,7 @@ _CHANNELS: Final = (
     *(facts.CHANNEL_PHONE, facts.CHANNEL_EMAIL, facts.CHANNEL_CHAT, facts.CHANNEL_SOCIAL),
     facts.CHANNEL_WEB,
 )
-_SPAN_SECONDS: Final = 365 * 24 * 3600
+YEAR_SECONDS: Final = 365 * 24 * 3600
 
 
 def crm_identity(customer: int) -> Identity:
@@ -40,15 +40,17 @@ def crm_identity(customer: int) -> Identity:
     )
 
 
-def events(count: int, customers: int, seed: int = 1) -> Iterator[Event]:
+def events(
+    count: int, customers: int, seed: int = 1, span_seconds: int = YEAR_SECONDS
+) -> Iterator[Event]:
     """Yield events of random customers, the same for the same seed but for ids and the last day."""
     rng = random.Random(seed)
     for _ in range(count):
-        yield event_of(rng.randrange(customers), rng)
+        yield event_of(rng.randrange(customers), rng, span_seconds)
 
 
-def event_of(customer: int, rng: random.Random) -> Event:
-    """Return an event of one customer, some time in the last year."""
+def event_of(customer: int, rng: random.Random, span_seconds: int = YEAR_SECONDS) -> Event:
+    """Return an event of one customer, some time in the last year, or in another span."""
     event = Event(event_id=uuid7(), source="bench")
     event.identities.append(crm_identity(customer))
     share = rng.random()
@@ -57,7 +59,7 @@ def event_of(customer: int, rng: random.Random) -> Event:
         event.identities.add(kind=IDENTITY_KIND_EMAIL, value=email)
     elif share < 1 / 3:
         event.identities.add(kind=IDENTITY_KIND_PHONE, value=f"+43664{customer:07}")
-    event.occurred_at.seconds = int(time.time()) - rng.randrange(_SPAN_SECONDS)
+    event.occurred_at.seconds = int(time.time()) - rng.randrange(span_seconds)
     event.occurred_at.nanos = rng.randrange(1_000_000) * 1000
     _add_fact(event, customer, rng)
     return event

@@ -12,11 +12,12 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.bench import events as load
-from tests.bench.cpu import CpuMeter
-from tests.bench.figures import Figure, percentiles, quantile
+from tests.bench.figures import percentiles
+from tests.bench.holding import Rate, probed
+from tests.bench.load import ticks
 from tests.bench.report import Report
 from tests.bench.scale import Scale
-from tests.bench.worker import Result, Spec, Tell, worker
+from tests.bench.worker import Result, Spec, Tell
 from touchline.client import Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_service_pb2 import RecordEventRequest
@@ -33,7 +34,6 @@ _PROBED: Final = 20
 _FIRST_PROBED: Final = 9_000_000  # customers whom nobody else writes to
 _WATCHED: Final = _FIRST_PROBED + _PROBED
 _AGAIN_SECONDS: Final = 0.001
-_LEAD_SECONDS: Final = 1.0
 
 DEFINITION: Final = (
     "From a probe's recorded_at, which the store sets before it commits, until its caller has it: "
@@ -48,41 +48,12 @@ async def measure(report: Report, ingestion: str, profile: str, scale: Scale) ->
         sent = "one event a call" if size == 1 else f"{size} events a call"
         told = f"Freshness at {RATE:,} events/s, {sent}, at a steady rate"
         report.heading(told, "" if suffix else DEFINITION)
-        await _measure(report, (ingestion, profile), scale, size, suffix)
-
-
-async def _measure(
-    report: Report, services: tuple[str, str], scale: Scale, size: int, suffix: str
-) -> None:
-    ingestion, profile = services
-    seconds = scale.freshness_seconds
-    spec = {
-        "target": ingestion,
-        "rate": RATE,
-        "batch": size,
-        "seconds": seconds + 2 * _LEAD_SECONDS,
-        "customers": scale.customers,
-        "seed": 500 + size,
-    }
-    probing = {"ingestion": ingestion, "profile": profile, "seconds": seconds}
-    with report.progress("holding the rate", seconds) as advance:
-        async with worker("steady", spec) as sender, worker("probes", probing, advance) as prober:
-            sender.go()
-            await asyncio.sleep(_LEAD_SECONDS)
-            meter = CpuMeter()
-            told = await prober.result()
-            cores = meter.cores()
-            sent = await sender.until("result")
-    held, wait = sent["rate"], quantile(sent["millis"], 0.99)
-    note = f"{wait:.1f} ms p99 from when an event was due to its answer"
-    if sent["refused"]:
-        note += f"; refused calls: {sent['refused']}"
-    if told["failed"]:
-        note += f"; failed probes: {told['failed']}"
-    report.add(Figure(f"freshness_rate_held{suffix}", held, "events/s", note, (), cores))
-    report.add(*percentiles(f"freshness{suffix}_read", told["read"]))
-    report.add(*percentiles(f"freshness{suffix}_watch", told["watch"]))
-    report.add(*percentiles(f"write_then_read{suffix}", told["write_then_read"]))
+        figure = f"freshness_rate_held{suffix}"
+        probing = {"ingestion": ingestion, "profile": profile}
+        seen = await probed(report, scale, Rate(RATE, size), figure, "probes", probing)
+        report.add(*percentiles(f"freshness{suffix}_read", seen["read"]))
+        report.add(*percentiles(f"freshness{suffix}_watch", seen["watch"]))
+        report.add(*percentiles(f"write_then_read{suffix}", seen["write_then_read"]))
 
 
 @asynccontextmanager
@@ -94,16 +65,12 @@ async def probes(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable
 
         async def work() -> Result:
             watching = asyncio.create_task(probe.watch())
-            began = time.monotonic()
-            number = 0
+            count = int(PROBES_PER_SECOND * spec["seconds"])
             async with asyncio.TaskGroup() as tasks:
-                while (elapsed := time.monotonic() - began) < spec["seconds"]:
+                async for number, _ in ticks(PROBES_PER_SECOND, count):
                     tasks.create_task(probe.probe(number))
-                    number += 1
                     if number % PROBES_PER_SECOND == 0:
-                        tell(elapsed)
-                    due = began + number / PROBES_PER_SECOND
-                    await asyncio.sleep(max(due - time.monotonic(), 0))
+                        tell(number / PROBES_PER_SECOND)
             await asyncio.sleep(0.5)
             watching.cancel()
             return {

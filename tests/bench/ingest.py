@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from tests.bench.copying import copied
 from tests.bench.cpu import CpuMeter
-from tests.bench.events import DESCRIPTION
+from tests.bench.events import DESCRIPTION, YEAR_SECONDS
 from tests.bench.figures import median_figure
 from tests.bench.projections import folded_position
 from tests.bench.report import Report
 from tests.bench.scale import Scale
-from tests.bench.stage import STORE, Stage
+from tests.bench.stage import Stage
 from tests.bench.worker import worker
 
 IN_FLIGHT: Final = 4
@@ -23,7 +24,8 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
     copies: dict[int, list[float]] = {size: [] for size in SIZES}
     cores: dict[int, dict[str, float]] = {}
     head, _, _ = await send(ingestion, scale, 1000, seed=0, after=0)  # warms up, makes data keys
-    await copied(stage, 0, head, scale.batch_events)
+    database = stage.database("ingestion")
+    await copied(database, "events", 0, head)
     with report.progress("rounds", scale.rounds * len(SIZES)) as advance:
         for number in range(scale.rounds):
             for place, size in enumerate(SIZES):
@@ -31,8 +33,8 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
                 last, speed, cores[size] = await send(ingestion, scale, size, seed, head)
                 speeds[size].append(speed)
                 # All at once is what the issue asks; a thousand a time is what batches could reach.
-                rows = scale.batch_events if size == 1000 else 1000
-                copies[size].append(await copied(stage, head, last, rows))
+                rows = {} if size == 1000 else {"batch": 1000}
+                copies[size].append((await copied(database, "events", head, last, **rows)).speed)
                 head = last
                 advance(seed)
     count = f"{scale.batch_events:,} events, {IN_FLIGHT} calls in flight"
@@ -68,7 +70,7 @@ async def measure_with_another(
     """Send batches of 1000 to two ingestion processes, which append to one line."""
     report.heading("Ingest in batches of 1000 through two ingestion processes")
     speeds, cores = [], dict[str, float]()
-    async with stage.ingestion() as other:
+    async with stage.run("ingestion") as other:
         # Either process learns the customers first.
         head, _, _ = await send(ingestion, scale, 1000, 2000, head, [other])
         for number in range(scale.rounds):
@@ -79,35 +81,42 @@ async def measure_with_another(
 
 
 async def send(
-    ingestion: str, scale: Scale, size: int, seed: int, after: int, others: Sequence[str] = ()
+    ingestion: str,
+    scale: Scale,
+    size: int,
+    seed: int,
+    after: int,
+    others: Sequence[str] = (),
+    *,
+    events: int = 0,
+    span_seconds: int = YEAR_SECONDS,
 ) -> tuple[int, float, dict[str, float]]:
-    """Send batches; return the head after them, events/s, and how busy the cores were."""
+    """Send batches; return the head after them, events/s, and how busy the cores were.
+
+    Args:
+        ingestion: Where to.
+        scale: How much.
+        size: Events of a batch.
+        seed: Says which events.
+        after: The head before them; nobody else may record.
+        others: Further targets.
+        events: How many instead of the scale's.
+        span_seconds: Within how long before now they occurred.
+    """
+    count = events or scale.batch_events
     spec = {
         "targets": [ingestion, *others],
         "batch": size,
-        "events": scale.batch_events,
+        "events": count,
         "customers": scale.customers,
         "seed": seed,
         "in_flight": IN_FLIGHT,
+        "span_seconds": span_seconds,
     }
     async with worker("batches", spec) as sender:
         meter = CpuMeter()
         told = await sender.result()
         cores = meter.cores()
-    if told["last"] - after != scale.batch_events:
-        raise AssertionError(f"{told['last'] - after} positions for {scale.batch_events} events")
-    return told["last"], scale.batch_events / told["seconds"], cores
-
-
-async def copied(stage: Stage, after: int, up_to: int, batch: int) -> float:
-    """Copy the store's rows between two positions, some at a time; return rows/s."""
-    spec = {
-        "database": stage.database(STORE),
-        "table": "events",
-        "after": after,
-        "up_to": up_to,
-        "batch": batch,
-    }
-    async with worker("copy", spec) as copier:
-        told = await copier.result()
-    return float(told["rows"] / told["seconds"])
+    if told["last"] - after != count:
+        raise AssertionError(f"{told['last'] - after} positions for {count} events")
+    return told["last"], count / told["seconds"], cores

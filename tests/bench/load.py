@@ -46,14 +46,10 @@ async def _method(target: str, name: str) -> AsyncIterator[Call]:
 async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
     """Send batches with a few calls in flight, to each target in turn.
 
-    Spec: targets, batch, events, customers, seed, in_flight.
+    Spec: targets, batch, events, customers, seed, in_flight, span_seconds.
     """
-    size, count = spec["batch"], spec["events"]
-    every = list(load.events(count, spec["customers"], spec["seed"]))
-    bodies = [
-        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
-        for start in range(0, count, size)
-    ]
+    count = spec["events"]
+    bodies = _batched(count, spec)
 
     async def work() -> Result:
         waiting, answers = iter(bodies), list[bytes]()
@@ -111,14 +107,11 @@ async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Res
 async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
     """Record at a rate, whatever the answers take. A call that is refused is counted, not repeated.
 
-    Spec: target, rate, batch, seconds, customers, seed.
+    Spec: target, rate, batch, seconds, customers, seed, span_seconds.
     """
     rate, size = spec["rate"], spec["batch"]
-    every = list(load.events(int(rate * spec["seconds"]), spec["customers"], spec["seed"]))
-    bodies = [
-        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
-        for start in range(0, len(every), size)
-    ]
+    count = int(rate * spec["seconds"])
+    bodies = _batched(count, spec)
 
     async def work() -> Result:
         outcomes, millis, refused = list[int](), list[float](), Counter[str]()
@@ -135,17 +128,35 @@ async def steady(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Re
             outcomes.extend(verdict.outcome for verdict in told.verdicts)
 
         async with asyncio.TaskGroup() as calls:
-            for number, body in enumerate(bodies):
-                due = began + number * size / rate
-                if (early := due - time.perf_counter()) > 0:
-                    await asyncio.sleep(early)
-                calls.create_task(send(body, due))
+            async for number, due in ticks(rate / size, len(bodies)):
+                calls.create_task(send(bodies[number], due))
         seconds = time.perf_counter() - began
-        _check(outcomes, len(every) - size * refused.total())
+        _check(outcomes, count - size * refused.total())
         return {"rate": len(outcomes) / seconds, "millis": millis, "refused": dict(refused)}
 
     async with _method(spec["target"], "BatchRecordEvents") as call:
         yield work
+
+
+async def ticks(per_second: float, count: int) -> AsyncIterator[tuple[int, float]]:
+    """Yield numbers from 0 at a rate, each with when it was due by `time.perf_counter`.
+
+    Who is late is not waited for: those that follow come at once.
+    """
+    began = time.perf_counter()
+    for number in range(count):
+        due = began + number / per_second
+        await asyncio.sleep(max(due - time.perf_counter(), 0))
+        yield number, due
+
+
+def _batched(count: int, spec: Spec) -> list[bytes]:
+    size = spec["batch"]
+    every = list(load.events(count, spec["customers"], spec["seed"], spec["span_seconds"]))
+    return [
+        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
+        for start in range(0, count, size)
+    ]
 
 
 def _single(count: int, spec: Spec) -> list[bytes]:

@@ -31,7 +31,7 @@ from services.ingestion.recording import Recorder, TenantSecrets
 from tests.bench import events as load
 from tests.bench.report import Advance, Report
 from tests.bench.scale import Scale
-from tests.bench.stage import STORE, Stage
+from tests.bench.stage import Stage
 from tests.bench.worker import Result, Spec, Tell, worker
 from touchline.store.v1.store_pb2 import APPEND_OUTCOME_RECORDED
 
@@ -74,7 +74,7 @@ class Collected:
 async def fill(report: Report, stage: Stage, scale: Scale) -> None:
     """Append `scale.stored` events, one call each, while those that follow are being sealed."""
     report.heading(f"Filling a store with {scale.stored:,} events, one append call each")
-    url = stage.database(STORE)
+    url = stage.database("ingestion")
     await migrate(url, "eventstore", eventstore.MIGRATIONS)
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     try:
@@ -99,7 +99,7 @@ async def _append_all(
         for number in range(_WORKERS):
             told = partial(sealed.__setitem__, number)
             spec = {
-                "database": stage.database(STORE),
+                "database": stage.database("ingestion"),
                 "master_key": stage.secrets.master_key,
                 "identity_secret": stage.secrets.identity_secret,
                 "number": number,

@@ -14,7 +14,9 @@ class Scale:
         batch_events: Events of one measurement of batches.
         unary_seconds: For how long callers call.
         unary_events: How many events are prepared for them.
-        freshness_seconds: For how long the rate is held.
+        freshness_seconds: For how long a rate is held.
+        judged: Young events that rules judge in one measurement.
+        notified: Notifications of one measurement.
         stored: Events of the large store, appended one at a time.
         largest: How many of them belong to one profile.
         pages: How many pages of random profiles are read.
@@ -26,6 +28,8 @@ class Scale:
     unary_seconds: float
     unary_events: int
     freshness_seconds: float
+    judged: int
+    notified: int
     stored: int
     largest: int
     pages: int
@@ -38,6 +42,8 @@ FULL: Final = Scale(
     unary_seconds=5.0,
     unary_events=30_000,
     freshness_seconds=30.0,
+    judged=10_000,
+    notified=20_000,
     stored=1_000_000,
     largest=100_000,
     pages=1000,
@@ -49,6 +55,8 @@ QUICK: Final = Scale(
     unary_seconds=1.0,
     unary_events=5_000,
     freshness_seconds=3.0,
+    judged=4_000,
+    notified=5_000,
     stored=50_000,
     largest=5_000,
     pages=200,

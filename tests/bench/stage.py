@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.cli.stack import free_address
+from libs.cli.stack import SERVICES, environment_of, free_address
 from libs.embedded import (
     Child,
     Endpoints,
@@ -26,15 +26,16 @@ from libs.embedded import (
 )
 from tests.bench.report import CHECKOUT
 
-STORE: Final = "touchline_store"
-PROFILE: Final = "touchline_profile"
-FOLDED: Final = "touchline_folded"
+_SERVICES: Final = {service.name: service for service in SERVICES}
+DATABASES: Final = {service.name: service.database for service in SERVICES}
+"""The services' databases, by the service's name."""
+
 _LINES_KEPT: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Running servers, fsync on, with the databases of both services and one more to fold into.
+    """Running servers, fsync on, with two databases of each service: its own, and one to fold into.
 
     Attributes:
         home: Where everything is kept.
@@ -50,47 +51,30 @@ class Stage:
     told: deque[str]
     profiled: bool = False
 
-    def database(self, name: str) -> str:
-        """Return the URL of one of its databases."""
-        return database_url_for(self.servers.database_url, name)
+    def database(self, service: str) -> str:
+        """Return the URL of a service's database."""
+        return database_url_for(self.servers.database_url, DATABASES[service])
+
+    def folded(self, service: str) -> str:
+        """Return the URL of a database to fold a service's projections into."""
+        return database_url_for(self.servers.database_url, _folded(service))
+
+    def settings(
+        self, service: str, listen: str = "", more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return the environment of a service as `touchline up` gives it, perhaps with more."""
+        return environment_of(_SERVICES[service], listen, self.servers, self.secrets, more or {})
 
     @asynccontextmanager
-    async def ingestion(self, more: Mapping[str, str] | None = None) -> AsyncIterator[str]:
-        """Run the ingestion service, perhaps with more settings, and tell its address."""
-        settings = {
-            "TOUCHLINE_MASTER_KEY": self.secrets.master_key,
-            "TOUCHLINE_NATS_URL": self.servers.nats_url,
-            "TOUCHLINE_DATABASE_URL": self.database(STORE),
-            **(more or {}),
-        }
-        async with self._service("ingestion", settings) as address:
-            yield address
-
-    @asynccontextmanager
-    async def profile(self) -> AsyncIterator[str]:
-        """Run the profile service, and tell its address."""
-        settings = {
-            "TOUCHLINE_NATS_URL": self.servers.nats_service_url,
-            "TOUCHLINE_DATABASE_URL": self.database(PROFILE),
-        }
-        async with self._service("profile", settings) as address:
-            yield address
-
-    @asynccontextmanager
-    async def _service(self, name: str, settings: dict[str, str]) -> AsyncIterator[str]:
+    async def run(self, service: str, more: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+        """Run a service, perhaps with more settings, and tell its address."""
         address = free_address()
-        common = {
-            "PYTHONPATH": str(CHECKOUT),
-            "TOUCHLINE_IDENTITY_SECRET": self.secrets.identity_secret,
-            "TOUCHLINE_LISTEN": address,
-            "TOUCHLINE_LOG": "json",
-        }
         child = Child(
-            name=name,
-            argv=(sys.executable, *self._profiler(name), "-m", f"services.{name}"),
-            env=common | settings,
+            name=service,
+            argv=(sys.executable, *self._profiler(service), "-m", f"services.{service}"),
+            env=self.settings(service, address, more),
             cwd=CHECKOUT,
-            log=self.home / "log" / f"{name}.log",
+            log=self.home / "log" / f"{service}.log",
             on_line=self._heard,
         )
         process = await start(child, lambda: _serves(address))
@@ -107,9 +91,13 @@ class Stage:
         return ("-m", "cProfile", "-o", str(profile_of(name))) if self.profiled else ()
 
 
-def profile_of(service: str) -> Path:
-    """Return the file into which a service's profile is written when it ends."""
-    return CHECKOUT / "build" / f"bench-{service}.prof"
+def profile_of(name: str) -> Path:
+    """Return the file into which the profile of a service or a fold is written when it ends."""
+    return CHECKOUT / "build" / f"bench-{name}.prof"
+
+
+def _folded(service: str) -> str:
+    return f"{DATABASES[service]}_folded"
 
 
 @asynccontextmanager
@@ -124,8 +112,9 @@ async def open_stage(*, profiled: bool = False) -> AsyncIterator[Stage]:
     home = Path(tempfile.mkdtemp(prefix="bench-", dir=build))
     try:
         async with run_servers(home, environment={}) as servers:
-            for name in (STORE, PROFILE, FOLDED):
+            for service, name in DATABASES.items():
                 await create_database(servers.database_url, name)
+                await create_database(servers.database_url, _folded(service))
             yield Stage(home, servers, load_secrets(home), told, profiled)
     except BaseException:
         sys.stderr.writelines(f"{line}\n" for line in told)

@@ -27,7 +27,7 @@ async def measure(report: Report, stage: Stage, scale: Scale, head: int) -> None
             for done in range(scale.rounds * len(_SAMPLED)):
                 name = list(_SAMPLED)[done % len(_SAMPLED)]
                 settings = _settings(receiver.endpoint, _SAMPLED[name])
-                async with stage.ingestion(settings) as ingestion:
+                async with stage.run("ingestion", settings) as ingestion:
                     seed += 3
                     head, _, _ = await ingest.send(ingestion, scale, 1000, seed, head)
                     head, speed, _ = await ingest.send(ingestion, scale, 1000, seed + 1, head)

@@ -5,6 +5,7 @@ line it writes is JSON.
 """
 
 import asyncio
+import importlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,19 @@ Tell = Callable[[float], None]
 Work = Callable[[Spec, Tell], AbstractAsyncContextManager[Callable[[], Awaitable[Result]]]]
 
 _LONGEST_LINE: Final = 64 * 1024 * 1024
+# Where the function is that a kind of worker is named after.
+_MODULES: Final = {
+    "batches": "load",
+    "unary": "load",
+    "steady": "load",
+    "copy": "copying",
+    "fold": "folding",
+    "history": "history",
+    "seal": "million",
+    "pages": "pages",
+    "probes": "freshness",
+    "alarms": "inbox",
+}
 
 
 class WorkerFailed(Exception):
@@ -100,21 +114,11 @@ async def run_worker(kind: str, spec: Spec, advance: Advance = lambda _: None) -
         return await started.result()
 
 
-def _works() -> dict[str, Work]:
+def _work(kind: str) -> Work:
     # Imported late: a worker needs only what it is.
-    from tests.bench import copying, folding, freshness, history, load, million, pages
-
-    return {
-        "batches": load.batches,
-        "unary": load.unary,
-        "steady": load.steady,
-        "copy": copying.copy,
-        "fold": folding.fold,
-        "history": history.history,
-        "seal": million.seal,
-        "pages": pages.pages,
-        "probes": freshness.probes,
-    }
+    module = importlib.import_module(f"tests.bench.{_MODULES[kind]}")
+    work: Work = getattr(module, kind)
+    return work
 
 
 async def _main(kind: str, spec: Spec) -> None:
@@ -122,7 +126,7 @@ async def _main(kind: str, spec: Spec) -> None:
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
 
-    async with _works()[kind](spec, lambda done: tell(progress=done)) as work:
+    async with _work(kind)(spec, lambda done: tell(progress=done)) as work:
         tell(ready=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         tell(result=await work())
