@@ -53,6 +53,10 @@ _PROJECTING = {
     "synchronous_commit": "off",
     # A process that froze in a transaction must not hold up the one that takes over.
     "idle_in_transaction_session_timeout": "10s",
+    # Listing scores aggregates over all customers: compiling takes longer than that, and sorting
+    # on disk as well.
+    "jit": "off",
+    "work_mem": "32MB",
 }
 _AGAIN_SECONDS = 1.0
 _log = structlog.get_logger("engagement")

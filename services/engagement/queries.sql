@@ -123,14 +123,14 @@ ORDER BY g.place, c.occurred_at_us DESC, c.event_id DESC, c.rule
 OFFSET $9 LIMIT $10
 
 -- name: days_now
-SELECT i.root_key, s.rule, s.day, sum(s.weight) AS weight
+SELECT i.root_key, s.rule, s.day, sum(s.weight)::bigint AS weight
 FROM day_sums s JOIN identities i ON i.tenant = $2 AND i.identity_key = s.owner_key
 WHERE s.scoring = $1
 GROUP BY i.root_key, s.rule, s.day
 
 -- name: days_then
 SELECT i.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day,
-       sum(($15::bigint[])[c.rule + 1]) AS weight
+       sum(($15::bigint[])[c.rule + 1])::bigint AS weight
 FROM contributions c JOIN identities i ON i.tenant = $2 AND i.identity_key = c.owner_key
 WHERE c.scoring = $1 AND c.occurred_at_us <= $14 AND c.recorded_at_us <= $14
     AND NOT EXISTS (
@@ -149,7 +149,7 @@ rules AS (
            greatest(0, $8::integer - d.day) AS age
     FROM days d JOIN rules r ON r.rule = d.rule
 ), by_rule AS (
-    SELECT root_key, total_cap::numeric * 1152921504606846976 AS cap, sum(capped * CASE
+    SELECT root_key, total_cap::numeric * 1152921504606846976 AS cap, sum(capped::numeric * CASE
         WHEN ages IS NULL THEN 1152921504606846976
         WHEN age < ages THEN ($9::bigint[])[first_factor + age]
         ELSE 0 END) AS units

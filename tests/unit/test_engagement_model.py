@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from google.protobuf import text_format
 from google.protobuf.duration_pb2 import Duration
 
 from libs.cli.stack import CHECKOUT
+from libs.expressions import EvaluationError, Scope, event_value
 from services.engagement.domain.default_model import default_model
 from services.engagement.domain.model import Candidates, Model, compile_model
+from services.engagement.domain.needs import Needs, needs_of
 from services.engagement.domain.violations import violations
 from services.engagement.models import from_text, to_text
-from tests.events import an_event
+from tests.events import FACTS, an_event
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
@@ -167,6 +170,44 @@ def test_a_condition_looks_into_the_event_and_one_that_fails_does_not_count() ->
     assert model.candidates(contact()) == Candidates((0,), (1, 2))
     assert model.met((1, 2), an_event("interaction")) == (1,)
     assert model.met((1, 2), an_event("order_changed")) == ()
+
+
+@pytest.mark.parametrize(
+    ("sources", "needs"),
+    [
+        ([""], Needs(frozenset(), frozenset())),
+        (["event.fact.status == 'x'", ""], Needs(frozenset(), frozenset({"status"}))),
+        (
+            ["event.channel == 'x' && event . fact\n. a > 1"],
+            Needs(frozenset({"channel"}), frozenset({"a"})),
+        ),
+        (["event.actor.kind == 'x'"], Needs(frozenset({"actor"}), frozenset())),
+        (["has(event.location)", "event.fact.a"], Needs(frozenset({"location"}), frozenset({"a"}))),
+        (["event.fact['status'] == 'x'"], Needs(frozenset(), None)),
+        (["event.fact.map(f, f).size() > 1"], Needs(frozenset(), None)),
+        (["event.map(f, f).size() > 1"], None),
+        (["event.at.getHours() > 1"], Needs(frozenset({"at"}), frozenset())),
+        (["distance_km(event, event) > 1.0"], None),
+        (["[event].exists(e, e.fact.a)"], None),
+    ],
+)
+def test_conditions_are_handed_what_they_read(sources: list[str], needs: Needs | None) -> None:
+    assert needs_of(sources) == needs
+
+
+@pytest.mark.parametrize("fact", sorted(FACTS))
+def test_a_condition_holds_alike_with_the_whole_event(fact: str) -> None:
+    event = an_event(fact)
+    whole = Scope({"event": event_value(event)})
+    model = compile_model(default_model())
+    numbers = [n for n, one in enumerate(model.rules) if one.condition is not None]
+    held = []
+    for number in numbers:
+        with suppress(EvaluationError):
+            condition = model.rules[number].condition
+            if condition is not None and condition.test(whole):
+                held.append(number)
+    assert model.met(numbers, event) == tuple(held)
 
 
 def test_a_level_is_reached_from_its_score_on() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from libs.expressions import EvaluationError, Expression, Scope, compile_expression, event_value
+from services.engagement.domain.needs import Needs, needs_of
 from services.engagement.domain.scoring import THOUSAND, DaySum, Scored, Terms, score
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition, ScoringRule
 from touchline.events.v1.event_pb2 import Event
@@ -55,8 +56,11 @@ class Model:
     name: str
     rules: tuple[Rule, ...]
     levels: tuple[tuple[float, str], ...]
+    _needs: Needs | None = None
     # Envelopes are few sorts: a channel here, a direction there.
     _candidates: dict[_Kind, Candidates] = field(default_factory=dict, repr=False)
+    # Made once: it knows the functions that conditions may call.
+    _scope: Scope = field(default_factory=lambda: Scope({}), repr=False, compare=False)
 
     @property
     def terms(self) -> tuple[Terms, ...]:
@@ -79,8 +83,9 @@ class Model:
 
     def met(self, rules: Sequence[int], event: Event) -> tuple[int, ...]:
         """Return those of some rules whose condition an event meets; one that fails is not met."""
-        scope = Scope({"event": event_value(event)})
-        return tuple(number for number in rules if self._holds(number, scope))
+        value = event_value(event)
+        self._scope.set("event", value if self._needs is None else self._needs.of(value))
+        return tuple(number for number in rules if self._holds(number))
 
     def score(self, sums: Sequence[DaySum], today: int) -> Scored:
         """Return the score of what was counted, on a day since 1970."""
@@ -91,10 +96,10 @@ class Model:
         reached = [name for from_score, name in self.levels if points >= from_score]
         return reached[-1] if reached else ""
 
-    def _holds(self, number: int, scope: Scope) -> bool:
+    def _holds(self, number: int) -> bool:
         condition = self.rules[number].condition
         try:
-            return condition is None or condition.test(scope)
+            return condition is None or condition.test(self._scope)
         except EvaluationError:
             return False
 
@@ -105,6 +110,7 @@ def compile_model(definition: ModelDefinition) -> Model:
         name=definition.name,
         rules=tuple(_rule(rule) for rule in definition.rules),
         levels=tuple((level.from_score, level.name) for level in definition.levels),
+        _needs=needs_of(rule.condition for rule in definition.rules),
     )
 
 
