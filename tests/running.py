@@ -68,7 +68,13 @@ class Installation:
 
     def client(self, tenant: str = "default") -> AbstractAsyncContextManager[Client]:
         """Gives a client of its services, for as long as the block runs."""
-        return Client.connect(**self.services, tenant=tenant)
+        return Client.connect(
+            self.ingestion,
+            self.profile,
+            tenant,
+            engagement=self.services["engagement"],
+            notification=self.services["notification"],
+        )
 
     async def start(self, *arguments: str, cwd: Path = CHECKOUT) -> Process:
         """Starts `touchline` with arguments in a directory, in a process group of its own."""
