@@ -90,6 +90,7 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         for stopped in (*[one.stop for one in runners], sender.stop):
             stack.push_async_callback(stopped)
         supervisor = Supervisor(pool, store, reached, owner, list(runners))
+        stack.push_async_callback(supervisor.stop)
         loops = [one.run() for one in runners]
         loops += [sender.run(), supervisor.run(), midnights.run(), _publish_default(models)]
         await stack.enter_async_context(running(*loops))

@@ -33,6 +33,7 @@ RETIRING: Final = timedelta(minutes=2)
 """For how long a version that no longer answers is kept: longer than any call."""
 
 _PAUSE_SECONDS: Final = 0.1
+_HEARD_SECONDS: Final = 0.5
 # Another process may have let a version answer.
 _LOOK_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 2.0
@@ -106,18 +107,19 @@ class Supervisor:
     _swept_at: float = 0.0
 
     async def run(self) -> None:
-        """Supervise for ever; what is down is waited for."""
-        try:
-            while True:
-                with suppress(asyncpg.PostgresError, StoreError, *UNREACHABLE):
-                    if self._may_have_changed():
-                        await self._look()
-                for one in self._running.values():
-                    if one.task.done():
-                        one.task.result()  # a defect: it ends the process, as any task's
-                await asyncio.sleep(_PAUSE_SECONDS)
-        finally:
-            await self._stop(list(self._running))
+        """Supervise for ever; what is down is waited for. `stop` ends what this started."""
+        while True:
+            with suppress(asyncpg.PostgresError, StoreError, *UNREACHABLE):
+                if self._may_have_changed():
+                    await self._look()
+            for one in self._running.values():
+                if one.task.done():
+                    one.task.result()  # a defect: it ends the process, as any task's
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def stop(self) -> None:
+        """End the projections and give their leases back; called once `run` has ended."""
+        await self._stop(list(self._running))
 
     def _may_have_changed(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -172,14 +174,16 @@ class Supervisor:
         _log.info("model is counted", projection=version.projection, up_to=head.position)
 
     async def _stop(self, scorings: Sequence[int]) -> None:
-        for scoring in scorings:
-            one = self._running.pop(scoring, None)
-            if one is not None:
-                self.runners.remove(one.runner)
-                while not one.task.done():  # nats-py swallows a cancellation while it flushes
-                    one.task.cancel()
-                    await asyncio.wait([one.task], timeout=0.5)
-                await one.runner.stop()
+        await asyncio.gather(*(self._end(one) for one in scorings if one in self._running))
+
+    async def _end(self, scoring: int) -> None:
+        one = self._running[scoring]
+        while not one.task.done():
+            one.task.cancel()  # more than once: nats-py swallows a cancellation while it flushes
+            await asyncio.wait([one.task], timeout=_HEARD_SECONDS)
+        await one.runner.stop()
+        self.runners.remove(one.runner)
+        del self._running[scoring]
 
     async def _serve_if_caught_up(self, version: _Version) -> None:
         one = self._running.get(version.scoring)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -206,6 +207,26 @@ async def test_counted_anew_every_row_is_the_same_byte_for_byte(
         assert await rows_of(url, model) == await rows_of(engaged.url, model)
 
 
+async def test_what_was_erased_meets_no_condition_when_counted_anew(
+    engaged: Engaged, servers: SharedPostgres
+) -> None:
+    client = engaged.client
+    apps = rule("apps", 10, 23, condition='event.fact.product == "app"')
+    model = await published(client, uses(1), apps)
+    ann = new_email()
+    after = await record(client, told(used(ago(), "app"), ann))
+    assert await score(client, ann, model, after) == 11
+    key = bytes.fromhex(await profile_id(client, ann, after))
+    erase = "DELETE FROM data_keys WHERE identity_key = $1"
+    await engaged.touchline.execute(engaged.touchline.stores.events, erase, key)
+    await engaged.touchline.ingestion.restart()  # it remembers keys
+    async with engagement_on(engaged.touchline, await new_scores(servers)) as (_, anew):
+        await serving(anew, model, 1)
+        reference = ProfileReference(profile_id=key.hex())
+        request = api.GetScoreRequest(profile=reference, model=model, after_position=after)
+        assert (await anew.engagement.GetScore(request)).score.score == 1
+
+
 async def test_a_version_that_no_longer_answers_is_deleted(
     engaged: Engaged, servers: SharedPostgres
 ) -> None:
@@ -221,7 +242,7 @@ async def test_a_version_that_no_longer_answers_is_deleted(
         supervisor = Supervisor(
             pool, store, checkpoints, owner, [models], retiring=timedelta(seconds=0)
         )
-        async with running(models.run(), supervisor.run()):
+        async with stopped_after(supervisor), running(models.run(), supervisor.run()):
             model = await published(client, uses(1))
             await record(client, told(used(ago(), "app"), new_email()))
             one = await scorings_of(pool, model, 1)
@@ -408,6 +429,7 @@ async def test_lists_are_ordered_paged_and_equal_to_single_scores(client: Client
         for _ in range(random.randint(1, 4))
     ]
     after = await record(client, *events)
+    ids = {await profile_id(client, who, after) for who in people}
     for order_, sign in ((api.SCORE_ORDER_UNSPECIFIED, -1), (api.SCORE_ORDER_LOWEST, 1)):
         for as_of in (None, stamp_of(datetime.now(UTC))):
             request = api.ListScoresRequest(
@@ -416,8 +438,8 @@ async def test_lists_are_ordered_paged_and_equal_to_single_scores(client: Client
             listed = await all_pages(client, request)
             keys = [(sign * one.score, one.profile_id) for one in listed]
             assert keys == sorted(keys)
-            mine = [one for one in listed if one.profile_id in await ids_of(client, people)]
-            assert len(mine) == 9
+            mine = [one for one in listed if one.profile_id in ids]
+            assert len(mine) == len(ids) == 9
             for one in mine:
                 reference = ProfileReference(profile_id=one.profile_id)
                 asked = api.GetScoreRequest(profile=reference, model=model, as_of=as_of)
@@ -433,10 +455,6 @@ async def all_pages(client: Client, request: api.ListScoresRequest) -> list[eng.
             assert len({one.as_of.ToNanoseconds() for one in listed}) == 1
             return listed
         request.page_token = page.next_page_token
-
-
-async def ids_of(client: Client, people: list[Identity]) -> set[str]:
-    return {await profile_id(client, who) for who in people}
 
 
 async def test_a_page_token_is_for_its_version_of_the_model_only(client: Client) -> None:
@@ -465,6 +483,15 @@ async def test_pages_of_an_explanation_are_of_one_moment(client: Client) -> None
     second = await client.engagement.ExplainScore(request)
     assert second.score == first.score
     assert len(first.contributions) + len(second.contributions) == first.score.score == 4
+
+
+@asynccontextmanager
+async def stopped_after(supervisor: Supervisor) -> AsyncIterator[None]:
+    """Stops what a supervisor started."""
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 async def scorings_of(pool: asyncpg.Pool, model: str, version: int) -> int:
