@@ -125,7 +125,7 @@ async def teller(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncI
         ),
         connect_nats(shared_touchline.nats.service_url, "tests") as connection,
     ):
-        yield Teller(StoreClient(connection), client, mails, hooks, service.listen)
+        yield Teller(StoreClient(connection), client, mails, hooks, service.listen, url)
 
 
 async def _leave_empty(_: str) -> None:

@@ -89,6 +89,7 @@ class Teller:
         mails: The mail server it uses.
         hooks: Receives its webhooks.
         listen: The host:port of the notification service.
+        url: Its database.
     """
 
     store: StoreClient
@@ -96,6 +97,7 @@ class Teller:
     mails: MailServer
     hooks: Receiver
     listen: str
+    url: str
     last_position: int = field(init=False, default=0)
 
     async def tell(

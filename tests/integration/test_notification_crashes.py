@@ -50,12 +50,14 @@ class Mortal:
         teller: Tells it, and asks it.
         environment: Its settings.
         database: A connection to its database, for what the test holds up.
+        lines: All it logged.
     """
 
     teller: Teller
     environment: Mapping[str, str]
     database: asyncpg.Connection
     lines: list[str] = field(default_factory=list)
+    starts: int = 0
     process: Process | None = None
 
     async def start(self) -> None:
@@ -66,7 +68,7 @@ class Mortal:
             "UPDATE deliveries SET claimed_until = '-infinity' WHERE state = 2",
         ):
             await self.database.execute(statement)
-        self.lines.clear()
+        self.starts += 1
         child = Child(
             name="notification",
             argv=(sys.executable, "-m", "services.notification"),
@@ -96,23 +98,23 @@ class Mortal:
             await connection.close()
 
     async def _serves(self) -> bool:
-        return any("notification serves" in line for line in self.lines)
+        return sum("notification serves" in line for line in self.lines) == self.starts
 
 
 @pytest.fixture
-async def mortal(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncIterator[Mortal]:
-    """A notification service with a database of its own, not yet started."""
+async def mortal(touchline: Touchline, servers: SharedPostgres) -> AsyncIterator[Mortal]:
+    """The only notification service on its line, not yet started."""
     url = await new_notifications(servers)
     listen = f"127.0.0.1:{_free_port()}"
-    places = shared_touchline.ingestion.listen, shared_touchline.profile.listen
+    places = touchline.ingestion.listen, touchline.profile.listen
     async with (
         mail_server() as mails,
         receiver() as hooks,
-        connect_nats(shared_touchline.nats.service_url, "tests") as nats,
+        connect_nats(touchline.nats.service_url, "tests") as nats,
         Client.connect(*places, notification=listen) as client,
     ):
         environment = notification_environment(
-            shared_touchline,
+            touchline,
             url,
             {
                 "TOUCHLINE_LISTEN": listen,
@@ -121,7 +123,7 @@ async def mortal(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncI
             },
         )
         connection = await asyncpg.connect(url)
-        teller = Teller(StoreClient(nats), client, mails, hooks, listen)
+        teller = Teller(StoreClient(nats), client, mails, hooks, listen, url)
         one = Mortal(teller, environment, connection)
         yield one
         if one.process is not None:
@@ -177,6 +179,7 @@ async def test_nothing_is_lost_and_what_may_be_a_repeat_is_marked(mortal: Mortal
     (attempt,) = await teller.attempts(sending, 1)
     assert (attempt.outcome, attempt.possibly_repeated) == (DELIVERY_OUTCOME_FAILED, True)
     assert teller.mails.arrived.count("sending@example.com") == 2
+    assert not [line for line in mortal.lines if "@" in line or "Impossible" in line]
 
 
 async def soon_claimed(mortal: Mortal, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from services.notification.attempting import Patience
@@ -11,7 +12,7 @@ from tests.customers import new_device, new_email, record
 from tests.given import stamp
 from tests.servers import SharedPostgres
 from tests.services import Touchline, new_notifications, notification_on
-from tests.telling import Teller, chosen, consent, now, read, told
+from tests.telling import Teller, chosen, consent, read, told
 from touchline.events.v1.decisions_pb2 import (
     CHANNEL_VERDICT_DEFERRED,
     DELIVERY_OUTCOME_DEFERRED,
@@ -212,7 +213,7 @@ async def test_a_service_that_starts_anew_sends_nothing_again(
     url = await new_notifications(servers)
     environment = {"TOUCHLINE_SMTP_URL": teller.mails.url}
     async with notification_on(shared_touchline, url, environment) as (service, client):
-        anew = Teller(teller.store, client, teller.mails, teller.hooks, service.listen)
+        anew = Teller(teller.store, client, teller.mails, teller.hooks, service.listen, url)
         head = await teller.store.head()
         anew.last_position = head.position
         assert await anew.ended(name) == before
@@ -224,4 +225,15 @@ async def test_a_service_that_starts_anew_sends_nothing_again(
     )
     assert list(listed.deliveries) == list(known.deliveries)
     assert len(teller.mails.to(customer.value)) == 1
-    assert now().seconds >= before.ended_at.seconds
+    for table in ("notifications", "notification_reads", "delivery_attempts"):
+        assert await rows_of(url, table) == await rows_of(teller.url, table)
+
+
+async def rows_of(url: str, table: str) -> list[str]:
+    """The rows of a table as text, in order."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(f"SELECT t::text AS row FROM {table} t ORDER BY 1")
+    finally:
+        await connection.close()
+    return [row["row"] for row in rows]
