@@ -29,7 +29,7 @@ RULES: Final = ("impossible-travel", "public-complaint", "complaint-broken", "jo
 NEW_YORK: Final = event_pb2.Location(latitude=40.7128, longitude=-74.0060, name="New York")
 PARIS: Final = event_pb2.Location(latitude=48.8566, longitude=2.3522, name="Paris")
 MINUTE: Final = timedelta(minutes=1)
-ESCALATED: Final = "team-lead:social-care"
+ESCALATED: Final = "team:social-care-lead"
 EVERY_STATE: Final = (
     notification_pb2.EXPECTATION_STATE_OPEN,
     notification_pb2.EXPECTATION_STATE_KEPT,
