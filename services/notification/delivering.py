@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -158,6 +159,10 @@ class Worker:
         if self._stopping or free <= 0:
             return _IDLE_SECONDS  # a delivery that ends wakes
         claimed = await self._claims.take(channel, free)
+        if self._stopping:  # since a moment ago: nobody waits for what would begin now
+            for claim in claimed:
+                await self._claims.give_back(claim, timedelta())
+            return _IDLE_SECONDS
         for claim in claimed:
             task = asyncio.create_task(self._attempts.deliver(claim))
             busy.add(task)

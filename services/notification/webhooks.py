@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Webhooks:
 
     def __init__(self, session: aiohttp.ClientSession, seconds: float = _SECONDS) -> None:
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=seconds)
+        self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds / 2)
 
     async def send(self, url: str, secret: str, message: Message) -> None:
         """Send a webhook.
@@ -61,9 +61,10 @@ class Webhooks:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as answer:
-                # Read, so that the connection can be used again; never more than is polite.
-                await answer.content.read(_MAX_ANSWER_BYTES)
                 _check(answer.status)
+                # Read, so that the connection can be used again: a little, and nobody looks at it.
+                with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    await answer.content.read(_MAX_ANSWER_BYTES)
         except TimeoutError as error:
             late = "the receiver did not answer in time"
             # Nothing was sent yet where not even a connection was made.

@@ -86,6 +86,11 @@ class Mortal:
         assert self.process is not None
         await self.process.kill()
 
+    async def stop(self) -> None:
+        """Ends it as SIGTERM does."""
+        assert self.process is not None
+        await self.process.stop()
+
     @asynccontextmanager
     async def held_up_by(self, lock: str) -> AsyncIterator[None]:
         """Holds a lock in its database until the block ends."""
@@ -179,6 +184,13 @@ async def test_nothing_is_lost_and_what_may_be_a_repeat_is_marked(mortal: Mortal
     (attempt,) = await teller.attempts(sending, 1)
     assert (attempt.outcome, attempt.possibly_repeated) == (DELIVERY_OUTCOME_FAILED, True)
     assert teller.mails.arrived.count("sending@example.com") == 2
+
+    teller.mails.slow_seconds = 0.3
+    drained = await teller.tell(new_email(), told("decided", EMAIL))
+    await until(lambda: teller.mails.arrived.count("decided@example.com") == 2)
+    await mortal.stop()
+    state = "SELECT state FROM deliveries WHERE notification_id = $1"
+    assert await mortal.database.fetchval(state, drained) == DELIVERY_STATE_SENT
     assert not [line for line in mortal.lines if "@" in line or "Impossible" in line]
 
 
