@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
 
 import grpc
@@ -59,6 +59,7 @@ _PROJECTING = {
     "work_mem": "32MB",
 }
 _AGAIN_SECONDS = 1.0
+_SHIPPED_WITHIN_SECONDS = 5.0
 _log = structlog.get_logger("engagement")
 
 
@@ -92,7 +93,9 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         supervisor = Supervisor(pool, store, reached, owner, list(runners))
         stack.push_async_callback(supervisor.stop)
         loops = [one.run() for one in runners]
-        loops += [sender.run(), supervisor.run(), midnights.run(), _publish_default(models)]
+        shipped = asyncio.Event()
+        loops += [sender.run(), supervisor.run(), midnights.run()]
+        loops.append(_publish_default(models, shipped))
         await stack.enter_async_context(running(*loops))
         parts = Parts(pool, store, reached, config.tenants, config.identity_keys, models)
 
@@ -100,6 +103,8 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
             add_EngagementServiceServicer_to_server(EngagementService(parts), server)
             projection_api.registration(supervisor.runners)(server)
 
+        with suppress(TimeoutError):  # without a store it serves what it has
+            await asyncio.wait_for(shipped.wait(), _SHIPPED_WITHIN_SECONDS)
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("engagement serves", listen=config.listen, port=server.port)
         with observed(gauges.readings(supervisor.runners) | gauges.outbox_readings(sender)):
@@ -117,8 +122,13 @@ def _lent_models(stack: AsyncExitStack, config: Config, store: StoreClient) -> d
     return lent
 
 
-async def _publish_default(models: Mapping[int, Models]) -> None:
-    """Publish the shipped model for every tenant that has none of its name; waits for the store."""
+async def _publish_default(models: Mapping[int, Models], shipped: asyncio.Event) -> None:
+    """Publish the shipped model for every tenant that has none of its name; waits for the store.
+
+    Args:
+        models: By tenant.
+        shipped: Set at the end.
+    """
     for one in models.values():
         while True:
             try:
@@ -130,6 +140,7 @@ async def _publish_default(models: Mapping[int, Models]) -> None:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 break
+    shipped.set()
 
 
 def main() -> None:

@@ -264,7 +264,7 @@ async def test_a_save_and_its_facts_are_on_the_line_together_or_not_at_all(lent:
     )
     assert (fact.type, fact.stream_id) == (EVENT_TYPE_INTERACTION, b"")
 
-    theirs = await asyncio.to_thread(promises.repository.get, promise.id)
+    theirs: Promise = await asyncio.to_thread(promises.repository.get, promise.id)
     promise.move()
     await asyncio.to_thread(promises.save, promise)
     theirs.move()
