@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
-PACKAGES := libs.cli libs.embedded libs.eventstore libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
+PACKAGES := libs.cli libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install demo up test lint check-deploy gen lock bench

@@ -11,7 +11,7 @@ from libs.eventstore.records import event_id_bytes
 from libs.projection.opening import open_records
 from libs.projection.projection import Recorded, of_customers
 from libs.projection.timeline import touches_of
-from services.notification.domain.expectations import Contact, Question
+from services.notification.domain.answers import Contact, Question
 from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_EXPECTATION_SET,
     EVENT_TYPE_INTERACTION,

@@ -10,6 +10,7 @@ from eventsourcing.persistence import OperationalError
 
 from libs.eventstore.errors import StoreError, StoreFull
 from libs.eventstore.records import event_id_text
+from libs.expectations import Remark, in_words
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
@@ -17,7 +18,6 @@ from libs.projection.waiting import Behind
 from libs.rpc import errors, page_tokens
 from libs.rpc.deadlines import remaining
 from services.notification.calls import MAX_REFERENCE, Context, Parts, Reader, profile_of, reader
-from services.notification.domain.expectations import REMARKS, Remark
 from services.notification.expectations import NAME
 from services.notification.notifications import reference_key
 from services.notification.promises import (
@@ -238,8 +238,7 @@ def _expectation(row: Any, events: dict[bytes, Event | None]) -> Expectation:
     """Return an expectation as callers see it; what was erased is left empty."""
     first, content, ended, said = (_envelope(row[name], events) for name in _RECORDS)
     awaited = content.expectation_set
-    remark = REMARKS[Remark(row["remark"])]
-    reason = said.expectation_resolved.reason
+    reason = in_words(Remark(row["remark"]), said.expectation_resolved.reason)
     expectation = Expectation(
         expectation_id=awaited.expectation_id,
         profile_id=(row["root_key"] or b"").hex(),
@@ -250,7 +249,7 @@ def _expectation(row: Any, events: dict[bytes, Event | None]) -> Expectation:
         promised_by=awaited.promised_by,
         rule=awaited.rules[-1] if awaited.rules else "",
         set_at=first.occurred_at,
-        reason=": ".join(part for part in (remark, reason) if part),
+        reason=reason,
         set_by_event_id=first.event_id,
         version=row["version"] or 0,
     )

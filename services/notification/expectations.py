@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
+from libs.expectations import Standing, Telling, standing, telling_of
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events, open_records
 from libs.projection.outbox import Decision, Outbox
@@ -23,16 +24,10 @@ from libs.projection.waiting import Checkpoints
 from libs.telemetry import declared, metrics
 from services.notification.answers import NEEDED, Asked, asked, triggers_among
 from services.notification.calls import Reader
-from services.notification.domain.expectations import (
-    SET,
-    Standing,
-    Telling,
-    first_answer,
-    standing,
-)
+from services.notification.domain.answers import first_answer
 from services.notification.notifications import reference_key
 from services.notification.promises import APPLICATION, expectation_key
-from services.notification.resolutions import is_by_deadline, kept
+from services.notification.resolutions import kept
 from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_AGGREGATE_CHANGED,
     EVENT_TYPE_EXPECTATION_RESOLVED,
@@ -41,7 +36,6 @@ from touchline.events.v1.event_pb2 import (
 )
 from touchline.events.v1.facts_pb2 import ExpectationOutcome
 from touchline.store.v1.store_pb2 import RecordedEvent
-from touchline.times import micros_of
 
 NAME: Final = "expectations"
 _WAIT_SECONDS: Final = 10.0
@@ -150,23 +144,28 @@ class Expectations:
 
     def _take_in(self, batch: _Batch, one: Recorded, event: Event) -> None:
         record, keys = one.record, self._readers[one.record.tenant].identity_keys
-        outcome, by_deadline, team_key, answers = int(SET), False, None, None
+        told = telling_of(
+            *(event, record.event_id, record.occurred_at_us),
+            recorded_at_us=one.recorded_at_us,
+            historical=record.historical,
+        )
+        if told is None:
+            return
+        team_key, answers = None, None
         if record.type == EVENT_TYPE_EXPECTATION_SET:
             awaited = event.expectation_set
-            key, due_at = expectation_key(keys, awaited.expectation_id), awaited.due_at
+            key = expectation_key(keys, awaited.expectation_id)
             team_key = reference_key(keys, awaited.team) if awaited.team else None
             answers = UUID(awaited.answers) if awaited.answers else None
         else:
-            ended = event.expectation_resolved
-            key, due_at = expectation_key(keys, ended.expectation_id), ended.due_at
-            outcome, by_deadline = int(ended.outcome), is_by_deadline(event)
-            _count(ended.outcome, record)
+            key = expectation_key(keys, event.expectation_resolved.expectation_id)
+            _count(told.outcome, record)
         batch.touched.add((record.tenant, key))
         batch.tellings.append(
             (
-                *(record.tenant, key, UUID(record.event_id), record.owner_key, one.position),
-                *(record.occurred_at_us, one.recorded_at_us, outcome, micros_of(due_at)),
-                *(by_deadline, record.historical, team_key, answers, one.record_bytes),
+                *(record.tenant, key, UUID(told.event_id), record.owner_key, one.position),
+                *(told.occurred_at_us, told.recorded_at_us, told.outcome, told.due_at_us),
+                *(told.by_deadline, told.historical, team_key, answers, one.record_bytes),
             )
         )
 
@@ -238,8 +237,8 @@ async def _refold(connection: Connection, touched: Sequence[_Key]) -> None:
     for row in await connection.fetch(_SQL["tellings"], *_columns(touched)):
         event_id = row["event_id"].bytes
         telling = Telling(
-            *(event_id, row["occurred_at_us"], row["recorded_at_us"], row["outcome"]),
-            *(row["due_at_us"], row["by_deadline"], row["historical"]),
+            *(event_id, row["occurred_at_us"], row["outcome"], row["due_at_us"]),
+            *(row["by_deadline"], row["recorded_at_us"], row["historical"]),
         )
         told[row["tenant"], row["expectation_key"]][event_id] = telling, row
     rows, gone = [], []

@@ -3,7 +3,8 @@
 from typing import Final
 
 from libs.eventstore.records import event_id_text
-from services.notification.domain.expectations import Contact
+from libs.expectations import DECIDED_BY
+from services.notification.domain.answers import Contact
 from services.notification.messages import identities_of
 from touchline.events.v1.event_pb2 import ACTOR_KIND_SYSTEM, Actor, Event
 from touchline.events.v1.facts_pb2 import (
@@ -15,7 +16,7 @@ from touchline.events.v1.facts_pb2 import (
 from touchline.ids import decision_id
 from touchline.times import timestamp_of
 
-SOURCE: Final = "notification"
+SOURCE: Final = DECIDED_BY
 
 
 def kept(told: Event, key: bytes, due_at_us: int, answer: Contact) -> Event:
@@ -61,15 +62,6 @@ def broken(told: Event, key: bytes, due_at_us: int, recorded_at_us: int) -> Even
         EXPECTATION_OUTCOME_BROKEN,
         "the deadline passed",
         causation_id=told.event_id,
-    )
-
-
-def is_by_deadline(event: Event) -> bool:
-    """Return whether a resolution is one that `broken` returned."""
-    return (
-        event.expectation_resolved.outcome == EXPECTATION_OUTCOME_BROKEN
-        and event.source == SOURCE
-        and event.actor.kind == ACTOR_KIND_SYSTEM
     )
 
 

@@ -12,13 +12,13 @@ import grpc
 import pytest
 
 from libs.identity.keys import IdentityKeys, tenant_secret
-from tests.customers import new_email, new_phone
+from tests.customers import new_email, new_phone, view
 from tests.expecting import HOUR, SECOND, Awaiting, now_us, outcomes
 from tests.ruling import a_rule
 from tests.servers import SharedPostgres
 from tests.services import TENANTS, Service, Touchline, new_notifications, notification_on
 from touchline.client import Client
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import ACTOR_KIND_SYSTEM, Event
 from touchline.events.v1.facts_pb2 import (
     EXPECTATION_OUTCOME_BROKEN,
     EXPECTATION_OUTCOME_KEPT,
@@ -33,10 +33,27 @@ from touchline.notification.v1.notification_pb2 import (
     EXPECTATION_STATE_OPEN,
     EXPECTATION_STATE_WITHDRAWN,
 )
+from touchline.profile.v1.views_pb2 import (
+    PROMISE_STATUS_BROKEN,
+    PROMISE_STATUS_KEPT,
+    PROMISE_STATUS_OVERDUE,
+    PROMISE_STATUS_WITHDRAWN,
+    VIEW_KIND_CUSTOMER,
+    VIEW_KIND_SALES,
+    CustomerView,
+    Promise,
+    SalesView,
+)
 from touchline.times import micros_of, timestamp_of
 
 OPEN, KEPT = EXPECTATION_STATE_OPEN, EXPECTATION_STATE_KEPT
 BROKEN, WITHDRAWN = EXPECTATION_STATE_BROKEN, EXPECTATION_STATE_WITHDRAWN
+STATUSES = {
+    OPEN: PROMISE_STATUS_OVERDUE,  # of what was due long ago
+    KEPT: PROMISE_STATUS_KEPT,
+    BROKEN: PROMISE_STATUS_BROKEN,
+    WITHDRAWN: PROMISE_STATUS_WITHDRAWN,
+}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +204,61 @@ async def test_what_is_retracted_does_not_count(customer: Awaiting) -> None:
     other = customer.expected(start, a_name(), start + HOUR)
     await customer.record(customer.retraction(other), other)
     assert await customer.all() == []
+
+
+async def test_the_views_tell_the_same_of_each_expectation(customer: Awaiting) -> None:
+    random, start = Random(5), now_us() - 60 * HOUR  # long ago, so that nothing is decided here
+    await customer.record(*_random_history(customer, random, start))
+    ours = {
+        one.expectation_id: (
+            *(STATUSES[one.state], one.due_at.seconds, one.set_by_event_id, one.promise),
+            one.reason if one.state != OPEN else "",  # a view has no word of what moved it
+        )
+        for one in await customer.all()
+    }
+    assert {status for status, *_ in ours.values()} == {*STATUSES.values()}
+
+    place = (customer.client, customer.identity)
+    shown = await view(*place, VIEW_KIND_CUSTOMER, customer.position)
+    assert isinstance(shown, CustomerView)  # which tells all of them, without colleagues' reasons
+    assert {one.expectation_id: _told(one)[:-1] for one in shown.promises} == {
+        name: told[:-1] for name, told in ours.items()
+    }
+    listed = await view(*place, VIEW_KIND_SALES, customer.position)
+    assert isinstance(listed, SalesView)
+    assert listed.promises
+    for one in listed.promises:
+        assert _told(one) == ours[one.expectation_id]
+
+
+def _told(one: Promise) -> tuple[Any, ...]:
+    return one.status, one.due_at.seconds, one.event_id, one.promise, one.reason
+
+
+def _random_history(customer: Awaiting, random: Random, start: int) -> list[Event]:
+    """What is told of forty expectations, shuffled; some of it is retracted."""
+
+    def hour() -> int:
+        return start + random.randint(0, 12) * HOUR
+
+    def word(name: str) -> Event:
+        how = random.choice(["kept", "kept", "broken", "renegotiated", "withdrawn", "passed"])
+        if how == "passed":
+            event = customer.ended(hour(), name, "broken", reason="the deadline passed")
+            event.source, event.actor.kind = "notification", ACTOR_KIND_SYSTEM
+            return event
+        moved = hour() if how == "renegotiated" else 0
+        return customer.ended(hour(), name, how, moved, random.choice(["", "a storm"]))
+
+    events = []
+    for name in (a_name() for _ in range(40)):
+        events += [
+            customer.expected(hour(), name, hour()) for _ in range(random.choice([1, 1, 1, 2]))
+        ]
+        events += [word(name) for _ in range(random.randint(0, 4))]
+    events += [customer.retraction(event) for event in random.sample(events, 8)]
+    random.shuffle(events)
+    return events
 
 
 async def test_nothing_of_the_past_is_decided(customer: Awaiting) -> None:

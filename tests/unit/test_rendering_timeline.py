@@ -132,6 +132,22 @@ def test_a_promise_ends_by_its_name_whichever_source_tells_it() -> None:
     assert "Promise broken: The jug" in joined(told(last))
 
 
+def test_a_promise_that_was_kept_before_its_deadline_broke_it_is_shown_as_kept() -> None:
+    due = NOW - timedelta(hours=1)
+    made = TELLER.event(
+        "glaze", TELLER.ago(90), WHOM, promised("p-2", "The glaze", due), source="crm"
+    )
+    kept = facts.ExpectationResolved(expectation_id="p-2", outcome=facts.EXPECTATION_OUTCOME_KEPT)
+    proof = TELLER.event("proof", TELLER.ago(70), WHOM, kept, source="desk")
+    broken = facts.ExpectationResolved(
+        expectation_id="p-2", outcome=facts.EXPECTATION_OUTCOME_BROKEN
+    )
+    decided_by = ev.Actor(kind=ev.ACTOR_KIND_SYSTEM, reference="notification")
+    passed = TELLER.event("passed", due, WHOM, broken, source="notification", actor=decided_by)
+    assert "The glaze due today 14:20 · kept" in joined(told(made, proof, passed))
+    assert "The glaze due today 14:20 · broken" in joined(told(made, passed))
+
+
 def test_an_erased_entry_says_so_and_nothing_else() -> None:
     entry = profiles.TimelineEntry(position=1, type=ev.EVENT_TYPE_NOTE_ADDED, erased=True)
     entry.event.occurred_at.FromDatetime(NOW)

@@ -1,5 +1,6 @@
 from services.profile.domain import Touch, show
-from tests.given import order, outcome, promise, us
+from tests.given import order, outcome, promise, touch, us
+from touchline.events.v1 import event_pb2, facts_pb2
 from touchline.profile.v1 import views_pb2
 
 NOW = us("2024-06-01")
@@ -33,6 +34,17 @@ def reasons(kind: views_pb2.ViewKind.ValueType, *touches: Touch) -> list[str]:
     return [one.reason for one in view.promises]
 
 
+def passed(due: str, expectation_id: str) -> Touch:
+    """What the notification service decides when a deadline passes."""
+    fact = facts_pb2.ExpectationResolved(
+        expectation_id=expectation_id,
+        outcome=facts_pb2.EXPECTATION_OUTCOME_BROKEN,
+        reason="the deadline passed",
+    )
+    decided_by = event_pb2.Actor(kind=event_pb2.ACTOR_KIND_SYSTEM, reference="notification")
+    return touch(due, source="notification", actor=decided_by, expectation_resolved=fact)
+
+
 def test_a_promise_is_open_until_its_time_and_overdue_after_it() -> None:
     made = promise("2024-05-01", "p", due="2024-05-10")
     assert promised(made, now=us("2024-05-10")) == [("p", "OPEN", "2024-05-10")]
@@ -53,6 +65,31 @@ def test_a_renegotiated_promise_is_open_again_with_its_new_time() -> None:
     moved = outcome("2024-05-12", "p", "renegotiated", due="2024-06-15")
     assert promised(made, broken, moved) == [("p", "OPEN", "2024-06-15")]
     assert promised(made, broken, moved, now=us("2024-06-16")) == [("p", "OVERDUE", "2024-06-15")]
+
+
+def test_a_promise_is_broken_by_its_own_deadline_and_no_other() -> None:
+    made = promise("2024-05-01", "p", due="2024-05-10")
+    moved = outcome("2024-05-08", "p", "renegotiated", due="2024-06-15")
+    assert promised(made, passed("2024-05-10", "p")) == [("p", "BROKEN", "2024-05-10")]
+    assert promised(made, moved, passed("2024-05-10", "p")) == [("p", "OPEN", "2024-06-15")]
+
+
+def test_a_promise_that_was_kept_in_time_is_kept_though_the_proof_came_later() -> None:
+    made = promise("2024-05-01", "p", due="2024-05-10")
+    touches = [made, passed("2024-05-10", "p"), outcome("2024-05-09", "p", "kept", reason="done")]
+    told = "kept in time, which was known only after it had been called broken"
+    assert promised(*touches) == [("p", "KEPT", "2024-05-10")]
+    assert wanted(*touches) == []
+    assert reasons(views_pb2.VIEW_KIND_CUSTOMER, *touches) == [told]
+
+
+def test_a_promise_that_was_kept_late_stays_broken_and_says_so() -> None:
+    made = promise("2024-05-01", "p", due="2024-05-10")
+    touches = [made, passed("2024-05-10", "p"), outcome("2024-05-12", "p", "kept", reason="done")]
+    assert promised(*touches) == [("p", "BROKEN", "2024-05-10")]
+    for kind in (views_pb2.VIEW_KIND_SALES, views_pb2.VIEW_KIND_SERVICE):
+        assert reasons(kind, *touches) == ["kept after the deadline: done"]
+    assert reasons(views_pb2.VIEW_KIND_CUSTOMER, *touches) == ["kept after the deadline"]
 
 
 def test_an_outcome_shows_nothing_until_its_promise_arrives() -> None:

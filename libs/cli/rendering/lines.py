@@ -1,12 +1,18 @@
 """A line of a timeline before it is laid out, and what lines need to know of each other."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from libs.cli.rendering import palette, words
+from libs.expectations import Standing, Telling, standing, telling_of
 from touchline.events.v1 import event_pb2 as ev
+from touchline.events.v1 import facts_pb2 as facts
+from touchline.notification.v1 import notification_pb2 as notification
 from touchline.profile.v1 import profile_pb2 as profiles
+from touchline.times import micros_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Surroundings:
         name: What the customer is called.
         events: The events by id.
         promises: The promises by expectation; who tells how one ended is often another source.
-        ends: The last outcome of each promise.
+        ends: How each promise ended, or that it was renegotiated; see libs.expectations.
         retracted: Ids of events that no longer count.
     """
 
@@ -62,17 +68,40 @@ def surroundings(
 ) -> Surroundings:
     """Reads from entries, newest first, what their lines need to know of each other."""
     events = [entry.event for entry in reversed(entries) if not entry.erased]
-    promises, ends, retracted = {}, {}, set()
+    promises, retracted = {}, set()
     for event in events:
-        made, ended = event.expectation_set, event.expectation_resolved
+        made = event.expectation_set
         if event.HasField("expectation_set"):
             promises[made.expectation_id] = words.plain(made.promise)
-        elif event.HasField("expectation_resolved"):
-            ends[ended.expectation_id] = int(ended.outcome)
         elif event.HasField("event_retracted"):
             retracted.add(event.event_retracted.event_id)
     by_id = {event.event_id: event for event in events}
+    ends = _ends(event for event in by_id.values() if event.event_id not in retracted)
     return Surroundings(now, name, by_id, promises, ends, frozenset(retracted))
+
+
+def _ends(events: Iterable[ev.Event]) -> dict[str, int]:
+    told: defaultdict[str, list[Telling]] = defaultdict(list)
+    for event in events:
+        name = event.expectation_set.expectation_id or event.expectation_resolved.expectation_id
+        if name:
+            at_us = micros_of(event.occurred_at)
+            telling = telling_of(event, UUID(event.event_id).bytes, at_us)
+            told[name] += [telling] if telling else []
+    stand = {name: standing(tellings) for name, tellings in told.items()}
+    return {name: end for name, now in stand.items() if now and (end := _end(now))}
+
+
+def _end(now: Standing) -> int:
+    """Returns how a promise ended; while it is open, whether it was renegotiated."""
+    return _ENDS.get(now.state, int(now.due.outcome))
+
+
+_ENDS = {
+    notification.EXPECTATION_STATE_KEPT: int(facts.EXPECTATION_OUTCOME_KEPT),
+    notification.EXPECTATION_STATE_BROKEN: int(facts.EXPECTATION_OUTCOME_BROKEN),
+    notification.EXPECTATION_STATE_WITHDRAWN: int(facts.EXPECTATION_OUTCOME_WITHDRAWN),
+}
 
 
 def actor(event: ev.Event, around: Surroundings) -> str:

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from libs.expectations import in_words, standing, telling_of
 from services.profile.domain.orders import OrderSeen
 from services.profile.domain.touches import Seen, of_type, timestamp
 from touchline.events.v1 import event_pb2, facts_pb2
+from touchline.notification.v1 import notification_pb2
 from touchline.profile.v1 import views_pb2
 
 SHOWN_PROMISES = 10
@@ -18,11 +20,15 @@ RECENT_US = 90 * 24 * 3600 * 1_000_000
 """For how long a promise that failed is more urgent than one that is still open. Failed promises
 never leave a view by themselves; without an end the old ones would crowd out the open ones."""
 
+_TOLD = (
+    event_pb2.EVENT_TYPE_EXPECTATION_SET,
+    event_pb2.EVENT_TYPE_EXPECTATION_RESOLVED,
+)
 _FAILED = (views_pb2.PROMISE_STATUS_OVERDUE, views_pb2.PROMISE_STATUS_BROKEN)
 _ENDED = {
-    facts_pb2.EXPECTATION_OUTCOME_KEPT: views_pb2.PROMISE_STATUS_KEPT,
-    facts_pb2.EXPECTATION_OUTCOME_BROKEN: views_pb2.PROMISE_STATUS_BROKEN,
-    facts_pb2.EXPECTATION_OUTCOME_WITHDRAWN: views_pb2.PROMISE_STATUS_WITHDRAWN,
+    notification_pb2.EXPECTATION_STATE_KEPT: views_pb2.PROMISE_STATUS_KEPT,
+    notification_pb2.EXPECTATION_STATE_BROKEN: views_pb2.PROMISE_STATUS_BROKEN,
+    notification_pb2.EXPECTATION_STATE_WITHDRAWN: views_pb2.PROMISE_STATUS_WITHDRAWN,
 }
 
 
@@ -74,30 +80,40 @@ def promises(
 
 
 def _expectations(history: Sequence[Seen], now_us: int) -> list[PromiseSeen]:
-    """Folds expectations; an outcome without a promise waits for it.
+    """Folds expectations as every service does; an outcome without a promise waits for it.
 
     The id alone names an expectation: who decides how it ended is often another source than the
     one that set it.
     """
-    sets: dict[str, list[Seen]] = defaultdict(list)
-    for seen in of_type(history, event_pb2.EVENT_TYPE_EXPECTATION_SET):
-        sets[seen.event.expectation_set.expectation_id].append(seen)
-    ends: dict[str, list[Seen]] = defaultdict(list)
-    for seen in of_type(history, event_pb2.EVENT_TYPE_EXPECTATION_RESOLVED):
-        ends[seen.event.expectation_resolved.expectation_id].append(seen)
-    return [_expectation(name, told, ends.get(name, ()), now_us) for name, told in sets.items()]
+    told: dict[str, list[Seen]] = defaultdict(list)
+    for seen in of_type(history, *_TOLD):
+        event = seen.event
+        name = event.expectation_set.expectation_id or event.expectation_resolved.expectation_id
+        told[name].append(seen)
+    found = (_expectation(name, about, now_us) for name, about in told.items())
+    return [promise for promise in found if promise is not None]
 
 
-def _expectation(name: str, sets: Sequence[Seen], ends: Sequence[Seen], now_us: int) -> PromiseSeen:
-    last = sets[-1].event.expectation_set
-    due, outcome, reason = last.due_at.ToMicroseconds(), None, ""
-    for seen in ends:
-        end = seen.event.expectation_resolved
-        outcome, reason = _ENDED.get(end.outcome), end.reason
-        if end.outcome == facts_pb2.EXPECTATION_OUTCOME_RENEGOTIATED:
-            due, reason = end.due_at.ToMicroseconds(), ""
-    status = _while_open(due, now_us) if outcome is None else outcome
-    return PromiseSeen(name, last.promise, sets[0], due, status, reason)
+def _expectation(name: str, told: Sequence[Seen], now_us: int) -> PromiseSeen | None:
+    tellings = [telling_of(seen.event, seen.event_id, seen.at_us) for seen in told]
+    now = standing(telling for telling in tellings if telling is not None)
+    if now is None:
+        return None
+    seen = {one.event_id: one for one in told}
+    content, reason = seen[now.content.event_id].event.expectation_set, ""
+    status = _ENDED.get(now.state)
+    if status is None:
+        status = _while_open(now.due_at_us, now_us)
+    elif now.said is not None:
+        reason = seen[now.said.event_id].event.expectation_resolved.reason
+    return PromiseSeen(
+        expectation_id=name,
+        promise=content.promise,
+        set_by=seen[now.first.event_id],
+        due_at_us=now.due_at_us,
+        status=status,
+        reason=in_words(now.remark, reason),
+    )
 
 
 def _delivery(order: OrderSeen, now_us: int) -> PromiseSeen | None:

@@ -20,6 +20,7 @@ POLICY = FieldPolicy(
             "event_id",  # to look it up
             "source",  # an order's number counts within it
             "conversation_id",  # to tell answered from unanswered
+            "actor.kind",  # to tell what a deadline decided
             "actor.reference",  # whom to ask
             "interaction.channel",
             "interaction.direction",

@@ -8,21 +8,10 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notification.domain.expectations import (
-    PAST_US,
-    SET,
-    Contact,
-    Question,
-    Remark,
-    Standing,
-    Telling,
-    first_answer,
-    standing,
-)
+from libs.expectations import PAST_US, SET, Remark, Standing, Telling, standing
 from touchline.events.v1.facts_pb2 import (
     EXPECTATION_OUTCOME_BROKEN,
     EXPECTATION_OUTCOME_KEPT,
@@ -224,47 +213,3 @@ def _look(arrived: list[Telling]) -> None:
     decided = [one.occurred_at_us for one in arrived if one.by_deadline]
     if now is not None and now.breakable and now.due_at_us not in decided:
         arrived.append(passed(now.due_at_us // MINUTE))
-
-
-QUESTION = UUID(int=7).bytes
-
-
-def asked(conversation: str = "", *, asked_at: int = 10, since: int = 0, due: int = 70) -> Question:
-    times = (asked_at * MINUTE, since * MINUTE, due * MINUTE)
-    return Question(QUESTION, conversation, *times, known_at=5)
-
-
-def contact(at: int, reply: bytes = b"", conversation: str = "", *, position: int = 9) -> Contact:
-    event_id = UUID(int=next(_ids)).bytes
-    return Contact(event_id, position, at * MINUTE, at * MINUTE, reply, conversation)
-
-
-@pytest.mark.parametrize(
-    ("question", "answer", "answers"),
-    [
-        (asked(), contact(20, QUESTION), True),
-        (asked(), contact(70, QUESTION), True),
-        (asked(), contact(71, QUESTION), False),  # too late
-        (asked(), contact(20, UUID(int=8).bytes), False),
-        (asked(), contact(20), False),
-        (asked(), contact(20, conversation=""), False),  # no conversation is none in common
-        (asked("thread"), contact(20, conversation="thread"), True),
-        (asked("thread"), contact(9, conversation="thread"), False),  # it came before
-        (asked("thread"), contact(20, conversation="other"), False),
-        (asked("thread"), contact(20, QUESTION), True),
-        (asked(since=30), contact(20, QUESTION), False),  # renegotiated all the same
-        (asked(since=30), contact(30, QUESTION), True),
-    ],
-)
-def test_a_reply_or_what_follows_in_the_conversation_is_an_answer(
-    question: Question, answer: Contact, answers: bool
-) -> None:
-    assert first_answer(question, [answer]) == (answer if answers else None)
-
-
-def test_of_answers_that_are_there_when_one_is_found_the_earliest_counts() -> None:
-    early, late = contact(20, QUESTION, position=9), contact(30, QUESTION, position=6)
-    assert first_answer(asked(), [early, late]) == late  # it was recorded first
-    known = replace(asked(), known_at=9)
-    assert first_answer(known, [early, late]) == early
-    assert first_answer(known, [late, early]) == early

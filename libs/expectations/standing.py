@@ -1,4 +1,4 @@
-"""What a customer awaits, and how it stands: a fold of what set, changed and ended it.
+"""How an expectation stands: a fold of what set, changed and ended it.
 
 The order of arrival never matters: what is told of an expectation is taken in the order of
 (occurred_at, event_id), and the last word counts. So:
@@ -9,17 +9,15 @@ The order of arrival never matters: what is told of an expectation is taken in t
 - Kept after a deadline that broke it stays broken, and it is said that it was kept late.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import reduce
 from operator import attrgetter
 from typing import Final
 
-from touchline.events.v1.facts_pb2 import (
-    EXPECTATION_OUTCOME_UNSPECIFIED,
-    ExpectationOutcome,
-)
+from libs.expectations.tellings import SET, Telling
+from touchline.events.v1.facts_pb2 import ExpectationOutcome
 from touchline.notification.v1.notification_pb2 import (
     EXPECTATION_STATE_BROKEN,
     EXPECTATION_STATE_KEPT,
@@ -28,36 +26,10 @@ from touchline.notification.v1.notification_pb2 import (
     ExpectationState,
 )
 
-SET: Final = EXPECTATION_OUTCOME_UNSPECIFIED
-"""Stands for "it was set" where others have an outcome."""
-
 PAST_US: Final = 86_400_000_000
 """What was due longer than this before it was recorded is of the past: nothing is decided of it."""
 
 _in_order: Final = attrgetter("occurred_at_us", "event_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """An event that set, changed or ended an expectation.
-
-    Attributes:
-        event_id: Its UUID, 16 bytes.
-        occurred_at_us: When it happened, in microseconds since 1970.
-        recorded_at_us: When the store accepted it.
-        outcome: How it ended or changed; SET when it was set.
-        due_at_us: The deadline it set; 0 when it set none.
-        by_deadline: Whether a deadline decided it, rather than a person or another system.
-        historical: Whether it is of the past, told late.
-    """
-
-    event_id: bytes
-    occurred_at_us: int
-    recorded_at_us: int
-    outcome: ExpectationOutcome.ValueType = SET
-    due_at_us: int = 0
-    by_deadline: bool = False
-    historical: bool = False
 
 
 class Remark(IntEnum):
@@ -68,12 +40,15 @@ class Remark(IntEnum):
     PROOF_CAME_LATE = 2
 
 
-REMARKS: Final = {
-    Remark.NONE: "",
+_REMARKS: Final = {
     Remark.KEPT_LATE: "kept after the deadline",
     Remark.PROOF_CAME_LATE: "kept in time, which was known only after it had been called broken",
 }
-"""The remarks in words."""
+
+
+def in_words(remark: Remark, reason: str) -> str:
+    """Return why an expectation stands so: the remark, and the reason that was told, if any."""
+    return ": ".join(part for part in (_REMARKS.get(remark, ""), reason) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,71 +156,3 @@ def _broken(now: Standing, told: Telling) -> Standing:
         return now
     broken = replace(now, state=EXPECTATION_STATE_BROKEN, ended=told)
     return replace(broken, remark=Remark.KEPT_LATE) if kept else replace(broken, said=told)
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """An interaction from the company, which may be an answer.
-
-    Attributes:
-        event_id: Its UUID, 16 bytes.
-        position: Its place on the line.
-        occurred_at_us: When it happened, in microseconds since 1970.
-        recorded_at_us: When the store accepted it.
-        in_reply_to: The UUID, 16 bytes, of what it says that it answers; or empty.
-        conversation_id: Its conversation, or empty.
-        historical: Whether it is of the past, told late.
-    """
-
-    event_id: bytes
-    position: int
-    occurred_at_us: int
-    recorded_at_us: int
-    in_reply_to: bytes = b""
-    conversation_id: str = ""
-    historical: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is to be answered.
-
-    Attributes:
-        answers: The UUID, 16 bytes, of the event that is to be answered.
-        conversation_id: Its conversation, or empty: then only a reply to it answers it.
-        asked_at_us: When it was asked, in microseconds since 1970: what came before in its
-            conversation does not follow it.
-        since_us: Since when any answer counts; see `Standing.since_us`.
-        due_at_us: Until when.
-        known_at: The position from which on it is known that an answer is awaited.
-    """
-
-    answers: bytes
-    conversation_id: str
-    asked_at_us: int
-    since_us: int
-    due_at_us: int
-    known_at: int
-
-
-def first_answer(question: Question, contacts: Sequence[Contact]) -> Contact | None:
-    """Return the contact that answers a question in time; None when there is none.
-
-    A contact does that replies to it, or follows it in its conversation. Of several the earliest
-    counts among those that are recorded when the first is: later ones are not waited for, so it is
-    the same however the line is cut into batches.
-    """
-    found = [one for one in contacts if _answers(question, one)]
-    if not found:
-        return None
-    decided_at = max(question.known_at, min(one.position for one in found))
-    return min((one for one in found if one.position <= decided_at), key=_in_order)
-
-
-def _answers(question: Question, contact: Contact) -> bool:
-    if not question.since_us <= contact.occurred_at_us <= question.due_at_us:
-        return False
-    if contact.in_reply_to == question.answers:
-        return True
-    follows = contact.occurred_at_us >= question.asked_at_us
-    return follows and contact.conversation_id == question.conversation_id != ""
