@@ -18,7 +18,7 @@ async def measure(report: Report, stage: Stage, events: int) -> None:
     report.heading(f"History of {events:,} events over NATS")
     samples, notes = [], ""
     for _ in range(2):
-        with report.progress("reading", events) as advance:
+        with report.progress("reading", events, "events") as advance:
             spec = {"nats": stage.servers.nats_service_url}
             async with worker("history", spec, advance) as reader:
                 meter = CpuMeter()

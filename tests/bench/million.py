@@ -79,7 +79,7 @@ async def fill(report: Report, stage: Stage, scale: Scale) -> None:
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     try:
         await connection.execute(_STAGED)
-        with report.progress("appending", scale.stored) as advance:
+        with report.progress("appending", scale.stored, "events") as advance:
             await _append_all(connection, stage, scale, advance)
         await connection.execute("DROP TABLE bench_staged; DROP PROCEDURE bench_append")
         head = await connection.fetchval("SELECT position FROM store_head")

@@ -43,7 +43,7 @@ async def rebuild(report: Report, stage: Stage, head: int) -> AsyncIterator[str]
     report.heading(f"Rebuild of {head:,} events that were appended one at a time")
     pool = await asyncpg.create_pool(stage.database("profile"), min_size=1, max_size=1)
     async with pool:
-        with report.progress("folding", head) as advance:
+        with report.progress("folding", head, "events") as advance:
             began = asyncio.create_task(_first_claim(pool))
             async with stage.run("profile") as address:
                 start, meter = await began

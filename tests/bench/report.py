@@ -14,8 +14,17 @@ from time import monotonic
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from tests.bench.figures import Figure, text_of
 
@@ -65,15 +74,22 @@ class Report:
             self.console.print(f"  [dim]{explained}[/]", highlight=False)
 
     @contextmanager
-    def progress(self, text: str, total: float) -> Iterator[Advance]:
-        """Show how far a long work is, with the time left; off a terminal a line at times."""
+    def progress(self, text: str, total: float, unit: str = "") -> Iterator[Advance]:
+        """Show how far a long work is, with the time left; off a terminal a line at times.
+
+        Args:
+            text: What is done.
+            total: What the last call tells.
+            unit: What is counted, when its rate says something.
+        """
         if not self.console.is_terminal:
-            yield self._lines(text, total)
+            yield self._lines(text, total, unit)
             return
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
+            *([_Rate(unit)] if unit else []),
             TimeElapsedColumn(),
             TextColumn("left:"),
             TimeRemainingColumn(),
@@ -82,7 +98,7 @@ class Report:
             task = bars.add_task(text, total=total)
             yield lambda done: bars.update(task, completed=done)
 
-    def _lines(self, text: str, total: float) -> Advance:
+    def _lines(self, text: str, total: float, unit: str) -> Advance:
         began = told = monotonic()
 
         def advance(done: float) -> None:
@@ -90,7 +106,8 @@ class Report:
             if monotonic() - told >= _SECONDS_BETWEEN_LINES and done:
                 told = monotonic()
                 left = (told - began) * (total - done) / done
-                self.console.print(f"  {text}: {100 * done / total:.0f} %, {left:.0f} s left")
+                rate = f", {done / (told - began):,.0f} {unit}/s" if unit else ""
+                self.console.print(f"  {text}: {100 * done / total:.0f} %{rate}, {left:.0f} s left")
 
         return advance
 
@@ -128,6 +145,18 @@ class Report:
             "machine": machine(),
             "figures": [figure.as_json() for figure in self.figures],
         }
+
+
+class _Rate(ProgressColumn):
+    """How many of a unit are done a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return it as it is shown; a dash before it is known."""
+        return Text(f"{task.speed:,.0f} {self._unit}/s" if task.speed else "-")
 
 
 def machine() -> dict[str, Any]:
