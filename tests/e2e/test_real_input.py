@@ -46,6 +46,7 @@ from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
 FILE: Final = CHECKOUT.parent / "shared" / "data" / "cdnow_master.txt"
 ROWS: Final = 69_659
 PROFILES: Final = 23_570
+KILLED_ROWS: Final = 20_000
 AMOUNT_MICROS: Final = 2_500_315_630_000
 TENANTS: Final = ("default", "killed")
 IN_FLIGHT: Final = 64
@@ -163,8 +164,17 @@ async def explain(client: Client, leading: list[Score]) -> None:
     sys.stdout.write("\n".join([*told, ""]))
 
 
+@pytest.fixture(scope="module")
+def first_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The beginning of the file: enough to be killed in."""
+    path = tmp_path_factory.mktemp("first") / FILE.name
+    lines = FILE.read_text().splitlines()[: KILLED_ROWS + 1]
+    path.write_text("\n".join([*lines, ""]), newline="\r\n")
+    return path
+
+
 async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
-    served: tuple[Installation, Up],
+    served: tuple[Installation, Up], first_rows: Path
 ) -> None:
     """First the importer is killed; in the run that repeats it ingestion, and later PostgreSQL.
 
@@ -173,25 +183,25 @@ async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
     installation, up = served
     async with client_of(installation, "killed") as client:
         start = await head(client)
-        first = await importing(installation, "killed")
-        recorded = await head_past(client, start + ROWS // 5, first) - start
+        first = await importing(installation, "killed", first_rows)
+        recorded = await head_past(client, start + KILLED_ROWS // 5, first) - start
         first.kill()
         await first.wait()
 
-        repeated = await importing(installation, "killed")
+        repeated = await importing(installation, "killed", first_rows)
         for parts, victim in ((2, ingestion_of(up)), (3, postgres_of(installation))):
-            recorded = await head_past(client, start + parts * ROWS // 5, repeated) - start
+            recorded = await head_past(client, start + parts * KILLED_ROWS // 5, repeated) - start
             os.kill(victim, signal.SIGKILL)
         told = counts(done := await finished(repeated, 120))
         assert done.code == 0, done.words  # it waited for what was started again
-        assert told["recorded"] + told["duplicates"] == told["rows read"] == ROWS
-        assert ROWS // 5 < recorded < ROWS
-        assert await head(client) - start == ROWS
+        assert told["recorded"] + told["duplicates"] == told["rows read"] == KILLED_ROWS
+        assert KILLED_ROWS // 5 < recorded < KILLED_ROWS
+        assert await head(client) - start == KILLED_ROWS
 
-        again = await finished(await importing(installation, "killed"), 120)
-        assert counts(again) == {**NOTHING, "rows read": ROWS, "duplicates": ROWS}
+        again = await finished(await importing(installation, "killed", first_rows), 120)
+        assert counts(again) == {**NOTHING, "rows read": KILLED_ROWS, "duplicates": KILLED_ROWS}
         counted = await population(client)
-        assert (counted.events, counted.profiles) == (ROWS, PROFILES)
+        assert (counted.events, counted.profiles) == (KILLED_ROWS, len(rows_of(first_rows)))
 
 
 async def test_after_all_that_the_chain_is_intact_and_no_position_missing(

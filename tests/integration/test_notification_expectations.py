@@ -480,7 +480,7 @@ async def test_what_happens_while_the_service_is_down_is_made_up_for(
 ) -> None:
     service, client = running
     left, answered, erased = (Awaiting(client, new_email()) for _ in range(3))
-    due, asked = now_us() + 1_500_000, str(uuid4())
+    due, asked = now_us() + 3_000_000, str(uuid4())
     await left.record(left.expected(now_us(), a_name(), due))
     await answered.record(answered.expected(now_us(), a_name(), due, answers=asked))
     await erased.record(forgotten := erased.expected(now_us(), a_name(), due))

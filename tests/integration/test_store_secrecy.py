@@ -73,7 +73,7 @@ def _leaf(known: FieldDescriptor, path: str) -> Any:
         return 1
     if path.endswith("currency_code"):
         return "EUR"
-    if path in ("event_id", "causation_id", "in_reply_to"):
+    if path in ("event_id", "causation_id", "in_reply_to", "answers"):
         return str(uuid4())
     return canary()
 
