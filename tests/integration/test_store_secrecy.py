@@ -22,6 +22,7 @@ from libs.eventstore.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.tasks import running
 from services.ingestion.recording import Recorder
+from tests.events import OF_SERVICES
 from tests.histories import FACTS, fill
 from tests.servers import OwnNats, OwnPostgres
 from tests.store import DEFAULT, Line, build_store, email, open_line, records_of
@@ -33,7 +34,12 @@ from touchline.ingestion.v1.ingestion_pb2 import (
     OUTCOME_RECORDED,
     OUTCOME_REJECTED,
 )
-from touchline.store.v1.store_pb2 import AppendRequest
+from touchline.store.v1.store_pb2 import (
+    APPEND_OUTCOME_RECORDED,
+    AppendEvent,
+    AppendRequest,
+    AppendUnit,
+)
 
 _numbers = count(1)
 canaries: list[str] = []
@@ -73,7 +79,7 @@ def _leaf(known: FieldDescriptor, path: str) -> Any:
         return 1
     if path.endswith("currency_code"):
         return "EUR"
-    if path in ("event_id", "causation_id", "in_reply_to", "answers"):
+    if path in ("event_id", "causation_id", "in_reply_to", "answers", "notification_id"):
         return str(uuid4())
     return canary()
 
@@ -92,6 +98,8 @@ def events_full_of_canaries() -> list[Event]:
         fill(fact, _leaf, lambda: 2)
         if name == "expectation_resolved":
             event.expectation_resolved.ClearField("due_at")
+        if name == "notification_decided":
+            event.notification_decided.recipient.customer = False
         events.append(event)
     return events
 
@@ -156,7 +164,8 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> None:
     """Everything that may be done with events: also what fails, and what is asked over NATS."""
     recorder = Recorder(line.store, appender, line.keyring, line.kept)
-    events = events_full_of_canaries()
+    everything = events_full_of_canaries()
+    events = [event for event in everything if event.WhichOneof("fact") not in OF_SERVICES]
     bad = [rejected(event) for event in events]
     verdicts = await recorder.record(DEFAULT, copy(events) + copy(bad), "")
     outcomes = [OUTCOME_RECORDED] * len(events) + [OUTCOME_REJECTED] * len(bad)
@@ -169,6 +178,11 @@ async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> No
 
     async def append(request: AppendRequest, traceparent: str) -> Any:
         return await recorder.append(DEFAULT, request, traceparent)
+
+    decided = [event for event in everything if event.WhichOneof("fact") in OF_SERVICES]
+    units = [AppendUnit(events=[AppendEvent(event=event)]) for event in copy(decided)]
+    appended = await append(AppendRequest(tenant="default", units=units), "")
+    assert {verdict.outcome for verdict in appended.verdicts} == {APPEND_OUTCOME_RECORDED}
 
     records = await records_of(line.store)
     async with (
