@@ -110,7 +110,7 @@ async def _head(stage: Stage) -> int:
 def main() -> None:
     """Read the arguments and do what they ask."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less, within a minute")
+    parser.add_argument("--quick", action="store_true", help="measure less, within a few minutes")
     parser.add_argument(
         "--only", nargs="+", choices=FAMILIES, metavar="NAME", help="of " + ", ".join(FAMILIES)
     )
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="run the services under cProfile and write build/bench-SERVICE.prof; figures suffer",
+        help="run services and folds under cProfile, write build/bench-NAME.prof; figures suffer",
     )
     arguments = parser.parse_args()
     if arguments.profile_ingest:
