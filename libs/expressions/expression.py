@@ -10,7 +10,9 @@ import cel
 
 from libs.expressions.checking import MAX_SOURCE, check
 from libs.expressions.errors import EvaluationError
+from libs.expressions.following import Followed, follow
 from libs.expressions.functions import FUNCTIONS, REASONS
+from libs.expressions.reads import EVENTS, Shape
 from libs.expressions.tokens import fault, words_of
 
 MAX_TEXT: Final = 1_000_000
@@ -18,6 +20,9 @@ MAX_TEXT: Final = 1_000_000
 
 MAX_NODES: Final = 20_000
 """How many values a result may have, those within lists and maps included."""
+
+# What an event in a result counts as, however much of it the scope was given.
+_EVENT_NODES: Final = 40
 
 _PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _EXPECTING: Final = re.compile(r" expecting \{.*| at input '.*| at: '.*")
@@ -53,10 +58,12 @@ class Expression:
     Attributes:
         source: As it was written.
         names: The variables it uses.
+        followed: What it reads of events, and what of them is in its value.
     """
 
     source: str
     names: frozenset[str]
+    followed: Followed
     _program: cel.Program
 
     def evaluate(self, scope: Scope) -> object:
@@ -72,7 +79,7 @@ class Expression:
         except BaseException as error:  # a panic in Rust is no Exception
             raise EvaluationError(_reason(error, self.source)) from None
         if not isinstance(value, bool | int | float):
-            _bound(value)
+            _bound(value, events=bool(self.followed.gives.kind))
         return value
 
     def test(self, scope: Scope) -> bool:
@@ -87,12 +94,15 @@ class Expression:
         raise EvaluationError(f"a condition must be true or false, not {type(value).__name__}")
 
 
-def compile_expression(source: str, names: Collection[str]) -> Expression:
+def compile_expression(
+    source: str, names: Collection[str], shapes: Mapping[str, Shape] = EVENTS
+) -> Expression:
     """Compile an expression.
 
     Args:
         source: The expression in CEL, at most 2,000 characters.
         names: The variables that it may use.
+        shapes: Those of them that are events or hold some. Default: those that always are.
 
     Raises:
         ExpressionError: It does not compile, uses an unknown name or function, or could take long.
@@ -103,7 +113,8 @@ def compile_expression(source: str, names: Collection[str]) -> Expression:
         program = cel.compile(source)
     except Exception as error:
         raise _refused(source, str(error)) from None
-    return Expression(source, check(source, names), program)
+    used = check(source, names)
+    return Expression(source, used, follow(source, shapes), program)
 
 
 def _refused(source: str, text: str) -> Exception:
@@ -148,7 +159,7 @@ def _reason(error: BaseException, source: str) -> str:
     return f"{name} failed: {why}"
 
 
-def _bound(value: object) -> None:
+def _bound(value: object, *, events: bool) -> None:
     nodes, characters = MAX_NODES, MAX_TEXT
     rest = [value]
     while rest:
@@ -158,6 +169,8 @@ def _bound(value: object) -> None:
             characters -= len(one)
         elif isinstance(one, list):
             rest.extend(one[:MAX_NODES])
+        elif isinstance(one, dict) and events:
+            nodes -= _EVENT_NODES
         elif isinstance(one, dict):
             rest.extend(one.values())
         if nodes < 0 or characters < 0:

@@ -24,7 +24,7 @@ from services.notification.decisions import chain_of, expectation_set, notificat
 from services.notification.domain.business_time import NeverDue
 from services.notification.domain.channels import considered
 from services.notification.domain.evaluation import Evaluation, can_match, evaluate
-from services.notification.domain.rules import CompiledRule
+from services.notification.domain.rules import CompiledRule, reads_of
 from services.notification.domain.scopes import Scopes
 from services.notification.knowing import Judged, know
 from services.notification.rule_book import (
@@ -128,7 +128,7 @@ class Deciding:
         results = [
             (one, rule, evaluation)
             for one, what in zip(judged, known, strict=True)
-            for rule, evaluation in judge(one, Scopes(what))
+            for rule, evaluation in judge(one, Scopes(what, reads_of(one.rules)))
         ]
         _log_what_did_not_work(results)
         meant = [
@@ -150,7 +150,7 @@ class Deciding:
 def _to_be_judged(recorded: Recorded, event: Event, rules: Sequence[CompiledRule]) -> Judged:
     """Return an event with those of its rules that can match by what it says itself."""
     value = event_value(event)
-    scope = Scope({"event": value})
+    scope = Scope({"event": reads_of(rules)["event"].of(value)})
     return Judged(recorded, event, value, tuple(rule for rule in rules if can_match(rule, scope)))
 
 

@@ -15,7 +15,7 @@ from libs.projection.outbox import may_act
 from libs.projection.projection import Recorded
 from services.notification.decisions import chain_of
 from services.notification.domain.evaluation import Evaluation, evaluate
-from services.notification.domain.rules import CompiledRule, InvalidRule, compile_rule
+from services.notification.domain.rules import CompiledRule, InvalidRule, compile_rule, reads_of
 from services.notification.domain.scopes import Scopes
 from services.notification.knowing import Judged, know
 from services.notification.rule_book import PublishedRule, admits, read_in_force
@@ -113,7 +113,7 @@ async def _judged(
 ) -> Iterator[tuple[CompiledRule, Evaluation]]:
     one = Judged(recorded, event, event_value(event), tuple(rules))
     (known,) = await know(pool, store, [one])
-    scopes, chain = Scopes(known), chain_of(event)
+    scopes, chain = Scopes(known, reads_of(rules)), chain_of(event)
     return ((rule, evaluate(rule, scopes, chain)) for rule in rules)
 
 

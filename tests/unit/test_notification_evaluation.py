@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -289,6 +290,26 @@ def test_long_texts_are_cut_and_values_are_shown() -> None:
         "odd": "a map",
         "none": "nothing",
     }
+
+
+@pytest.mark.parametrize("slow", range(1, 8))
+def test_a_rule_fails_after_whichever_expression_took_too_long(slow: int) -> None:
+    lets = [{"name": "bad", "expression": "recent[0]"}, {"name": "x", "expression": "1"}]
+    rule = compile_rule(a_rule(let=lets, condition="x == 1", notices=[notice(), notice(CUSTOMER)]))
+    looks = itertools.count()
+    scopes = Scopes(known(email("2026-03-01")))
+    found = evaluate(rule, scopes, clock=lambda: 0.251 if next(looks) >= slow else 0.0)
+    assert (found.verdict, found.told, found.promise) == (RULE_VERDICT_FAILED, (), "")
+    assert found.reason.startswith("took longer than 250 ms: ")
+    assert next(looks) == slow + 1  # nothing ran after it
+
+
+def test_a_rule_may_take_as_long_as_the_limit() -> None:
+    rule = compile_rule(a_rule(condition="true"))
+    looks = itertools.count()
+    scopes = Scopes(known(email("2026-03-01")))
+    found = evaluate(rule, scopes, clock=lambda: 0.25 if next(looks) else 0.0)
+    assert found.verdict == RULE_VERDICT_MATCHED
 
 
 _CHANGES = st.lists(

@@ -19,12 +19,39 @@ class Failed(Exception):
     """An expression failed; the text says which and why, and holds nothing of the event."""
 
 
+class TooLong(Exception):
+    """A rule takes too long on an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Stops a rule that takes too long, between its expressions: one alone can't be stopped.
+
+    Attributes:
+        clock: Gives a time in seconds.
+        until: When it is too late by that clock.
+    """
+
+    clock: Callable[[], float]
+    until: float
+
+    def look(self) -> None:
+        """Go on, if it is not too late.
+
+        Raises:
+            TooLong: it is.
+        """
+        if self.clock() > self.until:
+            raise TooLong
+
+
 @dataclass(slots=True)
 class Bound:
     """A rule's named values in a scope.
 
     Attributes:
         scope: Holds what the rule needs.
+        stopwatch: Looked at after each expression.
         waiting: Named values that are not in the scope yet. To add one is dear when much is in it,
             so those that nothing uses never are.
         values: Those that could be computed, as readers see them.
@@ -32,6 +59,7 @@ class Bound:
     """
 
     scope: Scope
+    stopwatch: Stopwatch
     waiting: dict[str, object] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -46,6 +74,7 @@ class Bound:
 
         Raises:
             Failed: it fails, or what it uses failed before.
+            TooLong: it is too late now.
         """
         for name in self.waiting.keys() & code.names:
             self.scope.set(name, self.waiting.pop(name))
@@ -54,6 +83,8 @@ class Bound:
         except EvaluationError as error:
             told = next((self.failed[name] for name in self.failed if name in code.names), None)
             raise Failed(told or f"{what}: {error}") from error
+        finally:
+            self.stopwatch.look()
 
     def text(self, template: Template, most: int, what: str) -> str:
         """Return a template's text, cut to so many characters.
@@ -68,9 +99,13 @@ class Bound:
         return tuple(NamedValue(name=name, value=text) for name, text in self.values.items())
 
 
-def bind(rule: CompiledRule, scopes: Scopes) -> Bound:
-    """Return a rule's named values, computed in their order."""
-    bound, given = Bound(scopes.shared(rule)), dict[str, object]()
+def bind(rule: CompiledRule, scopes: Scopes, stopwatch: Stopwatch) -> Bound:
+    """Return a rule's named values, computed in their order.
+
+    Raises:
+        TooLong: it takes too long.
+    """
+    bound, given = Bound(scopes.shared(rule), stopwatch), dict[str, object]()
     for name, expression in rule.lets:
         try:
             value = bound.run(expression, expression.evaluate, f"let {name}")

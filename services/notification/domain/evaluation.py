@@ -1,12 +1,13 @@
 """What a rule makes of an event. Pure: the same is known, the same comes out."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from libs.expressions import EvaluationError, Scope, Template
-from services.notification.domain.binding import Bound, Failed, bind
+from services.notification.domain.binding import Bound, Failed, Stopwatch, TooLong, bind
 from services.notification.domain.rule_checks import is_reference
 from services.notification.domain.rules import CompiledNotice, CompiledRule
 from services.notification.domain.scopes import Scopes
@@ -27,10 +28,17 @@ from touchline.notification.v1.notification_pb2 import (
 MAX_CHAIN: Final = 16
 """How many rules may lead to one decision."""
 
+MAX_SECONDS: Final = 0.25
+"""How long one rule may take on one event, in seconds of this thread's work."""
+
 _MAX_TITLE: Final = 500
 _MAX_TEXT: Final = 10_000
 _MAX_REASON: Final = 2000
 _MAX_PROMISE: Final = 1000
+_TOO_LONG: Final = (
+    f"took longer than {MAX_SECONDS * 1000:.0f} ms: a shorter window, exists in place of filter, "
+    "or fewer macros within macros are faster"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +103,31 @@ def can_match(rule: CompiledRule, event: Scope) -> bool:
     return True
 
 
-def evaluate(rule: CompiledRule, scopes: Scopes, chain: Sequence[str] = ()) -> Evaluation:
+def evaluate(
+    rule: CompiledRule,
+    scopes: Scopes,
+    chain: Sequence[str] = (),
+    clock: Callable[[], float] = time.thread_time,
+) -> Evaluation:
     """Return what a rule makes of an event that its filter lets through and that is not too old.
 
     Args:
         rule: The rule.
         scopes: The event, and what is known.
         chain: The rules that led to the event.
+        clock: Tells how long it takes. Default: what this thread works, so that a rule does not
+            fail because others keep the machine busy.
     """
     if stopped := _stopped(rule, chain):
         return Evaluation(RULE_VERDICT_STOPPED, stopped)
-    bound = bind(rule, scopes)
+    try:
+        return _evaluated(rule, scopes, Stopwatch(clock, clock() + MAX_SECONDS))
+    except TooLong:
+        return Evaluation(RULE_VERDICT_FAILED, _TOO_LONG)
+
+
+def _evaluated(rule: CompiledRule, scopes: Scopes, stopwatch: Stopwatch) -> Evaluation:
+    bound = bind(rule, scopes, stopwatch)
     values = bound.named()
     try:
         if rule.condition and not bound.run(rule.condition, rule.condition.test, "condition"):
@@ -114,7 +136,13 @@ def evaluate(rule: CompiledRule, scopes: Scopes, chain: Sequence[str] = ()) -> E
     except Failed as failed:
         return Evaluation(RULE_VERDICT_FAILED, str(failed), values)
     # What customers may see is bound when something is for them; most is not.
-    for_customer = cache(lambda: bind(rule, scopes.for_customer()))
+    for_customer = cache(
+        lambda: (
+            bound
+            if scopes.shows_customers_all(rule)
+            else bind(rule, scopes.for_customer(), stopwatch)
+        )
+    )
     told, failures = _tell(rule, bound, for_customer, reason)
     promise = ""
     if rule.promise is not None:
@@ -138,9 +166,9 @@ def _stopped(rule: CompiledRule, chain: Sequence[str]) -> str:
 def _what_is_false(rule: CompiledRule, bound: Bound) -> str:
     for source, expression in rule.conjuncts:
         try:
-            if expression.test(bound.scope):
+            if bound.run(expression, expression.test, source):
                 continue
-        except EvaluationError:
+        except Failed:
             continue
         used = [name for name in bound.values if name in expression.names]
         values = ", ".join(f"{name} is {bound.values[name]}" for name in used)

@@ -15,7 +15,7 @@ from touchline.events.v1 import decisions_pb2, event_pb2, facts_pb2
 from touchline.events.v1.filter_pb2 import EventFilter
 from touchline.notification.v1.notification_pb2 import Expect, Notice, RuleDefinition
 
-MAX_RECENT: Final = 200
+MAX_RECENT: Final = 100
 MAX_REFERENCE: Final = 128
 MAX_LETS: Final = 20
 MAX_NOTICES: Final = 10

@@ -3,18 +3,24 @@
 The limits are those of the comments in touchline.notification.v1.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from libs.expressions import (
+    EVENTS,
+    NOTHING,
     Expression,
     ExpressionError,
+    Reads,
+    Shape,
     Template,
     compile_expression,
     compile_template,
+    fields_read,
+    together,
 )
 from services.notification.domain import rule_checks as checks
 from services.notification.domain.calendars import Violation
@@ -29,9 +35,13 @@ NAMES: Final = frozenset({"event", "recent", "attributes", "consents", "scores",
 
 _OF_EVENT: Final = frozenset({"event"})
 DAY_US: Final = 86_400_000_000
+TOLD_OF_EVENT: Final = ("type", "at", "location")
+"""The fields that are shown of a named value that is an event."""
+
 _MAX_EXPRESSION: Final = 2000
 
 Code = TypeVar("Code", Expression, Template)
+_Compile = Callable[[str, Collection[str], Mapping[str, Shape]], Code]
 
 
 class InvalidRule(ValueError):
@@ -78,6 +88,7 @@ class CompiledRule:
         notices: Whom it tells.
         promise: What the customer may expect; None: nothing.
         needs: Those of NAMES that it uses.
+        reads: What it reads of `event` and of those in `recent`, by these names.
         window_us: How far back `recent` reaches, in microseconds.
         max_age_us: How old an event may be, in microseconds.
     """
@@ -92,6 +103,7 @@ class CompiledRule:
     notices: tuple[CompiledNotice, ...]
     promise: Template | None
     needs: frozenset[str]
+    reads: Mapping[str, Reads]
     window_us: int
     max_age_us: int
 
@@ -121,6 +133,11 @@ def compile_rule(
     return compiled
 
 
+def reads_of(rules: Iterable[CompiledRule]) -> Mapping[str, Reads]:
+    """Return what rules read of events, by the names that hold them."""
+    return together([dict.fromkeys(EVENTS, NOTHING), *(rule.reads for rule in rules)])
+
+
 class _Compiler:
     """Compiles one definition, and collects all that is wrong with it."""
 
@@ -129,6 +146,7 @@ class _Compiler:
         self._definition = definition
         self._path = path
         self._names = set(NAMES)
+        self._shapes: dict[str, Shape] = dict(EVENTS)
 
     def compile(self, version: int) -> CompiledRule | None:
         definition, path = self._definition, self._path
@@ -142,9 +160,13 @@ class _Compiler:
         if self.found or reason is None:
             return None
         sources = conjuncts_of(definition.condition) if condition else []
-        conjuncts = [(source, compile_expression(source, self._names)) for source in sources]
-        codes = [one for _, one in lets] + [one.recipient for one in notices] + [condition]
+        conjuncts = [(source, self._code(compile_expression, source)) for source in sources]
+        given = [one for _, one in lets]
+        codes = [*given, *[one.recipient for one in notices], condition]
         texts = [reason, promise, *[one.title for one in notices], *[one.text for one in notices]]
+        reads = [one.followed.reads for one in codes if one]
+        reads += [one.reads for one in texts if one]
+        reads += [fields_read(one.followed.gives, TOLD_OF_EVENT) for one in given]
         return CompiledRule(
             definition=definition,
             version=version,
@@ -156,6 +178,7 @@ class _Compiler:
             notices=tuple(notices),
             promise=promise,
             needs=frozenset(name for one in (*codes, *texts) if one for name in one.names) & NAMES,
+            reads=together(reads),
             window_us=micros_of_duration(definition.window),
             max_age_us=micros_of_duration(definition.max_age) or DAY_US,
         )
@@ -171,6 +194,7 @@ class _Compiler:
             self._names.add(binding.name)
             if expression is not None:
                 lets.append((binding.name, expression))
+                self._shapes[binding.name] = expression.followed.gives
         return lets
 
     def _notices(self) -> list[CompiledNotice]:
@@ -193,15 +217,16 @@ class _Compiler:
     def _template(self, source: str, path: str) -> Template | None:
         return self._compiled(compile_template, source, path) if source.strip() else None
 
-    def _compiled(
-        self, compiler: Callable[[str, Collection[str]], Code], source: str, path: str
-    ) -> Code | None:
+    def _compiled(self, compiler: _Compile[Code], source: str, path: str) -> Code | None:
         try:
-            return compiler(source, self._names)
+            return self._code(compiler, source)
         except ExpressionError as error:
             told = f"line {error.line}, column {error.column}: {error.description}"
             self.found.append((path, told))
             return None
+
+    def _code(self, compiler: _Compile[Code], source: str) -> Code:
+        return compiler(source, self._names, self._shapes)
 
     def _check_what_customers_see(self, lets: Sequence[tuple[str, Expression]]) -> None:
         on, path = self._definition.on, self._path

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from libs.expressions import Scope
+from libs.expressions import EVENTS, Reads, Scope
 from services.notification.domain.customers import seen_by_customer, without_fact
 from services.notification.domain.rules import CompiledRule
 
 Value = Mapping[str, Any]
 """An event as expressions see it."""
+
+EVERYTHING: Final[Mapping[str, Reads]] = dict.fromkeys(EVENTS, Reads(None, None))
+"""That every field of every event is read."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -61,10 +64,13 @@ class Scopes:
 
     Args:
         known: What is known.
+        reads: What the rules read of events, by the names that hold them: the rest of these is not
+            converted. Default: everything.
     """
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, reads: Mapping[str, Reads] = EVERYTHING) -> None:
         self._known = known
+        self._reads = reads
         self._shared: dict[int, tuple[Scope, set[str]]] = {}
         self._customers: Scopes | None = None
 
@@ -84,10 +90,18 @@ class Scopes:
     def for_customer(self) -> "Scopes":
         """Return the scopes of what the customer may see."""
         if self._customers is None:
-            self._customers = Scopes(self._known.for_customer())
+            self._customers = Scopes(self._known.for_customer(), self._reads)
         return self._customers
+
+    def shows_customers_all(self, rule: CompiledRule) -> bool:
+        """Say whether the customer may see everything that a rule looks at."""
+        customers = self.for_customer()
+        return all(self._value(name, rule) == customers._value(name, rule) for name in rule.needs)
 
     def _value(self, name: str, rule: CompiledRule) -> object:
         if name == "recent":
-            return self._known.recent_within(rule.window_us)
+            recent = self._known.recent_within(rule.window_us)
+            return [self._reads[name].of(value) for value in recent]
+        if name == "event":
+            return self._reads[name].of(self._known.event)
         return getattr(self._known, name)
