@@ -30,6 +30,7 @@ OUTBOX_STATE: Final = "touchline.outbox.state"
 DELIVERY_CHANNEL: Final = "touchline.notification.channel"
 DELIVERY_OUTCOME: Final = "touchline.delivery.outcome"
 EXPECTATION_OUTCOME: Final = "touchline.expectation.outcome"
+RULE_VERDICT: Final = "touchline.rule.verdict"
 SERVER_ADDRESS: Final = "server.address"
 
 ATTRIBUTES: Final = {
@@ -53,6 +54,7 @@ ATTRIBUTES: Final = {
     DELIVERY_CHANNEL: "`email` or `webhook`",
     DELIVERY_OUTCOME: "`sent`, `failed`, `skipped`, `deferred` or `suppressed`",
     EXPECTATION_OUTCOME: "`kept`, `broken`, `renegotiated` or `withdrawn`",
+    RULE_VERDICT: "`matched`, `not_matched`, `failed` or `stopped`",
     SERVER_ADDRESS: "the host of the mail server or of the webhook, never who is reached",
 }
 """What each attribute holds."""
@@ -284,6 +286,13 @@ EXPECTATIONS_RESOLVED: Final = Metric(
     "Expectations that ended or changed, by how; nothing of the past.",
     (EXPECTATION_OUTCOME,),
 )
+RULES_EVALUATED: Final = Metric(
+    "touchline.notification.rules.evaluated",
+    "counter",
+    "{evaluation}",
+    "Rules that judged an event, by what they made of it; nothing of the past.",
+    (RULE_VERDICT,),
+)
 
 METRICS: Final = (
     *(CALL_DURATION, SEND_DURATION, PROCESS_DURATION, VERDICTS),
@@ -293,7 +302,7 @@ METRICS: Final = (
     *(PROJECTION_EVENTS, VISIBLE_AFTER),
     *(OUTBOX_SIZE, OUTBOX_AGE),
     *(DELIVERIES, DELIVERY_DURATION, DELIVERIES_WAITING, DELIVERIES_OVERDUE),
-    *(EXPECTATIONS_OPEN, EXPECTATIONS_OVERDUE, EXPECTATIONS_RESOLVED),
+    *(EXPECTATIONS_OPEN, EXPECTATIONS_OVERDUE, EXPECTATIONS_RESOLVED, RULES_EVALUATED),
 )
 """The metrics that the services make."""
 

@@ -18,6 +18,7 @@ from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, may_act
 from libs.projection.projection import Connection, Recorded
 from libs.projection.waiting import Checkpoints
+from libs.telemetry import declared, metrics
 from services.notification.addressing import Meant, addressees_of
 from services.notification.calls import Reader
 from services.notification.decisions import chain_of, expectation_set, notification_decided
@@ -37,6 +38,7 @@ from services.notification.rule_book import (
 from touchline.events.v1.event_pb2 import EVENT_TYPE_AGGREGATE_CHANGED, Event
 from touchline.notification.v1.notification_pb2 import (
     RULE_VERDICT_FAILED,
+    RULE_VERDICT_NOT_MATCHED,
     RULE_VERDICT_STOPPED,
     RuleVerdict,
 )
@@ -85,6 +87,7 @@ class Deciding:
         self._book: RuleBook | None = None
         self._published: list[PublishedRule] = []
         self._decisions: list[Decision] = []
+        self._evaluated: Counter[RuleVerdict.ValueType] = Counter()
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Judge the events; what comes of it is written by `apply`.
@@ -98,6 +101,7 @@ class Deciding:
             self._book = RuleBook(rule for rule in rules if rule.tenant in self._readers)
         published = await published_among(self._store, events, self._readers)
         self._published, self._decisions = list(published.values()), []
+        self._evaluated.clear()
         concerned = list(_concerned(self._book, events, published, time.time_ns() // 1000))
         if not concerned:
             return
@@ -109,6 +113,9 @@ class Deciding:
         """Add the rules that were published, and what was decided."""
         await add_rules(connection, self._published)
         await self._outbox.decide(connection, self.name, self._decisions)
+        for verdict, times in self._evaluated.items():
+            name = RuleVerdict.Name(verdict).removeprefix("RULE_VERDICT_").lower()
+            metrics.add(declared.RULES_EVALUATED, times, {declared.RULE_VERDICT: name})
 
     def aborted(self) -> None:
         """Forget the rules as well: they are read again as they were committed."""
@@ -119,17 +126,19 @@ class Deciding:
         self, concerned: Sequence[tuple[Recorded, tuple[CompiledRule, ...]]]
     ) -> list[Decision]:
         opened = await open_events(self._store, [event for event, _ in concerned])
-        judged = [
-            one
-            for (recorded, rules), event in zip(concerned, opened, strict=True)
-            if event is not None and (one := _to_be_judged(recorded, event, rules)).rules
-        ]
+        judged = []
+        for (recorded, rules), event in zip(concerned, opened, strict=True):
+            if event is not None:
+                one = _to_be_judged(recorded, event, rules)
+                self._evaluated[RULE_VERDICT_NOT_MATCHED] += len(rules) - len(one.rules)
+                judged += [one] if one.rules else []
         known = await know(self._pool, self._store, judged)
         results = [
             (one, rule, evaluation)
             for one, what in zip(judged, known, strict=True)
             for rule, evaluation in judge(one, Scopes(what, reads_of(one.rules)))
         ]
+        self._evaluated.update(evaluation.verdict for _, _, evaluation in results)
         _log_what_did_not_work(results)
         meant = [
             (one, Meant(one.recorded, rule, told))

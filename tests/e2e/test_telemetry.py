@@ -217,6 +217,9 @@ async def test_an_events_trace_leads_on_through_the_decision_to_the_delivery(
     its_decision = [f"send {APPEND}", APPEND]
     await until(lambda: way(traced, caller)[0] == RECORD)
     assert way(traced, caller) == [*what_happened, *its_decision, "deliver email"]
+    judged = declared.RULES_EVALUATED.name
+    matched = {declared.RULE_VERDICT: "matched"}
+    await until(lambda: matched in [one.attributes for one in traced.receiver.points(judged)])
 
 
 def way(traced: Traced, caller: str) -> list[str]:
