@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from libs.projection.projection import Recorded
 from services.notification.addressing import Meant
 from services.notification.domain.business_time import due_at
 from services.notification.domain.rules import CompiledRule, micros_of_duration
@@ -29,6 +30,16 @@ def chain_of(event: Event) -> Sequence[str]:
             return ()
 
 
+def notification_id(cause: Recorded, rule: CompiledRule, notice: int) -> str:
+    """Return the id of the decision to render one of a rule's notices about an event."""
+    return _decision_id(cause, "notification", rule.name, str(notice))
+
+
+def expectation_id(cause: Recorded, rule: CompiledRule) -> str:
+    """Return the id of the decision that a customer may expect what a rule promises."""
+    return _decision_id(cause, "expectation", rule.name)
+
+
 def notification_decided(
     one: Judged, meant: Meant, channels: Sequence[ConsideredChannel]
 ) -> tuple[int, Event]:
@@ -36,7 +47,7 @@ def notification_decided(
     rule, told = meant.rule, meant.told
     last_us = max((micros_of(channel.not_before) for channel in channels), default=0)
     acts_until_us = one.recorded.record.occurred_at_us + rule.max_age_us
-    decision = _decision(one, "notification", rule.name, str(told.notice))
+    decision = _decision(one, notification_id(one.recorded, rule, told.notice))
     decision.notification_decided.CopyFrom(
         NotificationDecided(
             rule=rule.name,
@@ -69,7 +80,7 @@ def expectation_set(one: Judged, rule: CompiledRule, promise: str) -> tuple[int,
         micros_of_duration(expect.within),
         expect.hours if expect.HasField("hours") else None,
     )
-    decision = _decision(one, "expectation", rule.name)
+    decision = _decision(one, expectation_id(one.recorded, rule))
     decision.expectation_set.CopyFrom(
         ExpectationSet(
             expectation_id=f"{rule.name}:{one.event.event_id}",
@@ -83,13 +94,15 @@ def expectation_set(one: Judged, rule: CompiledRule, promise: str) -> tuple[int,
     return one.recorded.record.tenant, decision
 
 
-def _decision(one: Judged, kind: str, *target: str) -> Event:
+def _decision_id(cause: Recorded, kind: str, *target: str) -> str:
+    return decision_id(cause.recorded_at_us, cause.record.event_id, kind, *target)
+
+
+def _decision(one: Judged, event_id: str) -> Event:
     """Return a decision without its fact: it concerns whom its cause concerns, and when."""
     cause = one.event
     event = Event(
-        event_id=decision_id(
-            one.recorded.recorded_at_us, one.recorded.record.event_id, kind, *target
-        ),
+        event_id=event_id,
         # Of an identity that was erased only its kind is left.
         identities=[identity for identity in cause.identities if identity.value],
         source=SOURCE,

@@ -1,6 +1,7 @@
 """Says what each rule made of an event, as of that event: whom it tells and why, or why nobody."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -8,17 +9,18 @@ from typing import Final
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
-from libs.eventstore.client import StoreClient
 from libs.expressions import event_value, shown
 from libs.postgres.queries import load_queries
 from libs.projection.outbox import may_act
 from libs.projection.projection import Recorded
+from services.notification.calls import Parts, Reader
 from services.notification.decisions import chain_of
 from services.notification.domain.evaluation import Evaluation, evaluate
 from services.notification.domain.rules import CompiledRule, InvalidRule, compile_rule, reads_of
 from services.notification.domain.scopes import Scopes
 from services.notification.knowing import Judged, know
 from services.notification.rule_book import PublishedRule, admits, read_in_force
+from services.notification.undecided import why_undecided
 from touchline.events.v1.event_pb2 import Event
 from touchline.notification.v1.notification_pb2 import (
     RULE_VERDICT_FAILED,
@@ -49,13 +51,13 @@ async def find_event(pool: asyncpg.Pool, tenant: int, event_id: UUID) -> Recorde
 
 
 async def explain_rules(
-    pool: asyncpg.Pool, store: StoreClient, recorded: Recorded, event: Event
+    parts: Parts, caller: Reader, recorded: Recorded, event: Event
 ) -> list[RuleExplanation]:
     """Return what the rules that look at an event make of it, matches first.
 
     Args:
-        pool: The service's database.
-        store: Gives the data keys.
+        parts: The service.
+        caller: Whose event it is.
         recorded: The event as it is on the line.
         event: The same, opened.
 
@@ -64,7 +66,7 @@ async def explain_rules(
     """
     record = recorded.record
     explained, acting = list[RuleExplanation](), list[CompiledRule]()
-    for published in await read_in_force(pool, record.tenant, recorded.position):
+    for published in await read_in_force(parts.pool, record.tenant, recorded.position):
         definition = RuleDefinition.FromString(published.definition)
         if not admits(definition.on, record):
             continue
@@ -73,10 +75,12 @@ async def explain_rules(
             acting.append(rule)
         elif evaluation is not None:
             explained.append(_explanation(definition, published.version, evaluation))
-    explained += [
-        _explanation(rule.definition, rule.version, evaluation)
-        for rule, evaluation in await _judged(pool, store, recorded, event, acting)
-    ]
+    for rule, evaluation in await _judged(parts, recorded, event, acting):
+        if evaluation.verdict == RULE_VERDICT_MATCHED:
+            why = await why_undecided(parts, caller, recorded, rule, evaluation)
+            told = f"{evaluation.reason} ({why})" if why else evaluation.reason
+            evaluation = replace(evaluation, reason=told)
+        explained.append(_explanation(rule.definition, rule.version, evaluation))
     return sorted(explained, key=lambda one: (_ORDER.index(one.verdict), one.rule))
 
 
@@ -105,14 +109,10 @@ def _past(rule: CompiledRule, recorded: Recorded) -> str:
 
 
 async def _judged(
-    pool: asyncpg.Pool,
-    store: StoreClient,
-    recorded: Recorded,
-    event: Event,
-    rules: Sequence[CompiledRule],
+    parts: Parts, recorded: Recorded, event: Event, rules: Sequence[CompiledRule]
 ) -> Iterator[tuple[CompiledRule, Evaluation]]:
     one = Judged(recorded, event, event_value(event), tuple(rules))
-    (known,) = await know(pool, store, [one])
+    (known,) = await know(parts.pool, parts.store, [one])
     scopes, chain = Scopes(known, reads_of(rules)), chain_of(event)
     return ((rule, evaluate(rule, scopes, chain)) for rule in rules)
 

@@ -109,9 +109,7 @@ class RuleCalls:
         (event,) = await open_events(self._parts.store, [recorded])
         if event is not None:
             response.event.CopyFrom(event)
-            response.rules.extend(
-                await explain_rules(self._parts.pool, self._parts.store, recorded, event)
-            )
+            response.rules.extend(await explain_rules(self._parts, caller, recorded, event))
         else:
             response.event.CopyFrom(
                 Event(

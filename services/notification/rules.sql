@@ -17,6 +17,14 @@ FROM rules WHERE tenant = $1 AND position < $2 ORDER BY name, version DESC
 -- name: event
 SELECT position, recorded_at_us, record FROM timeline WHERE tenant = $1 AND event_id = $2
 
+-- name: state_of_decisions
+SELECT CASE
+    WHEN EXISTS (SELECT FROM timeline WHERE tenant = $1 AND event_id = ANY($2))
+        OR EXISTS (SELECT FROM notifications WHERE tenant = $1 AND notification_id = ANY($2))
+        THEN 'decided'
+    ELSE (SELECT min(state) FROM outbox WHERE tenant = $3 AND event_id = ANY($2))
+END
+
 -- name: recent
 SELECT a.asked, t.position, t.occurred_at_us, t.record
 FROM unnest($1::integer[], $2::smallint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[],

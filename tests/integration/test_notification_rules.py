@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -11,11 +12,13 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from services.profile.domain import Touch
-from tests.customers import new_email, new_phone, record, told
+from tests.customers import new_email, new_phone, profile_id, record, told
 from tests.given import (
+    community_post,
     consent,
     email,
     note,
+    order,
     outcome,
     public_post,
     retraction,
@@ -89,6 +92,12 @@ class Desk:
             assert len(found.notifications) <= decided
             if len(found.notifications) == decided:
                 return found
+
+    async def execute(self, statement: str, *values: object) -> None:
+        """Runs a statement in the service's database."""
+        connection = await asyncpg.connect(self.url)
+        await connection.execute(statement, *values)
+        await connection.close()
 
     async def last_of_two_expectations(self) -> tuple[str, int]:
         """The event id and position of the second expectation that was ever set."""
@@ -213,6 +222,49 @@ async def test_nobody_is_told_of_the_past_and_why_says_so(desk: Desk) -> None:
         assert why.verdict == RULE_VERDICT_PAST
         assert why.reason.startswith(said)
     assert len((await desk.why(imported, decided=1)).notifications) == 1
+
+
+async def test_a_match_that_the_rules_came_to_too_late_says_so(desk: Desk) -> None:
+    late = a_rule("community_posted", name="late", max_age="2s", notices=[notice(TEAM)])
+    await desk.publish(late)
+    first = await desk.record(community_post(ago()), new_email())
+    assert verdict_of(await desk.why(first), "late").verdict == RULE_VERDICT_PAST
+    await desk.service.stop()
+    occurred = datetime.now(UTC)
+    post = community_post(f"{occurred:%Y-%m-%d %H:%M:%S}")
+    post.event.occurred_at.FromDatetime(occurred)
+    event = await desk.record(post, new_email())
+    await asyncio.sleep(2 - (datetime.now(UTC) - occurred).total_seconds())
+    await desk.service.start()
+    why = verdict_of(await desk.why(event), "late")
+    assert why.verdict == RULE_VERDICT_MATCHED
+    assert why.reason == (
+        "because (no decision is on the line: "
+        "most likely the rules came to this event more than 2 s after it occurred)"
+    )
+
+
+async def test_what_became_of_a_decision_that_is_not_on_the_line_is_said(desk: Desk) -> None:
+    said = {"condition": "recent.size() == 0", "window": "60s", "notices": [notice(TEAM)]}
+    await desk.publish(a_rule("order_changed", name="held", **said))
+    event = await desk.record(order(ago(), "O-7"), new_email())
+    (decided,) = (await desk.why(event, decided=1)).notifications
+    for table, name in (("timeline", "event_id"), ("notifications", "notification_id")):
+        await desk.execute(f"DELETE FROM {table} WHERE {name} = $1", decided.notification_id)
+    add = (
+        "INSERT INTO outbox (reactor, tenant, event_id, sealed, traceparent, state, due_at) "
+        "VALUES ('rules', 'default', $1, '', '', $2, 'infinity')"
+    )
+    for state, why in (
+        ("", "the decision is on its way, or the condition became true when more of the "),
+        ("waiting", "the decision waits to be recorded"),
+        ("dead", "the store refused the decision, and the outbox has the reason"),
+    ):
+        if state:
+            await desk.execute(add, decided.notification_id, state)
+        reason = verdict_of(await desk.why(event), "held").reason
+        assert reason.startswith(f"because (no decision is on the line: {why}")
+        await desk.execute("DELETE FROM outbox WHERE event_id = $1", decided.notification_id)
 
 
 async def test_a_rule_that_triggers_itself_is_stopped_and_says_so(desk: Desk) -> None:
@@ -384,3 +436,27 @@ async def test_what_can_not_be_explained_is_said(
             api.ExplainNotificationRequest(**asked)  # type: ignore[arg-type]
         )
     assert failed.value.reason == reason
+
+
+async def test_of_an_erased_customer_an_event_keeps_its_time_and_nothing_that_was_said(
+    desk: Desk,
+) -> None:
+    customer, words = new_email(), "Shaken, not stirred"
+    told_team = notice(TEAM, text="{{ event.fact.text }}")
+    await desk.publish(a_rule("note_added", name="copies", notices=[told_team]))
+    event = await desk.record(note(ago(), words), customer)
+    before = await desk.why(event, decided=2)
+    assert words.encode() in before.SerializeToString()
+    key = bytes.fromhex(await profile_id(desk.client, customer, event[1]))
+    erase = "DELETE FROM data_keys WHERE identity_key = $1"
+    done = await desk.touchline.execute(desk.touchline.stores.events, erase, key)
+    assert done == "DELETE 1"
+    await desk.touchline.ingestion.restart()  # both remember keys
+    await desk.service.restart()
+    found = await desk.why(event, decided=2)
+    assert (found.event.event_id, found.event.occurred_at) == (event[0], before.event.occurred_at)
+    assert found.event.WhichOneof("fact") is None
+    assert (list(found.event.identities), list(found.rules)) == ([], [])
+    assert not any(one.HasField("notification") for one in found.notifications)
+    for secret in (words, customer.value):
+        assert secret.encode() not in found.SerializeToString()
