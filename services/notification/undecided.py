@@ -21,6 +21,7 @@ _STATES: Final = {
     "waiting": "the decision waits to be recorded",
     "dead": "the store refused the decision, and the outbox has the reason",
 }
+_MERGED: Final = "the condition became true when more identities turned out to be one customer"
 _SQL: Final = load_queries(Path(__file__).with_name("rules.sql"))
 
 
@@ -59,5 +60,5 @@ def _why_none(parts: Parts, recorded: Recorded, rule: CompiledRule) -> str:
         most = shown(timedelta(microseconds=rule.max_age_us))
         reasons = [f"most likely the rules came to this event more than {most} after it occurred"]
     if not rule.needs <= _OF_EVENT:
-        reasons.append("the condition became true when more of the customer was known to be one")
+        reasons.append(_MERGED)
     return ", or ".join(reasons)

@@ -256,7 +256,7 @@ async def test_what_became_of_a_decision_that_is_not_on_the_line_is_said(desk: D
         "VALUES ('rules', 'default', $1, '', '', $2, 'infinity')"
     )
     for state, why in (
-        ("", "the decision is on its way, or the condition became true when more of the "),
+        ("", "the decision is on its way, or the condition became true when more iden"),
         ("waiting", "the decision waits to be recorded"),
         ("dead", "the store refused the decision, and the outbox has the reason"),
     ):
