@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 PACKAGES := libs.cli libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
+# A file's tests share what they start; the longest files come first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install demo up test lint check-deploy gen lock bench
@@ -26,7 +28,7 @@ up: install ## Run the servers and services until Ctrl-C
 	$(BIN)/touchline up
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 $(BY_FILE)
 
 lint: install ## Check style, types, layers and contracts
 	$(BIN)/ruff check .
@@ -39,7 +41,7 @@ lint: install ## Check style, types, layers and contracts
 	@bin/check-generated
 
 check-deploy: install ## Check everything in deploy/ and tilt/, without a cluster
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(wildcard tests/*/test_deploy_*.py)
+	$(BIN)/python -m pytest -q -n 2 $(BY_FILE) $(wildcard tests/*/test_deploy_*.py)
 
 gen: install ## Generate the code of the protos
 	@bin/generate

@@ -14,8 +14,6 @@ import pytest
 
 from tests.running import Finished, Installation, finished
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 ROWS = """order,email,at,total
 A-1,gwen@example.com,2024-03-01T10:00:00Z,12.50
 A-2,gwen@example.com,2024-03-02T10:00:00Z,7.25

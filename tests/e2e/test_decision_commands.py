@@ -15,8 +15,6 @@ import pytest
 
 from tests.running import Finished, Installation, finished
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RULE = {
     "name": "told-promises",

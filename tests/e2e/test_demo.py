@@ -22,8 +22,6 @@ from tests.running import Finished, Installation
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 
 @pytest.fixture(scope="module")
 async def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Installation, Finished, float]:

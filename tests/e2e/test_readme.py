@@ -5,12 +5,8 @@ import contextlib
 import json
 import re
 
-import pytest
-
 from libs.cli.stack import CHECKOUT, DEFAULTS
 from tests.running import Installation
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

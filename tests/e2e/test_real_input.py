@@ -54,7 +54,6 @@ NOTHING: Final = dict.fromkeys(("recorded", "duplicates", "conflicts", "rejected
 
 pytestmark = [
     pytest.mark.real_input,
-    pytest.mark.xdist_group("e2e"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(not FILE.exists(), reason=f"{FILE} is not part of the project"),
 ]

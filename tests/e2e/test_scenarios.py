@@ -23,8 +23,6 @@ from touchline.notification.v1 import notification_pb2
 from touchline.notification.v1 import notification_service_pb2 as api
 from touchline.uuid7 import uuid7
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 RULES: Final = ("impossible-travel", "public-complaint", "complaint-broken", "job-change")
 NEW_YORK: Final = event_pb2.Location(latitude=40.7128, longitude=-74.0060, name="New York")
 PARIS: Final = event_pb2.Location(latitude=48.8566, longitude=2.3522, name="Paris")

@@ -39,8 +39,6 @@ from touchline.notification.v1.notification_service_pb2 import (
 from touchline.profile.v1 import profile_service_pb2 as profile_api
 from touchline.profile.v1.profile_pb2 import ProfileReference
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 FEED = "touchline.feed.batches"
 PROJECTIONS = {
     "profile": {"identity_graph", "timeline"},

@@ -17,8 +17,6 @@ from libs.embedded import database_url_for
 from tests.running import Installation, Up, alive, children
 from tests.servers import OwnNats, OwnPostgres
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 CONTACTS = ("import", "examples/contacts.csv", "--mapping", "examples/contacts.toml")
 
 

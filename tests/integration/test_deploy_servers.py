@@ -31,8 +31,6 @@ from tests.deploy.servers import (
 from tests.servers import OwnPostgres
 from touchline.failures import CallFailed
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 
 async def test_the_feed_survives_the_loss_of_one_of_three_servers(tmp_path: Path) -> None:
     async with run_nats("production", tmp_path) as (ports, processes):

@@ -11,8 +11,6 @@ import yaml
 
 from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES, containers, overlay_objects, tool
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 

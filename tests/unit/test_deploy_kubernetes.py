@@ -23,7 +23,6 @@ from tests.deploy.rendered import (
     pod_of,
 )
 
-pytestmark = pytest.mark.xdist_group("deploy")
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
 MAIL = "TOUCHLINE_SMTP_URL"

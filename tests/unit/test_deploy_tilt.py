@@ -12,8 +12,6 @@ from tests.deploy import tiltfile
 from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES, named, of_kind, overlay_objects
 from tests.deploy.tilt_functions import AUTO, MANUAL
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 TILT = CHECKOUT / "tilt"
 
 
