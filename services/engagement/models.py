@@ -12,6 +12,7 @@ from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import IntegrityError
 from google.protobuf import json_format
 
+from libs.eventstore.aggregates import give_topics
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
@@ -65,6 +66,9 @@ class ScoringModel(Aggregate):
     def create_id(name: str) -> UUID:
         """Return the id of the model of a name."""
         return uuid5(_NAMES, name)
+
+
+give_topics(ScoringModel, "engagement.ScoringModel")
 
 
 class Models(Application[UUID]):

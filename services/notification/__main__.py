@@ -29,16 +29,18 @@ from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from libs.telemetry.metrics import observed
-from services.notification import deadlines, delivering, notifications
 from services.notification.calls import Applications, Parts
 from services.notification.config import Config, read_config
-from services.notification.deciding import Deciding
-from services.notification.deliveries import Deliveries
-from services.notification.expectations import Expectations
+from services.notification.deliveries import worker as delivering
+from services.notification.deliveries.taking_in import Deliveries
+from services.notification.expectations import deadlines
+from services.notification.expectations.keeping import Expectations
+from services.notification.expectations.promises import Promises
 from services.notification.grpc_api import NotificationService
-from services.notification.notifications import Notifications
-from services.notification.promises import Promises
-from services.notification.rules import Rules
+from services.notification.inbox import notifications
+from services.notification.inbox.notifications import Notifications
+from services.notification.rules.deciding import Deciding
+from services.notification.rules.published import Rules
 from touchline.notification.v1.notification_service_pb2 import DESCRIPTOR
 from touchline.notification.v1.notification_service_pb2_grpc import (
     add_NotificationServiceServicer_to_server,

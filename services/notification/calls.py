@@ -14,8 +14,8 @@ from libs.projection.waiting import Behind, Checkpoints
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenant, Tenants
-from services.notification.promises import Promises
-from services.notification.rules import Rules
+from services.notification.expectations.promises import Promises
+from services.notification.rules.published import Rules
 from touchline.profile.v1.profile_pb2 import ProfileReference
 
 MAX_REFERENCE: Final = 128

@@ -11,9 +11,9 @@ from email_validator import EmailNotValidError, validate_email
 from libs.identity.keys import IdentityKeys, tenant_secret
 from libs.rpc.settings import SettingError, read_tenants, required, secret
 from libs.rpc.tenants import Tenants
-from services.notification.attempting import Patience
 from services.notification.calls import Reader, WebhookSettings
-from services.notification.smtp import SmtpSettings
+from services.notification.deliveries.attempting import Patience
+from services.notification.deliveries.smtp import SmtpSettings
 
 _SMTP_PORTS: Final = {"smtp": 25, "smtps": 465}
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")

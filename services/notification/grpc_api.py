@@ -1,10 +1,10 @@
 """The notification service as its callers see it: the calls of its four parts."""
 
 from services.notification.calls import Parts
-from services.notification.delivery_calls import DeliveryCalls
-from services.notification.expectation_calls import ExpectationCalls
-from services.notification.inbox_calls import InboxCalls
-from services.notification.rule_calls import RuleCalls
+from services.notification.deliveries.calls import DeliveryCalls
+from services.notification.expectations.calls import ExpectationCalls
+from services.notification.inbox.calls import InboxCalls
+from services.notification.rules.calls import RuleCalls
 from touchline.notification.v1.notification_service_pb2_grpc import NotificationServiceServicer
 
 

@@ -28,9 +28,9 @@ from services.engagement.domain.model import compile_model
 from services.engagement.scores import Scores, Scoring
 from services.notification.__main__ import migrate_notification
 from services.notification.config import Config, read_config
-from services.notification.deciding import Deciding
-from services.notification.notifications import Notifications
-from services.notification.rule_book import PublishedRule, add_rules
+from services.notification.inbox.notifications import Notifications
+from services.notification.rules.book import PublishedRule, add_rules
+from services.notification.rules.deciding import Deciding
 from services.profile.__main__ import migrate_profile
 from tests.bench.cpu import CpuMeter
 from tests.bench.rules import hundred_rules

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from services.notification.attempting import Patience
+from services.notification.deliveries.attempting import Patience
 from tests.customers import new_device, new_email, record
 from tests.given import stamp
 from tests.servers import SharedPostgres

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import WebhookVerificationError
 
-from services.notification.outcomes import Message, SendError
-from services.notification.webhooks import Webhooks, webhook_session
+from services.notification.deliveries.outcomes import Message, SendError
+from services.notification.deliveries.webhooks import Webhooks, webhook_session
 from tests.customers import new_email
 from tests.peers import receiver
 from tests.telling import Teller, chosen, told

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from libs.rpc.settings import SettingError
-from services.notification.addresses import is_public
-from services.notification.attempting import Patience
 from services.notification.calls import WebhookSettings
 from services.notification.config import read_config
+from services.notification.deliveries.addresses import is_public
+from services.notification.deliveries.attempting import Patience
+from services.notification.deliveries.recipients import violations, webhook_secret
 from services.notification.domain.consents import allows
-from services.notification.recipients import violations, webhook_secret
 from tests.given import consent
 from touchline.events.v1.decisions_pb2 import (
     NOTIFICATION_CHANNEL_EMAIL,

@@ -1,0 +1,1 @@
+"""How notifications leave: claimed, looked at once more, sent, and recorded."""

@@ -1,0 +1,1 @@
+"""What was decided to tell: inboxes, what was read, and what became of it."""

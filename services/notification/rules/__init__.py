@@ -1,0 +1,1 @@
+"""What is published of rules, what they make of events, and why."""

@@ -1,0 +1,95 @@
+"""Finds out how those are reached whom rules tell, for many notices at once."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from libs.eventstore.client import StoreClient
+from libs.postgres.queries import load_queries
+from libs.projection.projection import Recorded
+from services.notification.domain.channels import Addressee
+from services.notification.domain.evaluation import Told
+from services.notification.domain.rules import CompiledRule
+from services.notification.rules.knowing import known_events
+from touchline.events.v1.event_pb2 import EVENT_TYPE_CONSENT_CHANGED
+from touchline.events.v1.identity_pb2 import IDENTITY_KIND_EMAIL
+from touchline.notification.v1.notification_pb2 import Notice
+
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class Meant(NamedTuple):
+    """A notice that a rule rendered about an event."""
+
+    cause: Recorded
+    rule: CompiledRule
+    told: Told
+
+    @property
+    def notice(self) -> Notice:
+        """What the rule says."""
+        return self.rule.definition.notices[self.told.notice]
+
+
+async def addressees_of(
+    pool: asyncpg.Pool, store: StoreClient, meant: Sequence[Meant]
+) -> list[Addressee]:
+    """Return what is known of whom each notice is for, in their order.
+
+    Raises:
+        StoreUnavailable: the data keys can't be got.
+    """
+    reached = await _reached(pool, meant)
+    with_email = await _customers_with_email(pool, meant)
+    consents = await known_events(
+        pool,
+        store,
+        [
+            (place, one.cause, [EVENT_TYPE_CONSENT_CHANGED])
+            for place, one in enumerate(meant)
+            if one.notice.purpose
+        ],
+    )
+    found = []
+    for place, one in enumerate(meant):
+        record = one.cause.record
+        if one.told.recipient.customer:
+            email = (record.tenant, record.owner_key) in with_email
+            found.append(Addressee(customer=True, email=email, consents=consents[place]))
+        else:
+            known = reached.get((record.tenant, one.told.recipient.reference))
+            email, webhook = known or (False, False)
+            found.append(Addressee(known=known is not None, email=email, webhook=webhook))
+    return found
+
+
+async def _reached(
+    pool: asyncpg.Pool, meant: Iterable[Meant]
+) -> dict[tuple[int, str], tuple[bool, bool]]:
+    names = {
+        (one.cause.record.tenant, one.told.recipient.reference)
+        for one in meant
+        if not one.told.recipient.customer and one.notice.channels
+    }
+    if not names:
+        return {}
+    columns = [list(column) for column in zip(*sorted(names), strict=True)]
+    rows = await pool.fetch(_SQL["recipients_named"], *columns)
+    return {(tenant, name): (email, webhook) for tenant, name, email, webhook in rows}
+
+
+async def _customers_with_email(
+    pool: asyncpg.Pool, meant: Iterable[Meant]
+) -> set[tuple[int, bytes]]:
+    owners = {
+        (one.cause.record.tenant, one.cause.record.owner_key)
+        for one in meant
+        if one.told.recipient.customer and one.notice.channels
+    }
+    if not owners:
+        return set()
+    columns = [list(column) for column in zip(*sorted(owners), strict=True)]
+    rows = await pool.fetch(_SQL["customers_with"], *columns, IDENTITY_KIND_EMAIL)
+    return {(tenant, owner_key) for tenant, owner_key in rows}
