@@ -950,8 +950,8 @@ class AggregateChanged(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Names the kind of change: an importable Python class, such as
-    `services.engagement.models:Model.Published`, at most 512 characters. Required.
+    """Names the kind of change for ever, such as `engagement.ScoringModel.Published`, at most 512
+    characters. Required.
     """
     state: _builtins.bytes
     """The change, as the service serialised it. Default empty: the topic says it all."""
@@ -980,7 +980,7 @@ class AggregateSnapshot(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Names the kind of snapshot: an importable Python class, at most 512 characters. Required."""
+    """Names the kind of snapshot for ever, at most 512 characters. Required."""
     state: _builtins.bytes
     """The aggregate's state, as the service serialised it. Default empty: the topic says it all."""
     def __init__(
