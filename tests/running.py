@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.cli.stack import CHECKOUT, SERVICES, free_addresses
+from tests.commanding import run_command
 from touchline.client import Client
 
 TOUCHLINE: Final = CHECKOUT / "bin" / "touchline"
@@ -85,8 +86,8 @@ class Installation:
         )  # fmt: skip
 
     async def run(self, *arguments: str, cwd: Path = CHECKOUT, within: float = 60.0) -> Finished:
-        """Runs `touchline` with arguments to its end."""
-        return await finished(await self.start(*arguments, cwd=cwd), within)
+        """Runs `touchline` with arguments to its end, in a fork of what has imported it."""
+        return Finished(*await run_command(arguments, self.environment, cwd, within))
 
     @contextlib.asynccontextmanager
     async def up(self) -> AsyncIterator["Up"]:

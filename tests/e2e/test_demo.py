@@ -18,7 +18,7 @@ from libs.embedded import database_url_for, run_servers
 from libs.embedded.home import hold
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.feed import STREAM
-from tests.running import Finished, Installation
+from tests.running import Finished, Installation, finished
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 
@@ -28,7 +28,7 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Installation, 
     """A demo that has ended: where, what it said, and how many seconds it took."""
     installation = Installation(tmp_path_factory.mktemp("demo") / "home")
     began = time.monotonic()
-    done = await installation.run("demo", within=100)
+    done = await finished(await installation.start("demo"), 100)
     return installation, done, time.monotonic() - began
 
 
