@@ -32,6 +32,8 @@ from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 # How many events one transaction may fold: long enough for COPY to pay.
 _LONG_BATCH: Final = 10_000
 _IDLE_SECONDS: Final = 1.0
+# Between the transactions of a projection whose feed never rests.
+_PACE_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 0.5
 _HALTED_SECONDS: Final = 2.0
 
@@ -167,8 +169,13 @@ class Runner:
             # What was recorded before the subscription began is in history.
             await self._catch_up()
             await self._ownership.resume(self.checkpoint.epoch)
+            began = 0.0
             while True:
                 self._enter(ProjectionState.PROJECTION_STATE_LIVE)
+                if subscription.pending_msgs:
+                    # They come fast: a transaction costs the same for many, and others need the
+                    # processor as well.
+                    await asyncio.sleep(max(0.0, began + _PACE_SECONDS - time.monotonic()))
                 arrived = await _pending(subscription)
                 if not arrived.batches:
                     await self._renew()
@@ -178,6 +185,7 @@ class Runner:
                     arrived = await _pending(subscription)
                 if not arrived.batches:
                     return  # the feed is silent, or the store is another: history tells
+                began = time.monotonic()
                 await self._fold_feed(arrived)
 
     async def _fold_feed(self, arrived: _Arrived) -> None:
