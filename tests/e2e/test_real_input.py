@@ -1,4 +1,4 @@
-"""A real file of 69,659 purchases: whole, repeated, and killed in the middle.
+"""A real file of 69,659 purchases: whole, and its beginning killed in the middle and repeated.
 
 One installation takes both, each for a tenant of its own, so that each begins with nothing. The
 tenant `default` gets the file with every date moved by the same number of days, so that its last
@@ -46,7 +46,7 @@ from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
 FILE: Final = CHECKOUT.parent / "shared" / "data" / "cdnow_master.txt"
 ROWS: Final = 69_659
 PROFILES: Final = 23_570
-KILLED_ROWS: Final = 20_000
+KILLED_ROWS: Final = 12_000
 AMOUNT_MICROS: Final = 2_500_315_630_000
 TENANTS: Final = ("default", "killed")
 IN_FLIGHT: Final = 64
@@ -99,14 +99,9 @@ async def whole(served: tuple[Installation, Up], recent: Path) -> Finished:
     return await finished(await importing(served[0], "default", recent), 120)
 
 
-async def test_every_row_is_recorded_once(
-    served: tuple[Installation, Up], recent: Path, whole: Finished
-) -> None:
+async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole: Finished) -> None:
     assert whole.code == 0
     assert counts(whole) == {**NOTHING, "rows read": ROWS, "recorded": ROWS}
-    again = await finished(await importing(served[0], "default", recent), 120)
-    assert again.code == 0
-    assert counts(again) == {**NOTHING, "rows read": ROWS, "duplicates": ROWS}
     async with client_of(served[0], "default") as client:
         counted = await population(client)
     assert (counted.events, counted.profiles) == (ROWS, PROFILES)
@@ -115,11 +110,11 @@ async def test_every_row_is_recorded_once(
 async def test_recency_frequency_and_monetary_value_are_those_of_plain_python(
     served: tuple[Installation, Up], recent: Path, whole: Finished
 ) -> None:
-    """In the sales view of every sixteenth customer."""
+    """In the sales view of every 32nd customer."""
     assert whole.code == 0
     every = {number: bought_in(rows) for number, rows in rows_of(recent).items()}
     assert (len(every), sum(one.monetary for one in every.values())) == (PROFILES, AMOUNT_MICROS)
-    expected = {number: one for number, one in every.items() if int(number) % 16 == 0}
+    expected = {number: one for number, one in every.items() if int(number) % 32 == 0}
     async with client_of(served[0], "default") as client:
         await population(client)
         views = await sales_views(client, list(expected))

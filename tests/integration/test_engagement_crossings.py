@@ -24,7 +24,6 @@ from services.engagement.midnights import Midnights
 from tests.customers import new_device, new_email, new_phone, profile_id, record, timeline
 from tests.servers import SharedPostgres, start_nats
 from tests.services import (
-    TENANTS,
     Service,
     Touchline,
     engagement_on,
@@ -261,10 +260,10 @@ async def pass_midnight(scene: Scene, today: int) -> None:
         connect_nats(scene.touchline.nats.service_url, "test") as nats,
         follow_checkpoints(scene.url, pool) as reached,
     ):
-        outbox = Outbox(config.identity_secret)
+        outbox, tenants = Outbox(config.identity_secret), Tenants(("default",))
         store = StoreClient(nats)
-        await Midnights(pool, store, reached, outbox, Tenants(TENANTS)).look(today - 1)
-        await Midnights(pool, store, reached, outbox, Tenants(TENANTS)).look(today)
+        await Midnights(pool, store, reached, outbox, tenants).look(today - 1)
+        await Midnights(pool, store, reached, outbox, tenants).look(today)
 
 
 async def test_another_version_of_the_model_is_no_alarm(scene: Scene) -> None:
