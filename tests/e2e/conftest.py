@@ -8,14 +8,14 @@ from tests.peers import MailServer, mail_server
 from tests.running import Installation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def mailbox() -> AsyncIterator[MailServer]:
     """The mail server that the shared installation hands its emails to."""
     async with mail_server() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def running(
     tmp_path_factory: pytest.TempPathFactory, mailbox: MailServer
 ) -> AsyncIterator[Installation]:

@@ -75,11 +75,10 @@ def run(app: Path, *arguments: str, **variables: str) -> subprocess.CompletedPro
     foreign = ("TOUCHLINE_", "OTEL_", "PYTHON")
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
     path = f"{app}:{app.parent / 'site-packages'}"
-    own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=app,
-        env=inherited | own | variables,
+        env=inherited | {"PYTHONPATH": path} | variables,
         capture_output=True,
         text=True,
         check=False,
