@@ -85,9 +85,10 @@ class Receiver:
 
     def _metrics(self) -> Iterator[tuple[str, Metric]]:
         for one in self.resource_metrics:
+            service = _service(one)
             for scope in one.scope_metrics:
                 for metric in scope.metrics:
-                    yield _service(one), metric
+                    yield service, metric
 
 
 class _Traces(trace_collector_grpc.TraceServiceServicer):

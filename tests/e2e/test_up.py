@@ -39,13 +39,15 @@ async def test_a_running_one_refuses_a_second_and_survives_kill_9(
         assert f"process {up.process.pid}" in second.err
 
         assert (await installation.run(*CONTACTS)).code == 0
-        services = (f"services.{name}" for name in installation.services)
-        for mark in (*services, "nats-server", "bin/postgres"):
-            before = up.child(mark)
-            os.kill(before, signal.SIGKILL)
-            await up.says("it was ended by SIGKILL; it is started again")
-            await up.says("it runs again")
-            assert up.child(mark) != before
+        services = [f"services.{name}" for name in installation.services]
+        for together in (services, ["nats-server"], ["bin/postgres"]):
+            before = {mark: up.child(mark) for mark in together}
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+            await up.says("it was ended by SIGKILL; it is started again", times=len(together))
+            await up.says("it runs again", times=len(together))
+            for mark, pid in before.items():
+                assert up.child(mark) != pid
             up.text = ""
         again = await installation.run(*CONTACTS)
         assert "duplicates 3" in again.words

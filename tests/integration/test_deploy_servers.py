@@ -35,7 +35,7 @@ from touchline.failures import CallFailed
 async def test_the_feed_survives_the_loss_of_one_of_three_servers(tmp_path: Path) -> None:
     async with run_nats("production", tmp_path) as (ports, processes):
         connection = await connect("store", *ports)
-        jetstream = connection.jetstream(timeout=5)
+        jetstream = connection.jetstream(timeout=1)
         async with asyncio.timeout(30):
             while True:  # until the three have found each other
                 try:
