@@ -32,8 +32,12 @@ from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 # How many events one transaction may fold: long enough for COPY to pay.
 _LONG_BATCH: Final = 10_000
 _IDLE_SECONDS: Final = 1.0
-# Between the transactions of a projection whose feed never rests.
-_PACE_SECONDS: Final = 0.02
+QUICK_PACE: Final = timedelta(milliseconds=20)
+"""The pace of what people wait for after recording something."""
+
+PACE: Final = timedelta(milliseconds=50)
+"""The pace of everything else: half a dozen projections share a database and a processor."""
+
 _RETRY_SECONDS: Final = 0.5
 _HALTED_SECONDS: Final = 2.0
 
@@ -95,6 +99,7 @@ class Runner:
         store: History, and the connection on which the feed comes.
         owner: Names this process.
         lease: For how long the projection stays this process's own without a sign of life.
+        pace: From the start of one transaction to that of the next, while the feed never rests.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Runner:
         owner: UUID,
         *,
         lease: timedelta = LEASE,
+        pace: timedelta = QUICK_PACE,
     ) -> None:
         self.projection = projection
         self.state = RunnerState()
@@ -112,6 +118,7 @@ class Runner:
         self._pool = pool
         self._store = store
         self._ownership = Ownership(pool, projection.name, owner, lease)
+        self._pace = pace.total_seconds()
         self._renewed = 0.0
 
     async def run(self) -> None:
@@ -175,7 +182,7 @@ class Runner:
                 if subscription.pending_msgs:
                     # They come fast: a transaction costs the same for many, and others need the
                     # processor as well.
-                    await asyncio.sleep(max(0.0, began + _PACE_SECONDS - time.monotonic()))
+                    await asyncio.sleep(max(0.0, began + self._pace - time.monotonic()))
                 arrived = await _pending(subscription)
                 if not arrived.batches:
                     await self._renew()

@@ -21,7 +21,7 @@ from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
-from libs.projection.runner import Runner
+from libs.projection.runner import PACE, Runner
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.arguments import migrates_only
 from libs.rpc.loop import run
@@ -85,7 +85,8 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         crossing = ScoreLevels(Levels(pool), store, reached, outbox, config.tenants)
         midnights = Midnights(pool, store, reached, outbox, config.tenants)
         runners = [
-            Runner(one, pool, store, owner) for one in (IdentityGraph(), published, crossing)
+            Runner(one, pool, store, owner, pace=PACE)
+            for one in (IdentityGraph(), published, crossing)
         ]
         sender = Sender(outbox, pool, store, runners, owner=owner)
         for stopped in (*[one.stop for one in runners], sender.stop):

@@ -23,7 +23,7 @@ from libs.eventstore.errors import StoreError
 from libs.expressions import ExpressionError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
-from libs.projection.runner import Runner
+from libs.projection.runner import PACE, Runner
 from libs.projection.waiting import Checkpoints
 from services.engagement.domain.model import compile_model
 from services.engagement.models import PublishedModels, from_text
@@ -167,7 +167,8 @@ class Supervisor:
             return
         head = await self.store.head()
         scoring = Scoring(version.scoring, version.tenant, version.version, model)
-        runner = Runner(Scores(scoring, self.store), self.pool, self.store, self.owner)
+        folded = Scores(scoring, self.store)
+        runner = Runner(folded, self.pool, self.store, self.owner, pace=PACE)
         task = asyncio.create_task(runner.run())
         self._running[version.scoring] = _Running(runner, task, head.position)
         self.runners.append(runner)

@@ -20,7 +20,7 @@ from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
-from libs.projection.runner import Runner
+from libs.projection.runner import PACE, Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import Checkpoints, follow_checkpoints
 from libs.rpc.arguments import migrates_only
@@ -137,7 +137,7 @@ def _runners(
         ),
         Expectations(pool, store, outbox, reached, config.readers),
     )
-    return [Runner(one, pool, store, owner) for one in folds]
+    return [Runner(one, pool, store, owner, pace=PACE) for one in folds]
 
 
 def _applications(
