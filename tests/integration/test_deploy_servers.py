@@ -35,15 +35,15 @@ from touchline.failures import CallFailed
 async def test_the_feed_survives_the_loss_of_one_of_three_servers(tmp_path: Path) -> None:
     async with run_nats("production", tmp_path) as (ports, processes):
         connection = await connect("store", *ports)
-        jetstream = connection.jetstream(timeout=1)
+        jetstream = connection.jetstream(timeout=2)
         async with asyncio.timeout(30):
-            while True:  # until the three have found each other
+            while True:  # until the three have found each other, and one leads the stream
                 try:
                     await feed.ensure_stream(jetstream, 3)
+                    await jetstream.publish(feed.SUBJECT, b"one")
                     break
                 except (nats.js.errors.APIError, nats.errors.Error, TimeoutError):
                     await asyncio.sleep(0.2)
-        await jetstream.publish(feed.SUBJECT, b"one")
         found = await jetstream.stream_info(feed.STREAM)
         assert found.config.num_replicas == 3
         assert found.cluster is not None

@@ -80,7 +80,7 @@ def test_given_an_external_id_then_its_case_stays() -> None:
         (PHONE, "", "+1 98765", "value", "too few or too many digits"),
         (PHONE, "", "+1 415 98765432109", "value", "too few or too many digits"),
         (PHONE, "", "+380 00 398769876", "value", "two different numbers"),
-        (HANDLE, "x", "", "value", "nothing after the @"),
+        (HANDLE, "x", "@@", "value", "nothing after the @"),
         (DEVICE, "", "", "value", "is empty"),
         (DEVICE, "", " \n ", "value", "is empty"),
         (DEVICE, "", "ref\nsecret", "value", "line break"),
