@@ -168,7 +168,7 @@ def consented(
     return happened(ago, who, consent_changed=fact)
 
 
-async def eventually(look: Callable[[], Awaitable[Found]], within: float = 15.0) -> Found:
+async def eventually(look: Callable[[], Awaitable[Found]], within: float = 40.0) -> Found:
     """What looking gives once it gives something."""
     async with asyncio.timeout(within):
         while not (found := await look()):  # noqa: ASYNC110 - a service has no event
