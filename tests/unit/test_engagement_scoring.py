@@ -174,6 +174,6 @@ def test_what_has_faded_altogether_gives_0_to_everybody() -> None:
 @given(half_life=st.integers(1, 3_653 * DAY_NS), oldest=st.integers(0, 30_000))
 def test_all_ages_that_leave_anything_have_a_factor(half_life: int, oldest: int) -> None:
     known = factors(half_life, oldest)
-    assert known == [factor(half_life, age) for age in range(len(known))]
+    assert list(known) == [factor(half_life, age) for age in range(len(known))]
     assert len(known) == oldest + 1 or factor(half_life, len(known)) == 0
     assert known[0] == ONE < 2**63

@@ -21,6 +21,7 @@ ONE: Final = 1 << 60
 
 _DAY_NS: Final = 86_400_000_000_000
 # Beyond it 2^-x rounds to no unit.
+_CACHED_HALF_LIVES: Final = 64
 _FADED_HALF_LIVES: Final = 61
 
 
@@ -164,10 +165,11 @@ def _decayed(half_life_ns: int, age_days: int) -> int:
     return round(2.0**-half_lives * ONE) if half_lives < _FADED_HALF_LIVES else 0
 
 
-def factors(half_life_ns: int, oldest: int) -> list[int]:
+@lru_cache(maxsize=_CACHED_HALF_LIVES)  # the same ones all day, for every read and sweep
+def factors(half_life_ns: int, oldest: int) -> tuple[int, ...]:
     """Return the factors of all ages in days, from 0 on, that leave anything, up to the oldest."""
     faded = _FADED_HALF_LIVES * half_life_ns // _DAY_NS + 1
-    return [factor(half_life_ns, age) for age in range(min(faded, oldest) + 1)]
+    return tuple(factor(half_life_ns, age) for age in range(min(faded, oldest) + 1))
 
 
 def score(terms: Sequence[Terms], sums: Iterable[DaySum], today: int) -> Scored:
