@@ -14,7 +14,6 @@ from libs.cli.stack import CHECKOUT
 from libs.expressions import EvaluationError, Scope, event_value
 from services.engagement.domain.default_model import default_model
 from services.engagement.domain.model import Candidates, Model, compile_model
-from services.engagement.domain.needs import Needs, needs_of
 from services.engagement.domain.violations import violations
 from services.engagement.models import from_text, to_text
 from tests.events import FACTS, an_event
@@ -170,29 +169,6 @@ def test_a_condition_looks_into_the_event_and_one_that_fails_does_not_count() ->
     assert model.candidates(contact()) == Candidates((0,), (1, 2))
     assert model.met((1, 2), an_event("interaction")) == (1,)
     assert model.met((1, 2), an_event("order_changed")) == ()
-
-
-@pytest.mark.parametrize(
-    ("sources", "needs"),
-    [
-        ([""], Needs(frozenset(), frozenset())),
-        (["event.fact.status == 'x'", ""], Needs(frozenset(), frozenset({"status"}))),
-        (
-            ["event.channel == 'x' && event . fact\n. a > 1"],
-            Needs(frozenset({"channel"}), frozenset({"a"})),
-        ),
-        (["event.actor.kind == 'x'"], Needs(frozenset({"actor"}), frozenset())),
-        (["has(event.location)", "event.fact.a"], Needs(frozenset({"location"}), frozenset({"a"}))),
-        (["event.fact['status'] == 'x'"], Needs(frozenset(), None)),
-        (["event.fact.map(f, f).size() > 1"], Needs(frozenset(), None)),
-        (["event.map(f, f).size() > 1"], None),
-        (["event.at.getHours() > 1"], Needs(frozenset({"at"}), frozenset())),
-        (["distance_km(event, event) > 1.0"], None),
-        (["[event].exists(e, e.fact.a)"], None),
-    ],
-)
-def test_conditions_are_handed_what_they_read(sources: list[str], needs: Needs | None) -> None:
-    assert needs_of(sources) == needs
 
 
 @pytest.mark.parametrize("fact", sorted(FACTS))

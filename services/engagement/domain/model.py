@@ -4,8 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from libs.expressions import EvaluationError, Expression, Scope, compile_expression, event_value
-from services.engagement.domain.needs import Needs, needs_of
+from libs.expressions import (
+    NOTHING,
+    EvaluationError,
+    Expression,
+    Reads,
+    Scope,
+    compile_expression,
+    event_value,
+    together,
+)
 from services.engagement.domain.scoring import THOUSAND, DaySum, Scored, Terms, score
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition, ScoringRule
 from touchline.events.v1.event_pb2 import Event
@@ -56,7 +64,8 @@ class Model:
     name: str
     rules: tuple[Rule, ...]
     levels: tuple[tuple[float, str], ...]
-    _needs: Needs | None = None
+    # What conditions read: handing them the rest costs most of what evaluating costs.
+    _reads: Reads = NOTHING
     # Envelopes are few sorts: a channel here, a direction there.
     _candidates: dict[_Kind, Candidates] = field(default_factory=dict, repr=False)
     # Made once: it knows the functions that conditions may call.
@@ -83,8 +92,7 @@ class Model:
 
     def met(self, rules: Sequence[int], event: Event) -> tuple[int, ...]:
         """Return those of some rules whose condition an event meets; one that fails is not met."""
-        value = event_value(event)
-        self._scope.set("event", value if self._needs is None else self._needs.of(value))
+        self._scope.set("event", self._reads.of(event_value(event)))
         return tuple(number for number in rules if self._holds(number))
 
     def score(self, sums: Sequence[DaySum], today: int) -> Scored:
@@ -106,11 +114,13 @@ class Model:
 
 def compile_model(definition: ModelDefinition) -> Model:
     """Return a definition, of which `violations` finds none, ready to be applied."""
+    rules = tuple(_rule(rule) for rule in definition.rules)
+    conditions = [rule.condition for rule in rules if rule.condition is not None]
     return Model(
         name=definition.name,
-        rules=tuple(_rule(rule) for rule in definition.rules),
+        rules=rules,
         levels=tuple((level.from_score, level.name) for level in definition.levels),
-        _needs=needs_of(rule.condition for rule in definition.rules),
+        _reads=together(one.followed.reads for one in conditions).get("event", NOTHING),
     )
 
 
