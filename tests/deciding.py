@@ -18,7 +18,7 @@ from libs.postgres.pool import open_pool
 from libs.projection.checkpoints import LEASE
 from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, Sender
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.runner import Runner
 from libs.tasks import running
 from tests.aggregates import Lent
@@ -132,12 +132,16 @@ class Caller:
 
     name = REACTOR
     fold_version = 1
+    tables: tuple[Table, ...] = ()
 
     def __init__(self, desk: Desk) -> None:
         self.failures = 0
         self.unprepared: list[Exception] = []
         self._desk = desk
         self._opened: dict[int, Event | None] = {}
+
+    def copy(self) -> None:
+        """Only one may decide."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Opens the events."""

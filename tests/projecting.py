@@ -12,7 +12,7 @@ import asyncpg
 
 from libs.eventstore.client import StoreClient
 from libs.projection.checkpoints import LEASE
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.runner import Runner
 from libs.tasks import running
 from tests.services import build_views
@@ -46,6 +46,7 @@ class Ledger:
     """
 
     fold_version = 1
+    tables = (Table("ledger"),)
 
     def __init__(self) -> None:
         self.name = "ledger"
@@ -55,6 +56,10 @@ class Ledger:
         self.before, self.after = asyncio.Event(), asyncio.Event()
         self.before.set()
         self.after.set()
+
+    def copy(self) -> Ledger:
+        """The same fold, remembering nothing."""
+        return Ledger()
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """It needs nothing."""

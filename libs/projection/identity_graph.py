@@ -15,7 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.lru import LruCache
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
 from libs.postgres.queries import load_queries
-from libs.projection.projection import Connection, Recorded, of_customers
+from libs.projection.projection import Connection, Recorded, Table, of_customers
 from libs.projection.writing import add_rows
 from touchline.store.v1.store_pb2 import SealedIdentity
 
@@ -44,12 +44,17 @@ class IdentityGraph:
 
     name = "identity_graph"
     fold_version = 1
+    tables = (Table("identities"), Table("identity_edges"), Table("identity_retractions"))
 
     def __init__(self) -> None:
         # What is in the tables already and need not be asked or written again: identities with the
         # data key that sealed their value, and the first edge of each pair.
         self._known: dict[tuple[int, bytes], bytes] = {}
         self._first_seen: LruCache[Pair, tuple[int, bytes]] = LruCache(_CACHED)
+
+    def copy(self) -> "IdentityGraph":
+        """The same fold, remembering nothing."""
+        return IdentityGraph()
 
     def aborted(self) -> None:
         """Forget what was remembered of events that were not committed."""

@@ -37,16 +37,38 @@ class Recorded(NamedTuple):
     record_bytes: bytes
 
 
+class Table(NamedTuple):
+    """A table that a projection folds into.
+
+    Attributes:
+        name: Its name.
+        rows: The SQL condition that its rows fulfil, where projections share the table.
+    """
+
+    name: str
+    rows: str = "true"
+
+
 class Projection(Protocol):
     """Code that folds events into tables.
+
+    Its statements name tables without a schema: a copy is folded in a schema of its own.
 
     Attributes:
         name: Of its checkpoint.
         fold_version: Raised whenever the same events would give other rows.
+        tables: Its own, and nothing but folded: emptied with its checkpoint they fill again.
     """
 
     name: str
     fold_version: int
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """See above."""
+
+    def copy(self) -> "Projection | None":
+        """Return the same fold, remembering nothing; None for a reactor: only one may act."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Get what folding these events needs from elsewhere, such as data keys.

@@ -9,7 +9,7 @@ from libs.eventstore.client import StoreClient
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, may_act
-from libs.projection.projection import Connection, Recorded, of_customers
+from libs.projection.projection import Connection, Recorded, Table, of_customers
 from libs.projection.waiting import Checkpoints
 from libs.rpc.tenants import Tenants
 from services.engagement.domain.crossings import Crossing, crossings
@@ -49,6 +49,7 @@ class ScoreLevels:
 
     name = REACTOR
     fold_version = 1
+    tables: tuple[Table, ...] = ()
 
     def __init__(
         self,
@@ -64,6 +65,9 @@ class ScoreLevels:
         self._outbox = outbox
         self._tenants = {tenant.number: tenant.name for tenant in tenants.all}
         self._decisions: list[Decision] = []
+
+    def copy(self) -> None:
+        """Only one may decide."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Find what the events that may act did to scores, once the models have folded them."""

@@ -17,7 +17,7 @@ from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition
 from touchline.events.v1.event_pb2 import EVENT_TYPE_AGGREGATE_CHANGED
 
@@ -150,13 +150,19 @@ class PublishedModels:
 
     name = "models"
     fold_version = 1
+    tables = (Table("models"),)
 
     def __init__(self, store: StoreClient, identity_keys: Mapping[int, IdentityKeys]) -> None:
         self._store = store
+        self._identity_keys = identity_keys
         self._namespaces = {
             tenant: keys.namespace_key(APPLICATION) for tenant, keys in identity_keys.items()
         }
         self._published: dict[int, _Published] = {}
+
+    def copy(self) -> "PublishedModels":
+        """The same fold, remembering nothing."""
+        return PublishedModels(self._store, self._identity_keys)
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open the aggregates' changes."""

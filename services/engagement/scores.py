@@ -16,7 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.writing import add_rows
 from services.engagement.domain.model import Model
 from services.engagement.domain.scoring import day_of
@@ -78,6 +78,17 @@ class Scores:
         # By position, the rules whose condition an event of the batch meets.
         self._met: dict[int, tuple[int, ...]] = {}
         self._has_retractions = False
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Its part of the tables that all models share."""
+        own = f"scoring = {self._scoring.scoring}"
+        names = ("contributions", "score_retractions", "day_sums")
+        return tuple(Table(name, own) for name in names)
+
+    def copy(self) -> "Scores":
+        """The same fold, remembering nothing."""
+        return Scores(self._scoring, self._store)
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open the events that a condition looks into, and evaluate it."""

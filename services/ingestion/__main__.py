@@ -29,8 +29,9 @@ from libs.rpc.settings import SettingError, required
 from libs.tasks import running
 from libs.telemetry.metrics import observed
 from services.ingestion import gauges, quarantine
+from services.ingestion.calls.parts import Parts
 from services.ingestion.config import Config, read_config
-from services.ingestion.grpc_api import IngestionService, Parts
+from services.ingestion.grpc_api import IngestionService
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder
 from touchline.ingestion.v1.ingestion_service_pb2 import DESCRIPTOR

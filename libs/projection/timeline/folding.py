@@ -7,7 +7,7 @@ from typing import Final
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
-from libs.projection.projection import Connection, Recorded, of_customers
+from libs.projection.projection import Connection, Recorded, Table, of_customers
 from libs.projection.writing import add_rows
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -26,6 +26,11 @@ class Timeline:
 
     name = "timeline"
     fold_version = 1
+    tables = (Table("timeline"), Table("timeline_retractions"))
+
+    def copy(self) -> "Timeline":
+        """The same fold, remembering nothing."""
+        return Timeline()
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Envelopes say all it needs."""

@@ -13,7 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from services.notification.calls import Reader
 from services.notification.inbox.notifications import USED, notification_uuid, of_fact, opened_among
 from touchline.events.v1.decisions_pb2 import (
@@ -77,11 +77,15 @@ class Deliveries:
 
     name = "deliveries"
     fold_version = 1
+    tables = (Table("deliveries"),)
 
     def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:
         self._store = store
         self._readers = readers
         self._opened: list[tuple[Recorded, Event]] = []
+
+    def copy(self) -> None:
+        """Only one may decide."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open what is about notifications."""

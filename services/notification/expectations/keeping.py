@@ -19,7 +19,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events, open_records
 from libs.projection.outbox import Decision, Outbox
 from libs.projection.profiles import find_profile
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.waiting import Checkpoints
 from libs.telemetry import declared, metrics
 from services.notification.calls import Reader
@@ -76,6 +76,12 @@ class Expectations:
 
     name = NAME
     fold_version = 1
+    tables = (
+        Table("expectation_tellings"),
+        Table("expectation_retractions"),
+        Table("expectations"),
+        Table("promise_versions"),
+    )
 
     def __init__(
         self,
@@ -93,6 +99,9 @@ class Expectations:
         self._checkpoints = checkpoints
         self._readers = readers
         self._batch = _Batch()
+
+    def copy(self) -> None:
+        """Only one may decide."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open what is told of expectations, and find what may be answers.

@@ -12,7 +12,7 @@ from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from services.notification.calls import Reader
 from touchline.events.v1.decisions_pb2 import (
     CHANNEL_VERDICT_CHOSEN,
@@ -57,11 +57,16 @@ class Notifications:
 
     name = "notifications"
     fold_version = 1
+    tables = (Table("notifications"), Table("notification_reads"), Table("delivery_attempts"))
 
     def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:
         self._store = store
         self._readers = readers
         self._opened: list[tuple[Recorded, Event]] = []
+
+    def copy(self) -> "Notifications":
+        """The same fold, remembering nothing."""
+        return Notifications(self._store, self._readers)
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Open what is about notifications."""

@@ -16,7 +16,7 @@ from libs.eventstore.client import StoreClient
 from libs.expressions import Scope, event_value
 from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, may_act
-from libs.projection.projection import Connection, Recorded
+from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.waiting import Checkpoints
 from libs.telemetry import declared, metrics
 from services.notification.calls import Reader
@@ -67,6 +67,7 @@ class Deciding:
 
     name = "rules"
     fold_version = 1
+    tables = (Table("rules"),)
 
     def __init__(
         self,
@@ -88,6 +89,9 @@ class Deciding:
         self._published: list[PublishedRule] = []
         self._decisions: list[Decision] = []
         self._evaluated: Counter[RuleVerdict.ValueType] = Counter()
+
+    def copy(self) -> None:
+        """Only one may decide."""
 
     async def prepare(self, events: Sequence[Recorded]) -> None:
         """Judge the events; what comes of it is written by `apply`.

@@ -127,6 +127,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "MODEL_BUILDING", "domain": "touchline", "metadata": {"model": "churn"}}
     """
+    ERROR_REASON_REJECTED_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 21
+    """No rejected event has this id; it may have been recorded or discarded.
+
+        {"reason": "REJECTED_EVENT_NOT_FOUND", "domain": "touchline", "metadata": {"rejected_id": "7"}}
+    """
+    ERROR_REASON_PROJECTION_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """The service has no projection of this name.
+
+        {"reason": "PROJECTION_NOT_FOUND", "domain": "touchline",
+         "metadata": {"projection": "timelines"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -237,5 +248,16 @@ ERROR_REASON_MODEL_BUILDING: ErrorReason.ValueType  # 20
 """The scoring model is new and still counts the past. RetryInfo says when to try again.
 
     {"reason": "MODEL_BUILDING", "domain": "touchline", "metadata": {"model": "churn"}}
+"""
+ERROR_REASON_REJECTED_EVENT_NOT_FOUND: ErrorReason.ValueType  # 21
+"""No rejected event has this id; it may have been recorded or discarded.
+
+    {"reason": "REJECTED_EVENT_NOT_FOUND", "domain": "touchline", "metadata": {"rejected_id": "7"}}
+"""
+ERROR_REASON_PROJECTION_NOT_FOUND: ErrorReason.ValueType  # 22
+"""The service has no projection of this name.
+
+    {"reason": "PROJECTION_NOT_FOUND", "domain": "touchline",
+     "metadata": {"projection": "timelines"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -73,6 +73,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """Event.delivery_attempted."""
     EVENT_TYPE_NOTIFICATION_READ: _EventType.ValueType  # 40
     """Event.notification_read."""
+    EVENT_TYPE_CUSTOM_EVENT: _EventType.ValueType  # 41
+    """Event.custom_event."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """The type of an event: the number of the field of `Event.fact` that is set."""
@@ -121,6 +123,8 @@ EVENT_TYPE_DELIVERY_ATTEMPTED: EventType.ValueType  # 39
 """Event.delivery_attempted."""
 EVENT_TYPE_NOTIFICATION_READ: EventType.ValueType  # 40
 """Event.notification_read."""
+EVENT_TYPE_CUSTOM_EVENT: EventType.ValueType  # 41
+"""Event.custom_event."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _ActorKind:
@@ -191,6 +195,7 @@ class Event(_message.Message):
     NOTIFICATION_DECIDED_FIELD_NUMBER: _builtins.int
     DELIVERY_ATTEMPTED_FIELD_NUMBER: _builtins.int
     NOTIFICATION_READ_FIELD_NUMBER: _builtins.int
+    CUSTOM_EVENT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """A UUID that names this event for ever; a retry carries the same one. UUIDv7 is advised, since
     it keeps index writes local. Required.
@@ -313,6 +318,10 @@ class Event(_message.Message):
     def notification_read(self) -> _decisions_pb2.NotificationRead:
         """Somebody read a notification. Callers can't record it: they call MarkRead."""
 
+    @_builtins.property
+    def custom_event(self) -> _facts_pb2.CustomEvent:
+        """Something of a type that the caller registered."""
+
     def __init__(
         self,
         *,
@@ -348,12 +357,13 @@ class Event(_message.Message):
         notification_decided: _decisions_pb2.NotificationDecided | None = ...,
         delivery_attempted: _decisions_pb2.DeliveryAttempted | None = ...,
         notification_read: _decisions_pb2.NotificationRead | None = ...,
+        custom_event: _facts_pb2.CustomEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "delivery_attempted", b"delivery_attempted", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "delivery_attempted", b"delivery_attempted", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot", "checked_in", "payment_attempted", "score_crossed", "notification_decided", "delivery_attempted", "notification_read"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot", "checked_in", "payment_attempted", "score_crossed", "notification_decided", "delivery_attempted", "notification_read", "custom_event"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 

@@ -913,6 +913,36 @@ class ExpectationResolved(_message.Message):
 Global___ExpectationResolved: _TypeAlias = ExpectationResolved  # noqa: Y015
 
 @_typing.final
+class CustomEvent(_message.Message):
+    """Something happened that only this company knows of. Its type is registered with ingestion, and its
+    properties match the type's JSON Schema.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROPERTIES_JSON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The type's registered name, such as `webinar.attended`. Required."""
+    properties_json: _builtins.str
+    """The properties, a JSON object of at most 64 KiB; as text, so that no number loses a digit.
+    Default empty: none.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        properties_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "properties_json", b"properties_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomEvent: _TypeAlias = CustomEvent  # noqa: Y015
+
+@_typing.final
 class EventRetracted(_message.Message):
     """An earlier event was recorded in error and no longer counts. It may arrive before that event."""
 

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from touchline.events.v1 import event_pb2 as touchline_dot_events_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&touchline/ingestion/v1/ingestion.proto\x12\x16touchline.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\"\xc3\x01\n\x07Verdict\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.touchline.ingestion.v1.OutcomeR\x07outcome\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12\x46\n\nviolations\x18\x04 \x03(\x0b\x32&.touchline.ingestion.v1.FieldViolationR\nviolations\"H\n\x0e\x46ieldViolation\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"\xe7\x01\n\rRejectedEvent\x12\x1f\n\x0brejected_id\x18\x01 \x01(\x03R\nrejectedId\x12;\n\x0brejected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrejectedAt\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x46\n\nviolations\x18\x04 \x03(\x0b\x32&.touchline.ingestion.v1.FieldViolationR\nviolations\"\x88\x02\n\x0bStoreStatus\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\x12\x1d\n\nhead_chain\x18\x03 \x01(\x0cR\theadChain\x12#\n\rqueued_events\x18\x04 \x01(\x03R\x0cqueuedEvents\x12\'\n\x0frejected_events\x18\x05 \x01(\x03R\x0erejectedEvents\x12)\n\x10relayed_position\x18\x06 \x01(\x03R\x0frelayedPosition\x12!\n\x0crelay_leader\x18\x07 \x01(\x08R\x0brelayLeader*{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_RECORDED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_CONFLICT\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&touchline/ingestion/v1/ingestion.proto\x12\x16touchline.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\"\xc3\x01\n\x07Verdict\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32\x1f.touchline.ingestion.v1.OutcomeR\x07outcome\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12\x46\n\nviolations\x18\x04 \x03(\x0b\x32&.touchline.ingestion.v1.FieldViolationR\nviolations\"H\n\x0e\x46ieldViolation\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"\xe7\x01\n\rRejectedEvent\x12\x1f\n\x0brejected_id\x18\x01 \x01(\x03R\nrejectedId\x12;\n\x0brejected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrejectedAt\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x46\n\nviolations\x18\x04 \x03(\x0b\x32&.touchline.ingestion.v1.FieldViolationR\nviolations\"\xab\x02\n\x0bStoreStatus\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\x12\x1d\n\nhead_chain\x18\x03 \x01(\x0cR\theadChain\x12#\n\rqueued_events\x18\x04 \x01(\x03R\x0cqueuedEvents\x12\'\n\x0frejected_events\x18\x05 \x01(\x03R\x0erejectedEvents\x12)\n\x10relayed_position\x18\x06 \x01(\x03R\x0frelayedPosition\x12!\n\x0crelay_leader\x18\x07 \x01(\x08R\x0brelayLeader\x12!\n\x0c\x66\x65\x65\x64_problem\x18\x08 \x01(\tR\x0b\x66\x65\x65\x64Problem\"\xc3\x01\n\x0f\x43ustomEventType\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x1f\n\x0bjson_schema\x18\x03 \x01(\tR\njsonSchema\x12\x18\n\x07version\x18\x04 \x01(\x05R\x07version\x12?\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt*{\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_RECORDED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_CONFLICT\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.ingestion.v1.ingestion_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=905
-  _globals['_OUTCOME']._serialized_end=1028
+  _globals['_OUTCOME']._serialized_start=1138
+  _globals['_OUTCOME']._serialized_end=1261
   _globals['_VERDICT']._serialized_start=133
   _globals['_VERDICT']._serialized_end=328
   _globals['_FIELDVIOLATION']._serialized_start=330
@@ -42,5 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTEDEVENT']._serialized_start=405
   _globals['_REJECTEDEVENT']._serialized_end=636
   _globals['_STORESTATUS']._serialized_start=639
-  _globals['_STORESTATUS']._serialized_end=903
+  _globals['_STORESTATUS']._serialized_end=938
+  _globals['_CUSTOMEVENTTYPE']._serialized_start=941
+  _globals['_CUSTOMEVENTTYPE']._serialized_end=1136
 # @@protoc_insertion_point(module_scope)

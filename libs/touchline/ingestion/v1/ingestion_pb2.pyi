@@ -170,6 +170,7 @@ class StoreStatus(_message.Message):
     REJECTED_EVENTS_FIELD_NUMBER: _builtins.int
     RELAYED_POSITION_FIELD_NUMBER: _builtins.int
     RELAY_LEADER_FIELD_NUMBER: _builtins.int
+    FEED_PROBLEM_FIELD_NUMBER: _builtins.int
     store_id: _builtins.bytes
     """The store, 16 bytes."""
     head_position: _builtins.int
@@ -184,6 +185,10 @@ class StoreStatus(_message.Message):
     """The last position that was published on the feed."""
     relay_leader: _builtins.bool
     """True when this process leads the relay."""
+    feed_problem: _builtins.str
+    """Why nothing is published on the feed, and what to do, as this process last found it. Default
+    empty: nothing is wrong, or another process leads.
+    """
     def __init__(
         self,
         *,
@@ -194,11 +199,54 @@ class StoreStatus(_message.Message):
         rejected_events: _builtins.int = ...,
         relayed_position: _builtins.int = ...,
         relay_leader: _builtins.bool = ...,
+        feed_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_chain", b"head_chain", "head_position", b"head_position", "queued_events", b"queued_events", "rejected_events", b"rejected_events", "relay_leader", b"relay_leader", "relayed_position", b"relayed_position", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feed_problem", b"feed_problem", "head_chain", b"head_chain", "head_position", b"head_position", "queued_events", b"queued_events", "rejected_events", b"rejected_events", "relay_leader", b"relay_leader", "relayed_position", b"relayed_position", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreStatus: _TypeAlias = StoreStatus  # noqa: Y015
+
+@_typing.final
+class CustomEventType(_message.Message):
+    """A type of custom events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, 1 to 128 characters: letters, digits, `.`, `_` and `-`, such as `webinar.attended`."""
+    description: _builtins.str
+    """What such an event means, at most 1,000 characters. Default empty: not said."""
+    json_schema: _builtins.str
+    """The JSON Schema (draft 2020-12) of its properties, at most 64 KiB. References to other documents
+    are refused.
+    """
+    version: _builtins.int
+    """Its version, from 1."""
+    @_builtins.property
+    def registered_at(self) -> _timestamp_pb2.Timestamp:
+        """When that version was registered."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        json_schema: _builtins.str = ...,
+        version: _builtins.int = ...,
+        registered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "json_schema", b"json_schema", "name", b"name", "registered_at", b"registered_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomEventType: _TypeAlias = CustomEventType  # noqa: Y015

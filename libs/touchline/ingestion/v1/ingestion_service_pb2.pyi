@@ -304,3 +304,458 @@ class VerifyStoreResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyStoreResponse: _TypeAlias = VerifyStoreResponse  # noqa: Y015
+
+@_typing.final
+class StreamEventsRequest(_message.Message):
+    """A batch of events on a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The caller's own name for the batch, told with its verdicts. Default 0."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """The events, 1 to 1,000 and no more than the window."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
+
+@_typing.final
+class StreamEventsResponse(_message.Message):
+    """The window, or what became of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_EVENTS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    window_events: _builtins.int
+    """How many events may be unanswered; in the first message only, which has nothing else. Default 0:
+    this message answers a batch.
+    """
+    sequence: _builtins.int
+    """The batch's own name."""
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_ingestion_pb2.Verdict]:
+        """One verdict per event of the batch, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        window_events: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        verdicts: _abc.Iterable[_ingestion_pb2.Verdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "verdicts", b"verdicts", "window_events", b"window_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEventsResponse: _TypeAlias = StreamEventsResponse  # noqa: Y015
+
+@_typing.final
+class RetryRejectedEventsRequest(_message.Message):
+    """Asks to try rejected events again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTED_IDS_FIELD_NUMBER: _builtins.int
+    AFTER_REJECTED_ID_FIELD_NUMBER: _builtins.int
+    after_rejected_id: _builtins.int
+    """Only those after this id, for the calls that follow the first. Default 0: from the first."""
+    @_builtins.property
+    def rejected_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which ones, at most 500. Default empty: all, the oldest first, 500 in a call."""
+
+    def __init__(
+        self,
+        *,
+        rejected_ids: _abc.Iterable[_builtins.int] | None = ...,
+        after_rejected_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_rejected_id", b"after_rejected_id", "rejected_ids", b"rejected_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRejectedEventsRequest: _TypeAlias = RetryRejectedEventsRequest  # noqa: Y015
+
+@_typing.final
+class RetryRejectedEventsResponse(_message.Message):
+    """What became of the events that were tried again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIED_EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_REJECTED_ID_FIELD_NUMBER: _builtins.int
+    next_after_rejected_id: _builtins.int
+    """Give it as after_rejected_id to try the others. Default 0: there are none."""
+    @_builtins.property
+    def retried_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetriedEvent]:
+        """One for each event that was found, by rejected_id."""
+
+    def __init__(
+        self,
+        *,
+        retried_events: _abc.Iterable[Global___RetriedEvent] | None = ...,
+        next_after_rejected_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_after_rejected_id", b"next_after_rejected_id", "retried_events", b"retried_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRejectedEventsResponse: _TypeAlias = RetryRejectedEventsResponse  # noqa: Y015
+
+@_typing.final
+class RetriedEvent(_message.Message):
+    """What became of a rejected event that was tried again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTED_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    rejected_id: _builtins.int
+    """Names it among the rejected."""
+    @_builtins.property
+    def verdict(self) -> _ingestion_pb2.Verdict:
+        """What became of it. REJECTED: it is still kept, with these violations. CONFLICT: it is kept, since
+        another event has its id.
+        """
+
+    def __init__(
+        self,
+        *,
+        rejected_id: _builtins.int = ...,
+        verdict: _ingestion_pb2.Verdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected_id", b"rejected_id", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetriedEvent: _TypeAlias = RetriedEvent  # noqa: Y015
+
+@_typing.final
+class CorrectRejectedEventRequest(_message.Message):
+    """Asks to record a corrected event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTED_ID_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    rejected_id: _builtins.int
+    """The rejected event that it corrects. Required."""
+    @_builtins.property
+    def event(self) -> _event_pb2.Event:
+        """The corrected event, whole. Required."""
+
+    def __init__(
+        self,
+        *,
+        rejected_id: _builtins.int = ...,
+        event: _event_pb2.Event | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "rejected_id", b"rejected_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectRejectedEventRequest: _TypeAlias = CorrectRejectedEventRequest  # noqa: Y015
+
+@_typing.final
+class CorrectRejectedEventResponse(_message.Message):
+    """What became of the corrected event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verdict(self) -> _ingestion_pb2.Verdict:
+        """The verdict."""
+
+    def __init__(
+        self,
+        *,
+        verdict: _ingestion_pb2.Verdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectRejectedEventResponse: _TypeAlias = CorrectRejectedEventResponse  # noqa: Y015
+
+@_typing.final
+class DiscardRejectedEventsRequest(_message.Message):
+    """Asks to forget rejected events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTED_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rejected_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which ones, 1 to 500."""
+
+    def __init__(
+        self,
+        *,
+        rejected_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected_ids", b"rejected_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardRejectedEventsRequest: _TypeAlias = DiscardRejectedEventsRequest  # noqa: Y015
+
+@_typing.final
+class DiscardRejectedEventsResponse(_message.Message):
+    """What was forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCARDED_EVENTS_FIELD_NUMBER: _builtins.int
+    discarded_events: _builtins.int
+    """How many were there and are no more."""
+    def __init__(
+        self,
+        *,
+        discarded_events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded_events", b"discarded_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardRejectedEventsResponse: _TypeAlias = DiscardRejectedEventsResponse  # noqa: Y015
+
+@_typing.final
+class RegisterCustomEventTypeRequest(_message.Message):
+    """Asks to register a type of custom events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    expected_version: _builtins.int
+    """The newest version that the caller knows. Default 0: there is none yet."""
+    @_builtins.property
+    def event_type(self) -> _ingestion_pb2.CustomEventType:
+        """The type. Its version and registered_at are ignored. Required."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _ingestion_pb2.CustomEventType | None = ...,
+        expected_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "expected_version", b"expected_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterCustomEventTypeRequest: _TypeAlias = RegisterCustomEventTypeRequest  # noqa: Y015
+
+@_typing.final
+class RegisterCustomEventTypeResponse(_message.Message):
+    """The registered type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """True when the same definition was there already. Default false."""
+    @_builtins.property
+    def event_type(self) -> _ingestion_pb2.CustomEventType:
+        """The type, with its version."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _ingestion_pb2.CustomEventType | None = ...,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterCustomEventTypeResponse: _TypeAlias = RegisterCustomEventTypeResponse  # noqa: Y015
+
+@_typing.final
+class ListCustomEventTypesRequest(_message.Message):
+    """Asks for the registered types."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCustomEventTypesRequest: _TypeAlias = ListCustomEventTypesRequest  # noqa: Y015
+
+@_typing.final
+class ListCustomEventTypesResponse(_message.Message):
+    """The registered types."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedCompositeFieldContainer[_ingestion_pb2.CustomEventType]:
+        """The newest version of each, by name."""
+
+    def __init__(
+        self,
+        *,
+        event_types: _abc.Iterable[_ingestion_pb2.CustomEventType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCustomEventTypesResponse: _TypeAlias = ListCustomEventTypesResponse  # noqa: Y015
+
+@_typing.final
+class VerifyFeedRequest(_message.Message):
+    """Asks to verify the feed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyFeedRequest: _TypeAlias = VerifyFeedRequest  # noqa: Y015
+
+@_typing.final
+class VerifyFeedResponse(_message.Message):
+    """How far the verification of the feed came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKED_BATCHES_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    CHECKED_EVENTS_FIELD_NUMBER: _builtins.int
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
+    LAST_POSITION_FIELD_NUMBER: _builtins.int
+    HEAD_POSITION_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    checked_batches: _builtins.int
+    """Batches read so far."""
+    batches: _builtins.int
+    """Batches on the feed when verification began."""
+    checked_events: _builtins.int
+    """Events read so far."""
+    first_position: _builtins.int
+    """The position of the feed's first event. Default 0: the feed is empty."""
+    last_position: _builtins.int
+    """The position of the feed's last event. Default 0: the feed is empty."""
+    head_position: _builtins.int
+    """The store's head when verification began."""
+    finished: _builtins.bool
+    """True in the last message."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong, in words, at most 100 of them. Default empty: nothing."""
+
+    def __init__(
+        self,
+        *,
+        checked_batches: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        checked_events: _builtins.int = ...,
+        first_position: _builtins.int = ...,
+        last_position: _builtins.int = ...,
+        head_position: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+        finished: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "checked_batches", b"checked_batches", "checked_events", b"checked_events", "finished", b"finished", "first_position", b"first_position", "head_position", b"head_position", "last_position", b"last_position", "problems", b"problems"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyFeedResponse: _TypeAlias = VerifyFeedResponse  # noqa: Y015
+
+@_typing.final
+class RestartFeedRequest(_message.Message):
+    """Asks to begin a feed anew that is not this store's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartFeedRequest: _TypeAlias = RestartFeedRequest  # noqa: Y015
+
+@_typing.final
+class RestartFeedResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTARTED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    restarted: _builtins.bool
+    """True when the feed was removed; false when it continues this store and was left as it is."""
+    position: _builtins.int
+    """The position after which the feed begins, or up to which it had come."""
+    def __init__(
+        self,
+        *,
+        restarted: _builtins.bool = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "restarted", b"restarted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartFeedResponse: _TypeAlias = RestartFeedResponse  # noqa: Y015

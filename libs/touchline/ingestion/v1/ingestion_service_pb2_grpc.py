@@ -46,10 +46,40 @@ class IngestionServiceStub:
                 request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.BatchRecordEventsRequest.SerializeToString,
                 response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.BatchRecordEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEvents = channel.stream_stream(
+                '/touchline.ingestion.v1.IngestionService/StreamEvents',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsResponse.FromString,
+                _registered_method=True)
         self.ListRejectedEvents = channel.unary_unary(
                 '/touchline.ingestion.v1.IngestionService/ListRejectedEvents',
                 request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsRequest.SerializeToString,
                 response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsResponse.FromString,
+                _registered_method=True)
+        self.RetryRejectedEvents = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/RetryRejectedEvents',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsResponse.FromString,
+                _registered_method=True)
+        self.CorrectRejectedEvent = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/CorrectRejectedEvent',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventResponse.FromString,
+                _registered_method=True)
+        self.DiscardRejectedEvents = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/DiscardRejectedEvents',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsResponse.FromString,
+                _registered_method=True)
+        self.RegisterCustomEventType = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/RegisterCustomEventType',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeResponse.FromString,
+                _registered_method=True)
+        self.ListCustomEventTypes = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/ListCustomEventTypes',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.FromString,
                 _registered_method=True)
         self.GetStoreStatus = channel.unary_unary(
                 '/touchline.ingestion.v1.IngestionService/GetStoreStatus',
@@ -60,6 +90,16 @@ class IngestionServiceStub:
                 '/touchline.ingestion.v1.IngestionService/VerifyStore',
                 request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreRequest.SerializeToString,
                 response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreResponse.FromString,
+                _registered_method=True)
+        self.VerifyFeed = channel.unary_stream(
+                '/touchline.ingestion.v1.IngestionService/VerifyFeed',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedResponse.FromString,
+                _registered_method=True)
+        self.RestartFeed = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/RestartFeed',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedResponse.FromString,
                 _registered_method=True)
 
 
@@ -82,8 +122,57 @@ class IngestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamEvents(self, request_iterator, context):
+        """Records events for as long as the caller sends them. The first answer tells the window; then one
+        answer follows for each batch, in the order of the batches, when its events are safe. At most a
+        window of events is unanswered: beyond it the service reads no further, so a caller can't run
+        ahead of the disk, and a full queue is waited for instead of refused. A stream that breaks has
+        lost nothing that was answered; send what was not again, with the same ids, on another stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejectedEvents(self, request, context):
         """Lists rejected events, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRejectedEvents(self, request, context):
+        """Tries rejected events again as they were sent, such as when their type was registered meanwhile.
+        What is on the line afterwards is no longer kept among the rejected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectRejectedEvent(self, request, context):
+        """Records a corrected event in place of a rejected one, which is then no longer kept. When it
+        breaks a rule as well, both stay as they were and the verdict says why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardRejectedEvents(self, request, context):
+        """Forgets rejected events for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterCustomEventType(self, request, context):
+        """Registers a type of custom events, or a new version of one: from then on, CustomEvents of that
+        name must match its schema. The same definition again gives the version that is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCustomEventTypes(self, request, context):
+        """Lists the registered types of custom events, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +193,23 @@ class IngestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyFeed(self, request, context):
+        """Reads the whole feed and compares it with the store: every batch must continue the one before it
+        and hold, byte for byte, what the store has. The last message has `finished` set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartFeed(self, request, context):
+        """Removes a feed that does not belong to this store, as after the restore of a backup, and begins
+        it anew at the store's head. What projections miss they read from history. A feed that continues
+        this store is left as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -117,10 +223,40 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.BatchRecordEventsRequest.FromString,
                     response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.BatchRecordEventsResponse.SerializeToString,
             ),
+            'StreamEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsResponse.SerializeToString,
+            ),
             'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejectedEvents,
                     request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsRequest.FromString,
                     response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsResponse.SerializeToString,
+            ),
+            'RetryRejectedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRejectedEvents,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsResponse.SerializeToString,
+            ),
+            'CorrectRejectedEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectRejectedEvent,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventResponse.SerializeToString,
+            ),
+            'DiscardRejectedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardRejectedEvents,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsResponse.SerializeToString,
+            ),
+            'RegisterCustomEventType': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterCustomEventType,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeResponse.SerializeToString,
+            ),
+            'ListCustomEventTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCustomEventTypes,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.SerializeToString,
             ),
             'GetStoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreStatus,
@@ -131,6 +267,16 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     servicer.VerifyStore,
                     request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreRequest.FromString,
                     response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreResponse.SerializeToString,
+            ),
+            'VerifyFeed': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyFeed,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedResponse.SerializeToString,
+            ),
+            'RestartFeed': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartFeed,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -200,6 +346,33 @@ class IngestionService:
             _registered_method=True)
 
     @staticmethod
+    def StreamEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/touchline.ingestion.v1.IngestionService/StreamEvents',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.StreamEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListRejectedEvents(request,
             target,
             options=(),
@@ -216,6 +389,141 @@ class IngestionService:
             '/touchline.ingestion.v1.IngestionService/ListRejectedEvents',
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsRequest.SerializeToString,
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListRejectedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRejectedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/RetryRejectedEvents',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RetryRejectedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectRejectedEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/CorrectRejectedEvent',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CorrectRejectedEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardRejectedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/DiscardRejectedEvents',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.DiscardRejectedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterCustomEventType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/RegisterCustomEventType',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RegisterCustomEventTypeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCustomEventTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/ListCustomEventTypes',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -270,6 +578,60 @@ class IngestionService:
             '/touchline.ingestion.v1.IngestionService/VerifyStore',
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreRequest.SerializeToString,
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyFeed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/VerifyFeed',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.VerifyFeedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartFeed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/RestartFeed',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.RestartFeedResponse.FromString,
             options,
             channel_credentials,
             insecure,

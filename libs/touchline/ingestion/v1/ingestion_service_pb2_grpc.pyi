@@ -22,13 +22,45 @@ class IngestionServiceStub:
     """Records one event and answers when it is safe on disk. Sent again, it answers DUPLICATE."""
     BatchRecordEvents: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.BatchRecordEventsRequest, _ingestion_service_pb2.BatchRecordEventsResponse]
     """Records up to 1,000 events, each with a verdict of its own: one bad event never fails the rest."""
+    StreamEvents: _aio.StreamStreamMultiCallable[_ingestion_service_pb2.StreamEventsRequest, _ingestion_service_pb2.StreamEventsResponse]
+    """Records events for as long as the caller sends them. The first answer tells the window; then one
+    answer follows for each batch, in the order of the batches, when its events are safe. At most a
+    window of events is unanswered: beyond it the service reads no further, so a caller can't run
+    ahead of the disk, and a full queue is waited for instead of refused. A stream that breaks has
+    lost nothing that was answered; send what was not again, with the same ids, on another stream.
+    """
     ListRejectedEvents: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListRejectedEventsRequest, _ingestion_service_pb2.ListRejectedEventsResponse]
     """Lists rejected events, newest first."""
+    RetryRejectedEvents: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.RetryRejectedEventsRequest, _ingestion_service_pb2.RetryRejectedEventsResponse]
+    """Tries rejected events again as they were sent, such as when their type was registered meanwhile.
+    What is on the line afterwards is no longer kept among the rejected.
+    """
+    CorrectRejectedEvent: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.CorrectRejectedEventRequest, _ingestion_service_pb2.CorrectRejectedEventResponse]
+    """Records a corrected event in place of a rejected one, which is then no longer kept. When it
+    breaks a rule as well, both stay as they were and the verdict says why.
+    """
+    DiscardRejectedEvents: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.DiscardRejectedEventsRequest, _ingestion_service_pb2.DiscardRejectedEventsResponse]
+    """Forgets rejected events for good."""
+    RegisterCustomEventType: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.RegisterCustomEventTypeRequest, _ingestion_service_pb2.RegisterCustomEventTypeResponse]
+    """Registers a type of custom events, or a new version of one: from then on, CustomEvents of that
+    name must match its schema. The same definition again gives the version that is there.
+    """
+    ListCustomEventTypes: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListCustomEventTypesRequest, _ingestion_service_pb2.ListCustomEventTypesResponse]
+    """Lists the registered types of custom events, by name."""
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetStoreStatusRequest, _ingestion_service_pb2.GetStoreStatusResponse]
     """Says where the store stands."""
     VerifyStore: _aio.UnaryStreamMultiCallable[_ingestion_service_pb2.VerifyStoreRequest, _ingestion_service_pb2.VerifyStoreResponse]
     """Reads the whole store, opens every event whose key exists, recomputes hash and chain, and tells
     its progress. The last message has `finished` set.
+    """
+    VerifyFeed: _aio.UnaryStreamMultiCallable[_ingestion_service_pb2.VerifyFeedRequest, _ingestion_service_pb2.VerifyFeedResponse]
+    """Reads the whole feed and compares it with the store: every batch must continue the one before it
+    and hold, byte for byte, what the store has. The last message has `finished` set.
+    """
+    RestartFeed: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.RestartFeedRequest, _ingestion_service_pb2.RestartFeedResponse]
+    """Removes a feed that does not belong to this store, as after the restore of a backup, and begins
+    it anew at the store's head. What projections miss they read from history. A feed that continues
+    this store is left as it is.
     """
 
 class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -53,12 +85,71 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records up to 1,000 events, each with a verdict of its own: one bad event never fails the rest."""
 
     @_abc_1.abstractmethod
+    def StreamEvents(
+        self,
+        request_iterator: _abc.AsyncIterator[_ingestion_service_pb2.StreamEventsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_ingestion_service_pb2.StreamEventsRequest], _abc.AsyncIterator[_ingestion_service_pb2.StreamEventsResponse]],
+    ) -> _abc.AsyncIterator[_ingestion_service_pb2.StreamEventsResponse]:
+        """Records events for as long as the caller sends them. The first answer tells the window; then one
+        answer follows for each batch, in the order of the batches, when its events are safe. At most a
+        window of events is unanswered: beyond it the service reads no further, so a caller can't run
+        ahead of the disk, and a full queue is waited for instead of refused. A stream that breaks has
+        lost nothing that was answered; send what was not again, with the same ids, on another stream.
+        """
+
+    @_abc_1.abstractmethod
     def ListRejectedEvents(
         self,
         request: _ingestion_service_pb2.ListRejectedEventsRequest,
         context: _aio.ServicerContext[_ingestion_service_pb2.ListRejectedEventsRequest, _abc.Awaitable[_ingestion_service_pb2.ListRejectedEventsResponse]],
     ) -> _abc.Awaitable[_ingestion_service_pb2.ListRejectedEventsResponse]:
         """Lists rejected events, newest first."""
+
+    @_abc_1.abstractmethod
+    def RetryRejectedEvents(
+        self,
+        request: _ingestion_service_pb2.RetryRejectedEventsRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.RetryRejectedEventsRequest, _abc.Awaitable[_ingestion_service_pb2.RetryRejectedEventsResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.RetryRejectedEventsResponse]:
+        """Tries rejected events again as they were sent, such as when their type was registered meanwhile.
+        What is on the line afterwards is no longer kept among the rejected.
+        """
+
+    @_abc_1.abstractmethod
+    def CorrectRejectedEvent(
+        self,
+        request: _ingestion_service_pb2.CorrectRejectedEventRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.CorrectRejectedEventRequest, _abc.Awaitable[_ingestion_service_pb2.CorrectRejectedEventResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.CorrectRejectedEventResponse]:
+        """Records a corrected event in place of a rejected one, which is then no longer kept. When it
+        breaks a rule as well, both stay as they were and the verdict says why.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardRejectedEvents(
+        self,
+        request: _ingestion_service_pb2.DiscardRejectedEventsRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.DiscardRejectedEventsRequest, _abc.Awaitable[_ingestion_service_pb2.DiscardRejectedEventsResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.DiscardRejectedEventsResponse]:
+        """Forgets rejected events for good."""
+
+    @_abc_1.abstractmethod
+    def RegisterCustomEventType(
+        self,
+        request: _ingestion_service_pb2.RegisterCustomEventTypeRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.RegisterCustomEventTypeRequest, _abc.Awaitable[_ingestion_service_pb2.RegisterCustomEventTypeResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.RegisterCustomEventTypeResponse]:
+        """Registers a type of custom events, or a new version of one: from then on, CustomEvents of that
+        name must match its schema. The same definition again gives the version that is there.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCustomEventTypes(
+        self,
+        request: _ingestion_service_pb2.ListCustomEventTypesRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.ListCustomEventTypesRequest, _abc.Awaitable[_ingestion_service_pb2.ListCustomEventTypesResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.ListCustomEventTypesResponse]:
+        """Lists the registered types of custom events, by name."""
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
@@ -76,6 +167,27 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_ingestion_service_pb2.VerifyStoreResponse]:
         """Reads the whole store, opens every event whose key exists, recomputes hash and chain, and tells
         its progress. The last message has `finished` set.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyFeed(
+        self,
+        request: _ingestion_service_pb2.VerifyFeedRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.VerifyFeedRequest, _abc.AsyncIterator[_ingestion_service_pb2.VerifyFeedResponse]],
+    ) -> _abc.AsyncIterator[_ingestion_service_pb2.VerifyFeedResponse]:
+        """Reads the whole feed and compares it with the store: every batch must continue the one before it
+        and hold, byte for byte, what the store has. The last message has `finished` set.
+        """
+
+    @_abc_1.abstractmethod
+    def RestartFeed(
+        self,
+        request: _ingestion_service_pb2.RestartFeedRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.RestartFeedRequest, _abc.Awaitable[_ingestion_service_pb2.RestartFeedResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.RestartFeedResponse]:
+        """Removes a feed that does not belong to this store, as after the restore of a backup, and begins
+        it anew at the store's head. What projections miss they read from history. A feed that continues
+        this store is left as it is.
         """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _aio.Server) -> None: ...

@@ -25,15 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(touchline/projection/v1/projection.proto\x12\x17touchline.projection.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x02\n\nProjection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x19\n\x08store_id\x18\x04 \x01(\x0cR\x07storeId\x12#\n\rhead_position\x18\x05 \x01(\x03R\x0cheadPosition\x12!\n\x0c\x66old_version\x18\x06 \x01(\rR\x0b\x66oldVersion\x12>\n\x05state\x18\x07 \x01(\x0e\x32(.touchline.projection.v1.ProjectionStateR\x05state\x12\x1f\n\x0bhalt_reason\x18\x08 \x01(\tR\nhaltReason\x12=\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63ommittedAt*\xab\x01\n\x0fProjectionState\x12 \n\x1cPROJECTION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cPROJECTION_STATE_CATCHING_UP\x10\x01\x12\x19\n\x15PROJECTION_STATE_LIVE\x10\x02\x12\x1c\n\x18PROJECTION_STATE_WAITING\x10\x03\x12\x1b\n\x17PROJECTION_STATE_HALTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(touchline/projection/v1/projection.proto\x12\x17touchline.projection.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x03\n\nProjection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x19\n\x08store_id\x18\x04 \x01(\x0cR\x07storeId\x12#\n\rhead_position\x18\x05 \x01(\x03R\x0cheadPosition\x12!\n\x0c\x66old_version\x18\x06 \x01(\rR\x0b\x66oldVersion\x12>\n\x05state\x18\x07 \x01(\x0e\x32(.touchline.projection.v1.ProjectionStateR\x05state\x12\x1f\n\x0bhalt_reason\x18\x08 \x01(\tR\nhaltReason\x12=\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63ommittedAt\x12\x1f\n\x0bparked_keys\x18\n \x01(\x03R\nparkedKeys\x12\x1d\n\nis_reactor\x18\x0b \x01(\x08R\tisReactor\"\x8d\x02\n\tParkedKey\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1b\n\towner_key\x18\x03 \x01(\x0cR\x08ownerKey\x12\x1a\n\x08position\x18\x04 \x01(\x03R\x08position\x12\x19\n\x08\x65vent_id\x18\x05 \x01(\tR\x07\x65ventId\x12\x14\n\x05\x65rror\x18\x06 \x01(\tR\x05\x65rror\x12\x37\n\tparked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08parkedAt\x12%\n\x0ewaiting_events\x18\x08 \x01(\x03R\rwaitingEvents\"\xd6\x01\n\x0fTableComparison\x12\x14\n\x05table\x18\x01 \x01(\tR\x05table\x12\x1b\n\tlive_rows\x18\x02 \x01(\x03R\x08liveRows\x12\x1f\n\x0b\x63opied_rows\x18\x03 \x01(\x03R\ncopiedRows\x12%\n\x0e\x64iffering_rows\x18\x04 \x01(\x03R\rdifferingRows\x12H\n\x0b\x64ifferences\x18\x05 \x03(\x0b\x32&.touchline.projection.v1.RowDifferenceR\x0b\x64ifferences\":\n\rRowDifference\x12\x17\n\x07is_live\x18\x01 \x01(\x08R\x06isLive\x12\x10\n\x03row\x18\x02 \x01(\tR\x03row*\xab\x01\n\x0fProjectionState\x12 \n\x1cPROJECTION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cPROJECTION_STATE_CATCHING_UP\x10\x01\x12\x19\n\x15PROJECTION_STATE_LIVE\x10\x02\x12\x1c\n\x18PROJECTION_STATE_WAITING\x10\x03\x12\x1b\n\x17PROJECTION_STATE_HALTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.projection.v1.projection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROJECTIONSTATE']._serialized_start=447
-  _globals['_PROJECTIONSTATE']._serialized_end=618
+  _globals['_PROJECTIONSTATE']._serialized_start=1060
+  _globals['_PROJECTIONSTATE']._serialized_end=1231
   _globals['_PROJECTION']._serialized_start=103
-  _globals['_PROJECTION']._serialized_end=444
+  _globals['_PROJECTION']._serialized_end=508
+  _globals['_PARKEDKEY']._serialized_start=511
+  _globals['_PARKEDKEY']._serialized_end=780
+  _globals['_TABLECOMPARISON']._serialized_start=783
+  _globals['_TABLECOMPARISON']._serialized_end=997
+  _globals['_ROWDIFFERENCE']._serialized_start=999
+  _globals['_ROWDIFFERENCE']._serialized_end=1057
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 What projections say of themselves."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -65,6 +67,8 @@ class Projection(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     HALT_REASON_FIELD_NUMBER: _builtins.int
     COMMITTED_AT_FIELD_NUMBER: _builtins.int
+    PARKED_KEYS_FIELD_NUMBER: _builtins.int
+    IS_REACTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name within the service, such as `timeline`."""
     position: _builtins.int
@@ -81,6 +85,10 @@ class Projection(_message.Message):
     """Its state."""
     halt_reason: _builtins.str
     """Why it halted. Default empty: it did not."""
+    parked_keys: _builtins.int
+    """Customers that it can't fold now and has set aside. Default 0: none."""
+    is_reactor: _builtins.bool
+    """True: it also acts, has state of its own, and is not compared with a copy. Default false."""
     @_builtins.property
     def committed_at(self) -> _timestamp_pb2.Timestamp:
         """When it last committed. Default empty: never in this process."""
@@ -97,11 +105,133 @@ class Projection(_message.Message):
         state: Global___ProjectionState.ValueType = ...,
         halt_reason: _builtins.str = ...,
         committed_at: _timestamp_pb2.Timestamp | None = ...,
+        parked_keys: _builtins.int = ...,
+        is_reactor: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_at", b"committed_at", "fold_version", b"fold_version", "halt_reason", b"halt_reason", "head_position", b"head_position", "name", b"name", "position", b"position", "state", b"state", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_at", b"committed_at", "fold_version", b"fold_version", "halt_reason", b"halt_reason", "head_position", b"head_position", "is_reactor", b"is_reactor", "name", b"name", "parked_keys", b"parked_keys", "position", b"position", "state", b"state", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Projection: _TypeAlias = Projection  # noqa: Y015
+
+@_typing.final
+class ParkedKey(_message.Message):
+    """An identity whose events a projection could not fold. They wait; everything else goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    OWNER_KEY_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    PARKED_AT_FIELD_NUMBER: _builtins.int
+    WAITING_EVENTS_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection."""
+    tenant: _builtins.str
+    """The tenant's name."""
+    owner_key: _builtins.bytes
+    """The identity key of the events' owner, 16 bytes."""
+    position: _builtins.int
+    """The position of the event at which folding failed."""
+    event_id: _builtins.str
+    """That event's event_id."""
+    error: _builtins.str
+    """What went wrong, without anything personal."""
+    waiting_events: _builtins.int
+    """How many events wait, that one included."""
+    @_builtins.property
+    def parked_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was parked."""
+
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        owner_key: _builtins.bytes = ...,
+        position: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        error: _builtins.str = ...,
+        parked_at: _timestamp_pb2.Timestamp | None = ...,
+        waiting_events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parked_at", b"parked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "event_id", b"event_id", "owner_key", b"owner_key", "parked_at", b"parked_at", "position", b"position", "projection", b"projection", "tenant", b"tenant", "waiting_events", b"waiting_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkedKey: _TypeAlias = ParkedKey  # noqa: Y015
+
+@_typing.final
+class TableComparison(_message.Message):
+    """How a table of a projection compares with a copy folded anew from the same events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    LIVE_ROWS_FIELD_NUMBER: _builtins.int
+    COPIED_ROWS_FIELD_NUMBER: _builtins.int
+    DIFFERING_ROWS_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """The table."""
+    live_rows: _builtins.int
+    """Rows in the table that is read."""
+    copied_rows: _builtins.int
+    """Rows in the copy."""
+    differing_rows: _builtins.int
+    """Rows that only one of them has."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowDifference]:
+        """The first of these, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        live_rows: _builtins.int = ...,
+        copied_rows: _builtins.int = ...,
+        differing_rows: _builtins.int = ...,
+        differences: _abc.Iterable[Global___RowDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied_rows", b"copied_rows", "differences", b"differences", "differing_rows", b"differing_rows", "live_rows", b"live_rows", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TableComparison: _TypeAlias = TableComparison  # noqa: Y015
+
+@_typing.final
+class RowDifference(_message.Message):
+    """A row that only the live table or only the copy has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_LIVE_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    is_live: _builtins.bool
+    """True: the live table has it. False: the copy has it."""
+    row: _builtins.str
+    """The row, as PostgreSQL writes it, shortened to 500 characters. Nothing in it is personal in the
+    clear.
+    """
+    def __init__(
+        self,
+        *,
+        is_live: _builtins.bool = ...,
+        row: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_live", b"is_live", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowDifference: _TypeAlias = RowDifference  # noqa: Y015

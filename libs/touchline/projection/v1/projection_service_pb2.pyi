@@ -59,3 +59,185 @@ class ListProjectionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListProjectionsResponse: _TypeAlias = ListProjectionsResponse  # noqa: Y015
+
+@_typing.final
+class ListParkedKeysRequest(_message.Message):
+    """Asks for what is parked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most. Default 0: 50. More than 500: 500."""
+    page_token: _builtins.str
+    """The next_page_token of the page before. Default empty: the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParkedKeysRequest: _TypeAlias = ListParkedKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListParkedKeysResponse(_message.Message):
+    """One page of what is parked, by projection and position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARKED_KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def parked_keys(self) -> _containers.RepeatedCompositeFieldContainer[_projection_pb2.ParkedKey]:
+        """The parked identities."""
+
+    def __init__(
+        self,
+        *,
+        parked_keys: _abc.Iterable[_projection_pb2.ParkedKey] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "parked_keys", b"parked_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParkedKeysResponse: _TypeAlias = ListParkedKeysResponse  # noqa: Y015
+
+@_typing.final
+class RefoldParkedKeysRequest(_message.Message):
+    """Asks to fold parked identities again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    OWNER_KEYS_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    tenant: _builtins.str
+    """The tenant's name, with owner_keys. Default empty: `default`."""
+    @_builtins.property
+    def owner_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Whose events, 16 bytes each, at most 500. Default empty: all that the projection has parked."""
+
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        owner_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner_keys", b"owner_keys", "projection", b"projection", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefoldParkedKeysRequest: _TypeAlias = RefoldParkedKeysRequest  # noqa: Y015
+
+@_typing.final
+class RefoldParkedKeysResponse(_message.Message):
+    """What became of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFOLDED_KEYS_FIELD_NUMBER: _builtins.int
+    STILL_PARKED_FIELD_NUMBER: _builtins.int
+    refolded_keys: _builtins.int
+    """How many are folded now."""
+    @_builtins.property
+    def still_parked(self) -> _containers.RepeatedCompositeFieldContainer[_projection_pb2.ParkedKey]:
+        """Those that failed again, at most 500."""
+
+    def __init__(
+        self,
+        *,
+        refolded_keys: _builtins.int = ...,
+        still_parked: _abc.Iterable[_projection_pb2.ParkedKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refolded_keys", b"refolded_keys", "still_parked", b"still_parked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefoldParkedKeysResponse: _TypeAlias = RefoldParkedKeysResponse  # noqa: Y015
+
+@_typing.final
+class VerifyProjectionRequest(_message.Message):
+    """Asks to verify a projection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required; a reactor is refused."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyProjectionRequest: _TypeAlias = VerifyProjectionRequest  # noqa: Y015
+
+@_typing.final
+class VerifyProjectionResponse(_message.Message):
+    """How far the verification came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDED_EVENTS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    PARKED_KEYS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    folded_events: _builtins.int
+    """Events folded into the copy so far."""
+    events: _builtins.int
+    """How many there are to fold, as far as it is known."""
+    position: _builtins.int
+    """In the last message: the position at which live tables and copy were compared."""
+    parked_keys: _builtins.int
+    """In the last message: identities that the live tables lack because they are parked; their rows are
+    left out of the comparison.
+    """
+    finished: _builtins.bool
+    """True in the last message."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[_projection_pb2.TableComparison]:
+        """In the last message: how each table compares."""
+
+    def __init__(
+        self,
+        *,
+        folded_events: _builtins.int = ...,
+        events: _builtins.int = ...,
+        position: _builtins.int = ...,
+        tables: _abc.Iterable[_projection_pb2.TableComparison] | None = ...,
+        parked_keys: _builtins.int = ...,
+        finished: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "finished", b"finished", "folded_events", b"folded_events", "parked_keys", b"parked_keys", "position", b"position", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyProjectionResponse: _TypeAlias = VerifyProjectionResponse  # noqa: Y015

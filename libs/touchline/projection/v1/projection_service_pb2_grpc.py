@@ -40,6 +40,21 @@ class ProjectionServiceStub:
                 request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsRequest.SerializeToString,
                 response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsResponse.FromString,
                 _registered_method=True)
+        self.ListParkedKeys = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/ListParkedKeys',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysResponse.FromString,
+                _registered_method=True)
+        self.RefoldParkedKeys = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/RefoldParkedKeys',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysResponse.FromString,
+                _registered_method=True)
+        self.VerifyProjection = channel.unary_stream(
+                '/touchline.projection.v1.ProjectionService/VerifyProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
+                _registered_method=True)
 
 
 class ProjectionServiceServicer:
@@ -53,6 +68,30 @@ class ProjectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListParkedKeys(self, request, context):
+        """Lists what the service's projections could not fold and have set aside.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefoldParkedKeys(self, request, context):
+        """Folds parked identities again, such as after the fold was corrected. What still fails stays
+        parked, with its new error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyProjection(self, request, context):
+        """Folds a copy of a projection from position 1 and compares it with the live tables, in one
+        snapshot at the same position, telling its progress. The live tables are not touched, and the
+        copy is removed. The last message has `finished` set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProjectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +99,21 @@ def add_ProjectionServiceServicer_to_server(servicer, server):
                     servicer.ListProjections,
                     request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsRequest.FromString,
                     response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsResponse.SerializeToString,
+            ),
+            'ListParkedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParkedKeys,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysResponse.SerializeToString,
+            ),
+            'RefoldParkedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefoldParkedKeys,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysResponse.SerializeToString,
+            ),
+            'VerifyProjection': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +144,87 @@ class ProjectionService:
             '/touchline.projection.v1.ProjectionService/ListProjections',
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsRequest.SerializeToString,
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListProjectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParkedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/ListParkedKeys',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.ListParkedKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefoldParkedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/RefoldParkedKeys',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RefoldParkedKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/VerifyProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

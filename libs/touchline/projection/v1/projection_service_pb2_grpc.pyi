@@ -18,6 +18,17 @@ class ProjectionServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProjections: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.ListProjectionsRequest, _projection_service_pb2.ListProjectionsResponse]
     """Lists the service's projections."""
+    ListParkedKeys: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.ListParkedKeysRequest, _projection_service_pb2.ListParkedKeysResponse]
+    """Lists what the service's projections could not fold and have set aside."""
+    RefoldParkedKeys: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.RefoldParkedKeysRequest, _projection_service_pb2.RefoldParkedKeysResponse]
+    """Folds parked identities again, such as after the fold was corrected. What still fails stays
+    parked, with its new error.
+    """
+    VerifyProjection: _aio.UnaryStreamMultiCallable[_projection_service_pb2.VerifyProjectionRequest, _projection_service_pb2.VerifyProjectionResponse]
+    """Folds a copy of a projection from position 1 and compares it with the live tables, in one
+    snapshot at the same position, telling its progress. The live tables are not touched, and the
+    copy is removed. The last message has `finished` set.
+    """
 
 class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
     """How far the projections of a service came. Every service with projections serves it."""
@@ -29,5 +40,34 @@ class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_projection_service_pb2.ListProjectionsRequest, _abc.Awaitable[_projection_service_pb2.ListProjectionsResponse]],
     ) -> _abc.Awaitable[_projection_service_pb2.ListProjectionsResponse]:
         """Lists the service's projections."""
+
+    @_abc_1.abstractmethod
+    def ListParkedKeys(
+        self,
+        request: _projection_service_pb2.ListParkedKeysRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.ListParkedKeysRequest, _abc.Awaitable[_projection_service_pb2.ListParkedKeysResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.ListParkedKeysResponse]:
+        """Lists what the service's projections could not fold and have set aside."""
+
+    @_abc_1.abstractmethod
+    def RefoldParkedKeys(
+        self,
+        request: _projection_service_pb2.RefoldParkedKeysRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.RefoldParkedKeysRequest, _abc.Awaitable[_projection_service_pb2.RefoldParkedKeysResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.RefoldParkedKeysResponse]:
+        """Folds parked identities again, such as after the fold was corrected. What still fails stays
+        parked, with its new error.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyProjection(
+        self,
+        request: _projection_service_pb2.VerifyProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.VerifyProjectionRequest, _abc.AsyncIterator[_projection_service_pb2.VerifyProjectionResponse]],
+    ) -> _abc.AsyncIterator[_projection_service_pb2.VerifyProjectionResponse]:
+        """Folds a copy of a projection from position 1 and compares it with the live tables, in one
+        snapshot at the same position, telling its progress. The live tables are not touched, and the
+        copy is removed. The last message has `finished` set.
+        """
 
 def add_ProjectionServiceServicer_to_server(servicer: ProjectionServiceServicer, server: _aio.Server) -> None: ...

@@ -668,10 +668,50 @@ class GetHeadResponse(_message.Message):
     STORE_ID_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
     store_id: _builtins.bytes
     """The store, 16 bytes."""
     position: _builtins.int
     """The last position. Default 0: the store is empty."""
+    chain: _builtins.bytes
+    """The chain at that position, 32 bytes."""
+    @_builtins.property
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ancestor]:
+        """The stores that this one was restored from, the oldest first. Default empty: it is no restored
+        backup.
+        """
+
+    def __init__(
+        self,
+        *,
+        store_id: _builtins.bytes = ...,
+        position: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
+        ancestors: _abc.Iterable[Global___Ancestor] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "chain", b"chain", "position", b"position", "store_id", b"store_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeadResponse: _TypeAlias = GetHeadResponse  # noqa: Y015
+
+@_typing.final
+class Ancestor(_message.Message):
+    """A store that was backed up, and where the backup ends. Up to there, its events and those of the
+    store restored from it are the same.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    store_id: _builtins.bytes
+    """The store, 16 bytes."""
+    position: _builtins.int
+    """The last position in the backup."""
     chain: _builtins.bytes
     """The chain at that position, 32 bytes."""
     def __init__(
@@ -687,7 +727,7 @@ class GetHeadResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetHeadResponse: _TypeAlias = GetHeadResponse  # noqa: Y015
+Global___Ancestor: _TypeAlias = Ancestor  # noqa: Y015
 
 @_typing.final
 class AppendRequest(_message.Message):

@@ -1,0 +1,1 @@
+"""The calls of the ingestion service, by what they are about."""

@@ -1,0 +1,60 @@
+"""The calls about the store itself and its feed."""
+
+from collections.abc import AsyncIterator
+
+from libs.eventstore.errors import StoreFull, StoreUnavailable
+from libs.eventstore.verification import verify
+from services.ingestion.calls.parts import Calls, Context, call_error
+from touchline.ingestion.v1 import ingestion_service_pb2 as api
+from touchline.ingestion.v1.ingestion_pb2 import StoreStatus
+
+
+class StoreCalls(Calls):
+    """Says where the store stands, and proves it."""
+
+    async def GetStoreStatus(  # noqa: N802 - gRPC names it
+        self, request: api.GetStoreStatusRequest, context: Context
+    ) -> api.GetStoreStatusResponse:
+        """Say where the store stands."""
+        del request
+        parts, tenant = self._parts, self._parts.tenant_of(context)
+        try:
+            head = await parts.store.head()
+            rejected = await parts.quarantine.count(tenant.sealed)
+        except (StoreFull, StoreUnavailable) as error:
+            raise call_error(error) from error
+        return api.GetStoreStatusResponse(
+            status=StoreStatus(
+                store_id=head.store_id,
+                head_position=head.position,
+                head_chain=head.chain,
+                queued_events=parts.appender.queued_events,
+                rejected_events=rejected,
+                relayed_position=parts.relay.state.position,
+                relay_leader=parts.relay.state.leads,
+            )
+        )
+
+    async def VerifyStore(  # noqa: N802 - gRPC names it
+        self, request: api.VerifyStoreRequest, context: Context
+    ) -> AsyncIterator[api.VerifyStoreResponse]:
+        """Verify the whole store, telling the progress."""
+        parts = self._parts
+        parts.tenant_of(context)
+        secrets = {number: entry.sealed.secret for number, entry in parts.secrets.items()}
+        try:
+            async for state in verify(parts.store, parts.keyring, secrets):
+                response = api.VerifyStoreResponse(
+                    checked_events=state.checked,
+                    head_position=state.head,
+                    sealed_events=state.sealed,
+                    problems=state.problems,
+                    finished=state.finished,
+                )
+                if state.finished:
+                    for position in request.chain_positions:
+                        if chain := await parts.store.chain_at(position):
+                            response.chains[position] = chain
+                yield response
+        except (StoreFull, StoreUnavailable) as error:
+            raise call_error(error) from error
