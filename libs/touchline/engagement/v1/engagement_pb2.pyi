@@ -226,6 +226,7 @@ class Score(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile."""
     model: _builtins.str
@@ -240,6 +241,12 @@ class Score(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """The time it is of."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
@@ -249,10 +256,11 @@ class Score(_message.Message):
         score: _builtins.float = ...,
         level: _builtins.str = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "level", b"level", "model", b"model", "model_version", b"model_version", "profile_id", b"profile_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "degraded_projections", b"degraded_projections", "level", b"level", "model", b"model", "model_version", b"model_version", "profile_id", b"profile_id", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -325,21 +325,29 @@ class ListExpectationsResponse(_message.Message):
 
     EXPECTATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Gets the next page. Default empty: this is the last one."""
     @_builtins.property
     def expectations(self) -> _containers.RepeatedCompositeFieldContainer[_notification_pb2.Expectation]:
         """The expectations."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
         expectations: _abc.Iterable[_notification_pb2.Expectation] | None = ...,
         next_page_token: _builtins.str = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expectations", b"expectations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_projections", b"degraded_projections", "expectations", b"expectations", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -424,6 +432,7 @@ class ListInboxResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     UNREAD_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Gets the next page. Default empty: this is the last one."""
     unread: _builtins.int
@@ -432,16 +441,23 @@ class ListInboxResponse(_message.Message):
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_notification_pb2.InboxItem]:
         """The lines."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[_notification_pb2.InboxItem] | None = ...,
         next_page_token: _builtins.str = ...,
         unread: _builtins.int = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "unread", b"unread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_projections", b"degraded_projections", "items", b"items", "next_page_token", b"next_page_token", "unread", b"unread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

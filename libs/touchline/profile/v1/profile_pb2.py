@@ -27,7 +27,7 @@ from touchline.events.v1 import event_pb2 as touchline_dot_events_dot_v1_dot_eve
 from touchline.events.v1 import identity_pb2 as touchline_dot_events_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"touchline/profile/v1/profile.proto\x12\x14touchline.profile.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\"touchline/events/v1/identity.proto\"}\n\x10ProfileReference\x12\x1f\n\nprofile_id\x18\x01 \x01(\tH\x00R\tprofileId\x12;\n\x08identity\x18\x02 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityH\x00R\x08identityB\x0b\n\treference\"\x87\x03\n\x07Profile\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12*\n\x11\x61lias_profile_ids\x18\x02 \x03(\tR\x0f\x61liasProfileIds\x12\x45\n\nidentities\x18\x03 \x03(\x0b\x32%.touchline.profile.v1.ProfileIdentityR\nidentities\x12?\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.touchline.profile.v1.AttributeR\nattributes\x12\x44\n\x10\x66irst_contact_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstContactAt\x12\x42\n\x0flast_contact_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastContactAt\x12\x1f\n\x0b\x65vent_count\x18\x07 \x01(\x03R\neventCount\"s\n\x0fProfileIdentity\x12\x39\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x08identity\x12%\n\x0e\x66irst_position\x18\x02 \x01(\x03R\rfirstPosition\"\xa5\x01\n\tAttribute\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x19\n\x08\x65vent_id\x18\x03 \x01(\tR\x07\x65ventId\x12;\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x16\n\x06source\x18\x05 \x01(\tR\x06source\"\xe6\x01\n\rTimelineEntry\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12;\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x32\n\x04type\x18\x04 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x16\n\x06\x65rased\x18\x05 \x01(\x08R\x06\x65rasedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"touchline/profile/v1/profile.proto\x12\x14touchline.profile.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\"touchline/events/v1/identity.proto\"}\n\x10ProfileReference\x12\x1f\n\nprofile_id\x18\x01 \x01(\tH\x00R\tprofileId\x12;\n\x08identity\x18\x02 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityH\x00R\x08identityB\x0b\n\treference\"\xba\x03\n\x07Profile\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12*\n\x11\x61lias_profile_ids\x18\x02 \x03(\tR\x0f\x61liasProfileIds\x12\x45\n\nidentities\x18\x03 \x03(\x0b\x32%.touchline.profile.v1.ProfileIdentityR\nidentities\x12?\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.touchline.profile.v1.AttributeR\nattributes\x12\x44\n\x10\x66irst_contact_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x66irstContactAt\x12\x42\n\x0flast_contact_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastContactAt\x12\x1f\n\x0b\x65vent_count\x18\x07 \x01(\x03R\neventCount\x12\x31\n\x14\x64\x65graded_projections\x18\x08 \x03(\tR\x13\x64\x65gradedProjections\"s\n\x0fProfileIdentity\x12\x39\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x08identity\x12%\n\x0e\x66irst_position\x18\x02 \x01(\x03R\rfirstPosition\"\xa5\x01\n\tAttribute\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x19\n\x08\x65vent_id\x18\x03 \x01(\tR\x07\x65ventId\x12;\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x16\n\x06source\x18\x05 \x01(\tR\x06source\"\xe6\x01\n\rTimelineEntry\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12;\n\x0brecorded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x30\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x32\n\x04type\x18\x04 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x16\n\x06\x65rased\x18\x05 \x01(\x08R\x06\x65rasedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILEREFERENCE']._serialized_start=162
   _globals['_PROFILEREFERENCE']._serialized_end=287
   _globals['_PROFILE']._serialized_start=290
-  _globals['_PROFILE']._serialized_end=681
-  _globals['_PROFILEIDENTITY']._serialized_start=683
-  _globals['_PROFILEIDENTITY']._serialized_end=798
-  _globals['_ATTRIBUTE']._serialized_start=801
-  _globals['_ATTRIBUTE']._serialized_end=966
-  _globals['_TIMELINEENTRY']._serialized_start=969
-  _globals['_TIMELINEENTRY']._serialized_end=1199
+  _globals['_PROFILE']._serialized_end=732
+  _globals['_PROFILEIDENTITY']._serialized_start=734
+  _globals['_PROFILEIDENTITY']._serialized_end=849
+  _globals['_ATTRIBUTE']._serialized_start=852
+  _globals['_ATTRIBUTE']._serialized_end=1017
+  _globals['_TIMELINEENTRY']._serialized_start=1020
+  _globals['_TIMELINEENTRY']._serialized_end=1250
 # @@protoc_insertion_point(module_scope)

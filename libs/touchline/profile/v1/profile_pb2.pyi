@@ -64,6 +64,7 @@ class Profile(_message.Message):
     FIRST_CONTACT_AT_FIELD_NUMBER: _builtins.int
     LAST_CONTACT_AT_FIELD_NUMBER: _builtins.int
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile's id: 32 hexadecimal digits, from its first identity."""
     event_count: _builtins.int
@@ -88,6 +89,12 @@ class Profile(_message.Message):
     def last_contact_at(self) -> _timestamp_pb2.Timestamp:
         """When the last contact happened. Default empty: no contact yet."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
@@ -98,10 +105,11 @@ class Profile(_message.Message):
         first_contact_at: _timestamp_pb2.Timestamp | None = ...,
         last_contact_at: _timestamp_pb2.Timestamp | None = ...,
         event_count: _builtins.int = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_contact_at", b"first_contact_at", "last_contact_at", b"last_contact_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_profile_ids", b"alias_profile_ids", "attributes", b"attributes", "event_count", b"event_count", "first_contact_at", b"first_contact_at", "identities", b"identities", "last_contact_at", b"last_contact_at", "profile_id", b"profile_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_profile_ids", b"alias_profile_ids", "attributes", b"attributes", "degraded_projections", b"degraded_projections", "event_count", b"event_count", "first_contact_at", b"first_contact_at", "identities", b"identities", "last_contact_at", b"last_contact_at", "profile_id", b"profile_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -203,6 +203,7 @@ class ListTimelineEventsResponse(_message.Message):
     PROFILE_ID_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile that was asked for, under its present id."""
     next_page_token: _builtins.str
@@ -211,16 +212,23 @@ class ListTimelineEventsResponse(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_profile_pb2.TimelineEntry]:
         """The entries, newest first."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
         profile_id: _builtins.str = ...,
         entries: _abc.Iterable[_profile_pb2.TimelineEntry] | None = ...,
         next_page_token: _builtins.str = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "profile_id", b"profile_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_projections", b"degraded_projections", "entries", b"entries", "next_page_token", b"next_page_token", "profile_id", b"profile_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -332,6 +340,7 @@ class GetViewResponse(_message.Message):
     MARKETING_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile that was asked for, under its present id."""
     truncated: _builtins.bool
@@ -354,6 +363,12 @@ class GetViewResponse(_message.Message):
     def customer(self) -> _views_pb2.CustomerView:
         """For the customer."""
 
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
     def __init__(
         self,
         *,
@@ -363,10 +378,11 @@ class GetViewResponse(_message.Message):
         marketing: _views_pb2.MarketingView | None = ...,
         customer: _views_pb2.CustomerView | None = ...,
         truncated: _builtins.bool = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "marketing", b"marketing", "sales", b"sales", "service", b"service", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "marketing", b"marketing", "profile_id", b"profile_id", "sales", b"sales", "service", b"service", "truncated", b"truncated", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "degraded_projections", b"degraded_projections", "marketing", b"marketing", "profile_id", b"profile_id", "sales", b"sales", "service", b"service", "truncated", b"truncated", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_view: _TypeAlias = _typing.Literal["sales", "service", "marketing", "customer"]  # noqa: Y015
     _WhichOneofArgType_view: _TypeAlias = _typing.Literal["view", b"view"]  # noqa: Y015
