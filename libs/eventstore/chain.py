@@ -17,6 +17,30 @@ class Head:
     chain: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A store that this one was restored from, and the place where its backup ended.
+
+    Up to there, the events of both are the same.
+    """
+
+    store_id: bytes
+    position: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a store stands, and which stores it was restored from, the oldest first."""
+
+    head: Head
+    ancestors: tuple[Ancestor, ...] = ()
+
+    def ancestor(self, store_id: bytes) -> Ancestor | None:
+        """Return the ancestor of this id, or None: it is this store itself, or a stranger."""
+        return next((one for one in self.ancestors if one.store_id == store_id), None)
+
+
 def content_hash(tenant_secret: bytes, content: bytes, parts: Sequence[bytes] = ()) -> bytes:
     """Return the keyed hash of what a caller sent, 32 bytes.
 

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 
 from libs.eventstore import api
-from libs.eventstore.chain import Head
+from libs.eventstore.chain import Ancestor, Head, Lineage
 from libs.eventstore.errors import StoreError, StoreUnavailable
 from libs.eventstore.lru import LruCache
 from libs.eventstore.sealing import DataKey, data_key
@@ -59,6 +59,20 @@ class StoreClient:
         """
         answer = await self._ask(api.HEAD, GetHeadRequest(), GetHeadResponse)
         return Head(answer.store_id, answer.position, answer.chain)
+
+    async def lineage(self) -> Lineage:
+        """Return where the line ends, and the stores that this one was restored from.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        answer = await self._ask(api.HEAD, GetHeadRequest(), GetHeadResponse)
+        return Lineage(
+            head=Head(answer.store_id, answer.position, answer.chain),
+            ancestors=tuple(
+                Ancestor(one.store_id, one.position, one.chain) for one in answer.ancestors
+            ),
+        )
 
     async def history(self, after: int) -> GetHistoryResponse:
         """Return a page of the events after a position, at most 512 KiB.

@@ -5,6 +5,11 @@ FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 -- name: head
 SELECT store_id, position, chain FROM store_head
 
+-- name: lineage
+SELECT h.store_id, h.position, h.chain,
+       a.store_id AS ancestor_id, a.position AS ancestor_position, a.chain AS ancestor_chain
+FROM store_head h LEFT JOIN store_ancestors a ON true ORDER BY a.number
+
 -- name: chain_at
 SELECT chain FROM events WHERE position = $1
 

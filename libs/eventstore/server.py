@@ -20,6 +20,7 @@ from libs.rpc import calls
 from libs.telemetry import carry, current_traceparent
 from libs.telemetry.messaging import traceparent_in
 from touchline.store.v1.store_pb2 import (
+    Ancestor,
     AppendRequest,
     AppendResponse,
     DataKey,
@@ -78,8 +79,17 @@ async def serve_store(
 
 def _reads(store: EventStore, keyring: Keyring) -> tuple[Endpoint, ...]:
     async def head(_: GetHeadRequest, __: str) -> GetHeadResponse:
-        at = await store.head()
-        return GetHeadResponse(store_id=at.store_id, position=at.position, chain=at.chain)
+        line = await store.lineage()
+        at = line.head
+        return GetHeadResponse(
+            store_id=at.store_id,
+            position=at.position,
+            chain=at.chain,
+            ancestors=[
+                Ancestor(store_id=one.store_id, position=one.position, chain=one.chain)
+                for one in line.ancestors
+            ],
+        )
 
     async def history(request: GetHistoryRequest, _: str) -> GetHistoryResponse:
         page = await store.history(request.after_position)

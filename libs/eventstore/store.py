@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
-from libs.eventstore.chain import GENESIS, Head, extend
+from libs.eventstore.chain import GENESIS, Ancestor, Head, Lineage, extend
 from libs.eventstore.errors import StoreFull, StoreUnavailable
 from libs.eventstore.records import Row
 from libs.postgres.pool import UNREACHABLE
@@ -164,6 +164,19 @@ class EventStore:
         async with database_errors():
             row: Any = await self._pool.fetchrow(_SQL["head"])
         return Head(row["store_id"].bytes, row["position"], row["chain"])
+
+    async def lineage(self) -> Lineage:
+        """Returns where the line ends, and the stores that this one was restored from."""
+        async with database_errors():
+            rows = await self._pool.fetch(_SQL["lineage"])
+        return Lineage(
+            head=Head(rows[0]["store_id"].bytes, rows[0]["position"], rows[0]["chain"]),
+            ancestors=tuple(
+                Ancestor(row["ancestor_id"].bytes, row["ancestor_position"], row["ancestor_chain"])
+                for row in rows
+                if row["ancestor_id"] is not None
+            ),
+        )
 
     async def chain_at(self, position: int) -> bytes | None:
         """Returns the chain after an event, or None past the head."""
