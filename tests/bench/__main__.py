@@ -19,6 +19,7 @@ from tests.bench import (
     pages,
     profile_ingest,
     projections,
+    replicas,
     scoring,
     tracing,
     unary,
@@ -28,7 +29,7 @@ from tests.bench.scale import FULL, QUICK, Scale
 from tests.bench.stage import Stage, open_stage
 
 FAMILIES: Final = (
-    *("ingest", "unary", "projection", "freshness", "telemetry"),
+    *("ingest", "unary", "replicas", "projection", "freshness", "telemetry"),
     *("scores", "rules", "inbox"),
     *("history", "rebuild", "pages"),
 )
@@ -63,6 +64,8 @@ async def _on_a_fresh_store(report: Report, stage: Stage, scale: Scale, wanted: 
             await projections.measure(report, stage, scale, await _head(stage))
         if "unary" in wanted:
             await unary.measure(report, ingestion, scale)
+        if "replicas" in wanted:
+            await replicas.measure(report, stage, ingestion, scale)
         if wanted & {"freshness", "ingest"}:
             async with projections.caught_up(stage, await _head(stage)) as profile:
                 if "freshness" in wanted:

@@ -74,9 +74,10 @@ async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[R
 
 @asynccontextmanager
 async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
-    """Record one event a call from many callers. Spec: target, callers, seconds, customers, seed.
+    """Record one event a call from many callers, spread over the targets.
 
-    Each caller waits for its answer before it calls again.
+    Each caller waits for its answer before it calls again. Spec: targets, callers, seconds, events,
+    customers, seed.
     """
     bodies = _single(spec["events"], spec)
 
@@ -85,7 +86,7 @@ async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Res
         began = time.perf_counter()
         end = began + spec["seconds"]
 
-        async def caller() -> None:
+        async def caller(call: Call) -> None:
             for body in waiting:
                 start = time.perf_counter()
                 answers.append(await call(body))
@@ -94,12 +95,15 @@ async def unary(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Res
                 if now > end:
                     return
 
-        await asyncio.gather(*[caller() for _ in range(spec["callers"])])
+        callers = itertools.islice(itertools.cycle(calls), spec["callers"])
+        await asyncio.gather(*[caller(call) for call in callers])
         seconds = time.perf_counter() - began
         _check([RecordEventResponse.FromString(a).verdict.outcome for a in answers], len(answers))
         return {"seconds": seconds, "millis": millis}
 
-    async with _method(spec["target"], "RecordEvent") as call:
+    async with AsyncExitStack() as stack:
+        methods = [_method(target, "RecordEvent") for target in spec["targets"]]
+        calls = [await stack.enter_async_context(method) for method in methods]
         yield work
 
 

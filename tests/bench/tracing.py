@@ -58,7 +58,7 @@ def _settings(endpoint: str, sampled: str) -> Mapping[str, str]:
 async def _call(ingestion: str, scale: Scale, seed: int) -> tuple[int, float]:
     """Call with one event each; return how many calls were made, and calls/s."""
     spec = {
-        "target": ingestion,
+        "targets": [ingestion],
         "callers": CALLERS,
         "seconds": scale.unary_seconds,
         "events": scale.unary_events,

@@ -16,7 +16,7 @@ async def measure(report: Report, ingestion: str, scale: Scale) -> None:
     report.heading("RecordEvent, one event a call, the profile service at rest")
     for callers in CALLERS:
         spec = {
-            "target": ingestion,
+            "targets": [ingestion],
             "callers": callers,
             "seconds": scale.unary_seconds,
             "events": scale.unary_events,
