@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,8 @@ class Appender:
     """Joins concurrent requests into appends of at most 1,000 events or 1 MiB.
 
     A request is never split, and none waits for company: what arrives while an append is under way
-    makes up the next one.
+    makes up the next one. A request whose caller has gone before its turn comes is dropped: who
+    asks again, because it took too long, does not double the work.
 
     Args:
         store: Where to append.
@@ -40,7 +41,7 @@ class Appender:
         queue_events: How many events may wait.
 
     Attributes:
-        queued_events: How many events wait or are being appended.
+        queued_events: How many events wait in the queue or are being appended.
         head_position: Where the line ended after the last append, or 0.
     """
 
@@ -54,7 +55,9 @@ class Appender:
         self._store = store
         self._on_appended = on_appended
         self._queue_events = queue_events
+        self._streamed_events = queue_events * 3 // 4
         self._waiting: deque[_Request] = deque()
+        self._held: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self.queued_events = 0
         self.head_position = 0
@@ -68,38 +71,70 @@ class Appender:
             StoreFull: nothing of this request was recorded.
             StoreUnavailable: whether it was recorded is not known; ask again with the same ids.
         """
-        events = sum(len(unit) for unit in units)
-        if self.queued_events + events > self._queue_events and self.queued_events:
+        request = _request(units)
+        if self.queued_events + request.events > self._queue_events and self.queued_events:
             raise QueueFull(self.queued_events)
-        request = _Request(
-            units=units,
-            events=events,
-            size=sum(len(row.record) for unit in units for row in unit),
-            traceparent=current_traceparent(),
-            verdicts=asyncio.get_running_loop().create_future(),
-        )
-        self._waiting.append(request)
-        self.queued_events += events
-        self._arrived.set()
+        self._queue(request)
         return await request.verdicts
+
+    def append_when_room(self, units: Sequence[Sequence[Row]]) -> Awaitable[list[AppendVerdict]]:
+        """Takes units now, in the order of the calls, and appends them once the queue has room.
+
+        For streams, whose callers wait anyway. They leave a quarter of the queue to single calls,
+        so a few busy streams don't make `append` refuse everybody else.
+
+        Returns:
+            What gives the verdicts, or fails as `append` does but for QueueFull. To cancel it drops
+            the units unless they are being appended.
+        """
+        request = _request(units)
+        self._held.append(request)
+        self._release()
+        return request.verdicts
 
     async def run(self) -> None:
         """Appends what arrives, for ever; run it as a task."""
         while True:
             await self._arrived.wait()
-            while self._waiting:
-                await self._append_group(self._next_group())
+            while group := self._next_group():
+                await self._append_group(group)
             self._arrived.clear()
 
+    def _queue(self, request: _Request) -> None:
+        self._waiting.append(request)
+        self.queued_events += request.events
+        self._arrived.set()
+
+    def _release(self) -> None:
+        """Queues what streams wait for room with, as far as there is some."""
+        while self._held:
+            request = self._held[0]
+            if not request.verdicts.done():
+                full = self.queued_events + request.events > self._streamed_events
+                if full and self.queued_events:
+                    return
+                self._queue(request)
+            self._held.popleft()
+
+    def _drop_left(self) -> None:
+        """Drops requests at the front of the queue whose callers have gone."""
+        while self._waiting and self._waiting[0].verdicts.done():
+            self.queued_events -= self._waiting.popleft().events
+            self._release()
+
     def _next_group(self) -> list[_Request]:
-        group = [self._waiting.popleft()]
-        events, size = group[0].events, group[0].size
+        """Takes the requests of the next append; none if all their callers have gone."""
+        group: list[_Request] = []
+        events = size = 0
+        self._drop_left()
         while self._waiting:
-            events += self._waiting[0].events
-            size += self._waiting[0].size
-            if events > GROUP_EVENTS or size > GROUP_BYTES:
+            request = self._waiting[0]
+            events += request.events
+            size += request.size
+            if group and (events > GROUP_EVENTS or size > GROUP_BYTES):
                 break
             group.append(self._waiting.popleft())
+            self._drop_left()
         return group
 
     async def _append_group(self, group: list[_Request]) -> None:
@@ -111,6 +146,7 @@ class Appender:
                     request.verdicts.set_exception(error)
         finally:
             self.queued_events -= sum(request.events for request in group)
+            self._release()
 
     async def _append(self, group: list[_Request]) -> None:
         try:
@@ -138,3 +174,13 @@ class Appender:
             refused = RequestRefused(f"the database refuses the request ({type(error).__name__})")
             refused.__cause__ = error
             group[0].verdicts.set_exception(refused)
+
+
+def _request(units: Sequence[Sequence[Row]]) -> _Request:
+    return _Request(
+        units=units,
+        events=sum(len(unit) for unit in units),
+        size=sum(len(row.record) for unit in units for row in unit),
+        traceparent=current_traceparent(),
+        verdicts=asyncio.get_running_loop().create_future(),
+    )

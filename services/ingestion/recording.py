@@ -1,7 +1,7 @@
 """Records events: checks, seals, appends, and says what became of each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -57,6 +57,10 @@ _OUTCOMES: Final = {
 }
 
 
+Append = Callable[[Sequence[Sequence[Row]]], Awaitable[list[AppendVerdict]]]
+"""Appends units and returns one verdict per event."""
+
+
 @dataclass(frozen=True, slots=True)
 class TenantSecrets:
     """A tenant, and what names its identities and keys its hashes."""
@@ -95,12 +99,22 @@ class Recorder:
         self._seals: LruCache[tuple[int, bytes], IdentitySeal] = LruCache(_CACHED_IDENTITIES)
 
     async def record(
-        self, secrets: TenantSecrets, events: Sequence[Event], traceparent: str
+        self,
+        secrets: TenantSecrets,
+        events: Sequence[Event],
+        traceparent: str,
+        append: Append | None = None,
     ) -> list[Verdict]:
         """Return a verdict for each event, in the same order, when all is safe on disk.
 
         A rejected event never hinders the others. The events are changed: afterwards they hold
         what was sealed.
+
+        Args:
+            secrets: The tenant.
+            events: What to record.
+            traceparent: Is stored with them.
+            append: Appends in the stead of the appender, such as when it is this call's turn.
 
         Raises:
             StoreError: see Appender.append; what was recorded answers DUPLICATE when asked again.
@@ -116,7 +130,7 @@ class Recorder:
                 )
         if valid:
             rows = await self._seal(secrets, valid, traceparent)
-            appended = await self._appender.append([[row] for row in rows])
+            appended = await (append or self._appender.append)([[row] for row in rows])
             appended = await self._compare(secrets, rows, appended)
             for entry, verdict in zip(valid, appended, strict=True):
                 verdicts[entry.place].outcome = _OUTCOMES[verdict.outcome]

@@ -37,6 +37,13 @@ def ask(line: Line, *rows: Row) -> Pending:
     return asyncio.create_task(line.appender.append([[one] for one in rows]))
 
 
+def stream(line: Line, *rows: Row) -> Pending:
+    async def append() -> list[AppendVerdict]:
+        return await line.appender.append_when_room([[one] for one in rows])
+
+    return asyncio.create_task(append())
+
+
 def rows(first: int, count: int) -> list[Row]:
     return [row(number, f"event {number}") for number in range(first, first + count)]
 
@@ -124,16 +131,51 @@ async def test_a_value_that_no_column_holds_fails_its_request_only(line: Line) -
     assert await good == [(RECORDED, 2)]
 
 
-async def test_a_caller_who_leaves_harms_nobody(line: Line) -> None:
+async def test_a_caller_who_leaves_before_its_turn_is_dropped_and_harms_nobody(line: Line) -> None:
     async with busy(line):
         before, leaves, after = (ask(line, row(number)) for number in (2, 3, 4))
         await until(lambda: line.appender.queued_events == 4)
         leaves.cancel()
         await asyncio.sleep(0)
     assert await before == [(RECORDED, 2)]
-    assert await after == [(RECORDED, 4)]
+    assert await after == [(RECORDED, 3)]
     assert leaves.cancelled()
-    assert await ask(line, row(3)) == [(DUPLICATE, 3)]  # whether it leaves or not, it was taken
+    assert await ask(line, row(3)) == [(RECORDED, 4)]
+    assert line.appender.queued_events == 0
+
+
+async def test_a_caller_who_leaves_during_its_append_is_recorded_all_the_same(line: Line) -> None:
+    async with held_head(line.url):
+        leaves = ask(line, row(1))
+        await until(lambda: line.appender.queued_events == 1)
+        await asyncio.sleep(0.05)
+        leaves.cancel()
+    assert await ask(line, row(1)) == [(DUPLICATE, 1)]
+
+
+async def test_streams_wait_for_room_in_their_order_and_leave_some_to_single_calls(
+    line: Line,
+) -> None:
+    async with busy(line):
+        streams = [stream(line, *rows(start, 1000)) for start in (2000, 3000, 4000, 5000)]
+        await asyncio.sleep(0)
+        assert line.appender.queued_events == 2001  # a third thousand would take the last quarter
+        single = ask(line, *rows(6000, 900))
+        await until(lambda: line.appender.queued_events == 2901)
+    answers = await asyncio.gather(*streams, single)
+    assert [one[0].position for one in answers] == [2, 1002, 2902, 3902, 2002]
+    assert line.appender.queued_events == 0
+
+
+async def test_who_leaves_while_waiting_for_room_makes_room(line: Line) -> None:
+    async with busy(line):
+        streams = [stream(line, *rows(start, 2000)) for start in (2000, 4000, 6000)]
+        await asyncio.sleep(0)
+        assert line.appender.queued_events == 2001
+        streams[0].cancel()
+        streams[1].cancel()
+        await asyncio.sleep(0)
+    assert (await streams[2])[0] == (RECORDED, 2)
     assert line.appender.queued_events == 0
 
 
