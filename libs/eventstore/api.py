@@ -14,6 +14,18 @@ STREAM: Final = "touchline.store.stream"
 CHANGES: Final = "touchline.store.changes"
 DATA_KEYS: Final = "touchline.store.data-keys"
 HEAD: Final = "touchline.store.head"
+_OF_EACH: Final = ".each"
+
+
+def of_each(subject: str) -> str:
+    """Return the subject on which every replica hears a request, where one hears it otherwise."""
+    return f"{subject}{_OF_EACH}"
+
+
+def asked(subject: str) -> str:
+    """Return what a request asks for, whoever hears it."""
+    return subject.removesuffix(_OF_EACH)
+
 
 # The header in which the NATS service protocol (ADR-32) carries an error.
 ERROR_CODE: Final = "Nats-Service-Error-Code"

@@ -1,15 +1,17 @@
 """The other services' side of the store's NATS API."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable
 from typing import Final, TypeVar
 
 import nats.errors
 from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 
 from libs.eventstore import api
 from libs.eventstore.chain import Ancestor, Head, Lineage
 from libs.eventstore.errors import StoreError, StoreUnavailable
+from libs.eventstore.hedging import first_answer
 from libs.eventstore.lru import LruCache
 from libs.eventstore.sealing import DataKey, data_key
 from libs.telemetry.messaging import headers_with_trace
@@ -39,7 +41,7 @@ Answer = TypeVar("Answer", bound=Message)
 
 
 class StoreClient:
-    """Asks the event store over NATS.
+    """Asks the event store over NATS; a replica that is late is not waited for alone.
 
     Args:
         connection: To NATS.
@@ -182,13 +184,15 @@ class StoreClient:
         return found
 
     async def _ask(self, subject: str, request: Message, answer: type[Answer]) -> Answer:
+        payload = request.SerializeToString()
+        headers = headers_with_trace() or None
+
+        def ask(of_each: bool, timeout: float) -> Awaitable[Msg]:
+            to = api.of_each(subject) if of_each else subject
+            return self.connection.request(to, payload, timeout=timeout, headers=headers)
+
         try:
-            message = await self.connection.request(
-                subject,
-                request.SerializeToString(),
-                timeout=self._timeout,
-                headers=headers_with_trace() or None,
-            )
+            message = await first_answer(ask, self._timeout)
         except nats.errors.MaxPayloadError as error:
             raise StoreError(
                 f"the request on {subject} is larger than NATS takes; split it"
@@ -198,7 +202,7 @@ class StoreClient:
                 f"the event store does not answer on {subject} ({type(error).__name__}); "
                 "is the ingestion service running?"
             ) from error
-        headers = message.headers or {}
-        if code := headers.get(api.ERROR_CODE):
-            raise api.error_of(code, headers.get(api.ERROR_TEXT, ""))
+        told = message.headers or {}
+        if code := told.get(api.ERROR_CODE):
+            raise api.error_of(code, told.get(api.ERROR_TEXT, ""))
         return answer.FromString(message.data)

@@ -69,6 +69,13 @@ async def serve_store(
         name = subject.rpartition(".")[2]
         handler = _handler(tasks, asked, answer)
         await service.add_endpoint(name=name, subject=subject, handler=handler)
+        # Alone in its group, it hears what is asked of each replica.
+        await service.add_endpoint(
+            name=f"{name}-of-each",
+            subject=api.of_each(subject),
+            queue_group=service.id,
+            handler=handler,
+        )
     try:
         yield
     finally:
@@ -141,7 +148,7 @@ def _handler(
 
     async def respond(request: Request) -> None:
         carry(traceparent_in(request.headers))
-        call = calls.started(request.subject, "nats")
+        call = calls.started(api.asked(request.subject), "nats")
         code = "OK"
         try:
             response = await answer(asked.FromString(request.data), current_traceparent())
