@@ -87,7 +87,7 @@ class StoreClient:
         )
 
     async def events_of_keys(
-        self, tenant: int, owner_keys: Collection[bytes], up_to: int = 0
+        self, tenant: int, owner_keys: Collection[bytes], up_to: int = 0, *, after: int = 0
     ) -> AsyncIterator[PositionedEvent]:
         """Yield the events that identities own, in the order of the line.
 
@@ -95,11 +95,14 @@ class StoreClient:
             tenant: The tenant's number.
             owner_keys: At most 1,000 identity keys.
             up_to: The last position to read; 0 for the head.
+            after: The position after which to start.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        request = GetEventsOfKeysRequest(tenant=tenant, owner_keys=owner_keys, up_to_position=up_to)
+        request = GetEventsOfKeysRequest(
+            tenant=tenant, owner_keys=owner_keys, after_position=after, up_to_position=up_to
+        )
         while True:
             page = await self._ask(api.EVENTS_OF_KEYS, request, GetEventsOfKeysResponse)
             for event in page.events:
