@@ -1,0 +1,120 @@
+"""Compares a projection with a copy folded anew: rebuilt is live, byte for byte."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from libs.eventstore.client import StoreClient
+from libs.postgres.queries import load_queries
+from libs.projection.copying import Copy, Unverifiable, live_state, scratch_schema
+from libs.projection.projection import Projection, Table
+from touchline.projection.v1.projection_pb2 import RowDifference, TableComparison
+
+MAX_DIFFERENCES: Final = 20
+"""How many rows a comparison tells."""
+
+_ROW_CHARACTERS: Final = 500
+# The live projection goes on while the copy is folded; once no more than this is missing, the rest
+# is folded in the transaction that compares.
+_NEARLY: Final = 5_000
+_ROUNDS: Final = 10
+_SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionVerification:
+    """How far the verification of a projection came, and what it found.
+
+    Attributes:
+        folded: Up to which position the copy is folded.
+        events: Up to which the live tables are, as far as it is known.
+        tables: At the end: how each table compares.
+        parked: At the end: how many customers' events wait, in the live tables as in the copy.
+        finished: Whether they were compared, at the position `folded`.
+    """
+
+    folded: int
+    events: int
+    tables: tuple[TableComparison, ...] = ()
+    parked: int = 0
+    finished: bool = False
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all tables were compared and none differs."""
+        return self.finished and not any(table.differing_rows for table in self.tables)
+
+
+async def verify_projection(
+    projection: Projection, database_url: str, store: StoreClient
+) -> AsyncGenerator[ProjectionVerification]:
+    """Yield the state of a verification as it goes on; the last one is finished.
+
+    The projection is folded anew, from position 1, into a copy of its tables, and compared with the
+    live ones in one snapshot, at one position, as text. It goes on meanwhile. Events that it has
+    parked are left out of the copy as well. The copy goes in the end, also when the generator is
+    closed early: use `contextlib.aclosing`.
+
+    Args:
+        projection: Which one; what it remembers is not used.
+        database_url: Its database, for a login that may create schemas there.
+        store: History and data keys.
+
+    Raises:
+        Unverifiable: it is a reactor, halted, never folded; history is not what it folded; or
+            another verification is under way in this database.
+        StoreError: the store can't be reached.
+    """
+    copied = projection.copy()
+    if copied is None:
+        raise Unverifiable(
+            f"{projection.name} acts on what it folds, and only one may: it is not folded twice."
+        )
+    async with scratch_schema(database_url, projection.tables) as connection:
+        copy = Copy(copied, connection, store)
+        live = await live_state(connection, projection)
+        for _ in range(_ROUNDS):
+            async with aclosing(copy.fold_up_to(live)) as positions:
+                async for position in positions:
+                    yield ProjectionVerification(position, live.position)
+            live = await live_state(connection, projection)
+            if live.position - copy.at.position <= _NEARLY:
+                break
+        async with connection.transaction(isolation="repeatable_read"):
+            live = await live_state(connection, projection)
+            async with aclosing(copy.fold_up_to(live)) as positions:
+                async for position in positions:
+                    yield ProjectionVerification(position, live.position)
+            tables = [await _compared(connection, table) for table in projection.tables]
+        yield ProjectionVerification(
+            folded=live.position,
+            events=live.position,
+            tables=tuple(tables),
+            parked=len(live.parked),
+            finished=True,
+        )
+
+
+async def _compared(connection: asyncpg.Connection, table: Table) -> TableComparison:
+    """Compare a table with its copy, in the connection's transaction."""
+    named = {"table": table.name, "rows": table.rows}
+    await connection.execute(_SQL["note_differing"].format_map(named))
+    ((live_rows, copied_rows, differing_rows),) = await connection.fetch(
+        _SQL["count_rows"].format_map(named)
+    )
+    told = TableComparison(
+        table=table.name,
+        live_rows=live_rows,
+        copied_rows=copied_rows,
+        differing_rows=differing_rows,
+    )
+    if differing_rows:
+        first = _SQL["first_differing"].format_map(named)
+        for is_live, row_text in await connection.fetch(first, _ROW_CHARACTERS, MAX_DIFFERENCES):
+            told.differences.append(RowDifference(is_live=is_live, row=row_text))
+    await connection.execute(_SQL["forget_differing"])
+    return told
