@@ -1,6 +1,9 @@
 """The span and the duration of a call, in the terms of OpenTelemetry's conventions 1.44."""
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -8,6 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from libs import telemetry
+from libs.rpc.errors import CallError
 from libs.telemetry import declared, metrics, tracing
 
 # Those that the conventions count as failures of the server; the others are the caller's.
@@ -73,6 +77,33 @@ def ended_grpc(call: Call, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """End the span of a gRPC call with the status that its context has."""
     status = "CANCELLED" if context.cancelled() else _name(context.code())
     ended(call, status, failed=status in _SERVER_FAILURES)
+
+
+@contextmanager
+def answering(method: str) -> Iterator[None]:
+    """Give the answer to one message of a stream a span and a duration, as if it were a call.
+
+    Run it in a task of its own: the span stays that task's current one.
+
+    Args:
+        method: Fully qualified, that of the stream.
+    """
+    call = started(method)
+    status = "OK"
+    try:
+        yield
+    except asyncio.CancelledError:
+        status = "CANCELLED"
+        raise
+    except CallError as error:
+        status = error.code.name
+        raise
+    except Exception:
+        status = "INTERNAL"
+        raise
+    finally:
+        if call is not None:
+            ended(call, status, failed=status in _SERVER_FAILURES)
 
 
 def _name(code: Any) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -34,6 +34,30 @@ Unary = Callable[[Any, Context], Awaitable[Any]]
 Streaming = Callable[[Any, Context], AsyncIterator[Any]]
 
 
+class _Requests:
+    """What a caller streams, until the caller or a drain ends it.
+
+    Attributes:
+        cut: Whether a drain ended it.
+    """
+
+    def __init__(self, requests: AsyncIterator[Any], interceptor: CallInterceptor) -> None:
+        self._requests = requests
+        self._interceptor = interceptor
+        self.cut = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            async with self._interceptor.until_drained():
+                return await anext(self._requests)
+        except TimeoutError:
+            self.cut = True
+            raise StopAsyncIteration from None
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Carries the caller's trace, bounds unary calls in time and turns errors into rich statuses.
 
@@ -45,6 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._deadlines = deadlines
         self._wrapped: dict[str, Handler] = {}
         self._waiting: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Timeout] = set()
         self._draining = False
         self._refusing = False
         self._refused = 0
@@ -86,11 +111,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Tell the callers of streams to call again elsewhere; unary calls go on to their end.
 
         A stream such as WatchTimeline ends only when its caller hangs up, so it would hold up a
-        stop for the whole grace.
+        stop for the whole grace. Streams in both directions read no further, and answer what they
+        have in hand first.
         """
         self._draining = True
         for task in tuple(self._waiting):
             task.cancel()
+        for reading in tuple(self._reading):
+            reading.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def until_drained(self) -> AsyncIterator[None]:
+        """Run the block until it ends or a drain begins.
+
+        Raises:
+            TimeoutError: A drain began.
+        """
+        now = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(now if self._draining else None) as reading:
+            self._reading.add(reading)
+            try:
+                yield
+            finally:
+                self._reading.discard(reading)
 
     def _wrap(self, handler: Handler, method: str) -> Handler:
         serializers = {
@@ -104,15 +147,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = self._unary(_behaviour(handler), method, bounded=False)
             return grpc.stream_unary_rpc_method_handler(call, **serializers)
         behaviour = _behaviour(handler)
+        if handler.stream_stream:
+            conversing = self._conversing(behaviour, method)
+            return grpc.stream_stream_rpc_method_handler(conversing, **serializers)
         # gRPC's own health service writes its stream from a coroutine.
         streaming = (
             self._streaming(behaviour, method)
             if inspect.isasyncgenfunction(behaviour)
             else self._writing(behaviour, method)
         )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(streaming, **serializers)
-        return grpc.stream_stream_rpc_method_handler(streaming, **serializers)
+        return grpc.unary_stream_rpc_method_handler(streaming, **serializers)
 
     def _unary(self, behaviour: Unary, method: str, *, bounded: bool) -> Unary:
         async def call(request: Any, context: Context) -> Any:
@@ -158,6 +202,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._waiting.discard(task)
                 if told is not None:
                     calls.ended_grpc(told, context)
+
+        return call
+
+    def _conversing(self, behaviour: Streaming, method: str) -> Streaming:
+        """Wrap a stream in both directions; its messages, not it, have spans: it may last days."""
+
+        async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            try:
+                if self._refusing:
+                    await self._refuse(context, method)
+                taken = _Requests(requests, self)
+                async with aclosing(behaviour(taken, context)) as responses:  # type: ignore[type-var]
+                    async for response in responses:
+                        yield response
+                if taken.cut:
+                    await _end(context)
+            except Exception as error:
+                await _fail(context, method, error)
 
         return call
 

@@ -259,9 +259,12 @@ class _DefaultsChannel:
     def unary_stream(self, method: str, **serializers: Any) -> Callable[..., Any]:
         return self._with_defaults(self._channel.unary_stream(method, **serializers), None)
 
+    def stream_stream(self, method: str, **serializers: Any) -> Callable[..., Any]:
+        return self._with_defaults(self._channel.stream_stream(method, **serializers), None)
+
     def _with_defaults(self, call: Callable[..., Any], default: float | None) -> Callable[..., Any]:
         def called(
-            request: Any,
+            request: Any = None,
             *,
             timeout: float | None = default,
             metadata: Iterable[tuple[str, str | bytes]] | None = None,

@@ -3,8 +3,11 @@
 from services.ingestion.calls.quarantine import QuarantineCalls
 from services.ingestion.calls.recording import RecordingCalls
 from services.ingestion.calls.store import StoreCalls
+from services.ingestion.calls.streaming import StreamingCalls
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceServicer
 
 
-class IngestionService(RecordingCalls, QuarantineCalls, StoreCalls, IngestionServiceServicer):
+class IngestionService(
+    RecordingCalls, StreamingCalls, QuarantineCalls, StoreCalls, IngestionServiceServicer
+):
     """Implements touchline.ingestion.v1.IngestionService; the proto is the contract."""

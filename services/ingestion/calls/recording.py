@@ -6,8 +6,9 @@ from typing import Final
 from libs.eventstore.errors import QueueFull, StoreFull, StoreUnavailable
 from libs.rpc import errors
 from libs.telemetry.context import current_traceparent
-from services.ingestion.calls.parts import Calls, Context, call_error
+from services.ingestion.calls.parts import Calls, Context, Parts, call_error
 from services.ingestion.gauges import count_recorded
+from services.ingestion.recording import Append, TenantSecrets
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1 import ingestion_service_pb2 as api
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
@@ -38,10 +39,20 @@ class RecordingCalls(Calls):
         return api.BatchRecordEventsResponse(verdicts=await self._record(request.events, context))
 
     async def _record(self, events: Sequence[Event], context: Context) -> list[Verdict]:
-        tenant = self._parts.tenant_of(context)
-        try:
-            verdicts = await self._parts.recorder.record(tenant, events, current_traceparent())
-        except (QueueFull, StoreFull, StoreUnavailable) as error:
-            raise call_error(error) from error
-        count_recorded(verdict.outcome for verdict in verdicts)
-        return verdicts
+        return await record(self._parts, self._parts.tenant_of(context), events)
+
+
+async def record(
+    parts: Parts, tenant: TenantSecrets, events: Sequence[Event], append: Append | None = None
+) -> list[Verdict]:
+    """Record events, count what became of them, and return a verdict for each.
+
+    Raises:
+        CallError: The store can't take them now.
+    """
+    try:
+        verdicts = await parts.recorder.record(tenant, events, current_traceparent(), append)
+    except (QueueFull, StoreFull, StoreUnavailable) as error:
+        raise call_error(error) from error
+    count_recorded(verdict.outcome for verdict in verdicts)
+    return verdicts
