@@ -15,7 +15,7 @@ from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
@@ -65,8 +65,8 @@ _log = structlog.get_logger("engagement")
 
 async def migrate_engagement(database_url: str) -> None:
     """Bring the tables up to date."""
-    await migrate(database_url, "projection", checkpoints.MIGRATIONS)
-    await migrate(database_url, "engagement", scores.MIGRATIONS)
+    components = {"projection": checkpoints.MIGRATIONS, "engagement": scores.MIGRATIONS}
+    await migrate_service(database_url, "engagement", components)
 
 
 async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
@@ -102,7 +102,7 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_EngagementServiceServicer_to_server(EngagementService(parts), server)
-            projection_api.registration(supervisor.runners)(server)
+            projection_api.registration(supervisor.runners, config.database_url, store)(server)
 
         with suppress(TimeoutError):  # without a store it serves what it has
             await asyncio.wait_for(shipped.wait(), _SHIPPED_WITHIN_SECONDS)

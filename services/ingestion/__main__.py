@@ -19,7 +19,7 @@ from libs.eventstore.keyring import Keyring
 from libs.eventstore.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
-from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.rpc.arguments import migrates_only
 from libs.rpc.errors import CallError
@@ -46,8 +46,8 @@ _log = structlog.get_logger("ingestion")
 
 async def migrate_ingestion(database_url: str) -> None:
     """Bring the store's and the service's own tables up to date."""
-    await migrate(database_url, "eventstore", eventstore.MIGRATIONS)
-    await migrate(database_url, "ingestion", quarantine.MIGRATIONS)
+    components = {"eventstore": eventstore.MIGRATIONS, "ingestion": quarantine.MIGRATIONS}
+    await migrate_service(database_url, "ingestion", components)
 
 
 async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
@@ -105,6 +105,7 @@ def _put_together(config: Config, pool: asyncpg.Pool, nats: NatsClient) -> Parts
         quarantine=kept,
         recorder=Recorder(store, appender, keyring, kept),
         relay=relay,
+        nats=nats,
         tenants=config.tenants,
         secrets=config.secrets,
     )

@@ -14,7 +14,7 @@ from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
@@ -63,9 +63,12 @@ _log = structlog.get_logger("notification")
 
 async def migrate_notification(database_url: str) -> None:
     """Bring the tables up to date."""
-    await migrate(database_url, "projection", checkpoints.MIGRATIONS)
-    await migrate(database_url, "timeline", timeline.MIGRATIONS)
-    await migrate(database_url, "notification", notifications.MIGRATIONS)
+    components = {
+        "projection": checkpoints.MIGRATIONS,
+        "timeline": timeline.MIGRATIONS,
+        "notification": notifications.MIGRATIONS,
+    }
+    await migrate_service(database_url, "notification", components)
 
 
 async def serve_notification(config: Config, stop: asyncio.Event) -> None:
@@ -104,7 +107,7 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_NotificationServiceServicer_to_server(NotificationService(parts), server)
-            projection_api.registration(runners)(server)
+            projection_api.registration(runners, config.database_url, store)(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("notification serves", listen=config.listen, port=server.port)

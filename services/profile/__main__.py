@@ -12,7 +12,7 @@ import structlog
 from libs import telemetry
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate
+from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
@@ -48,8 +48,8 @@ _log = structlog.get_logger("profile")
 
 async def migrate_profile(database_url: str) -> None:
     """Bring the projections' tables up to date."""
-    await migrate(database_url, "projection", checkpoints.MIGRATIONS)
-    await migrate(database_url, "timeline", timeline.MIGRATIONS)
+    components = {"projection": checkpoints.MIGRATIONS, "timeline": timeline.MIGRATIONS}
+    await migrate_service(database_url, "profile", components)
 
 
 async def serve_profile(config: Config, stop: asyncio.Event) -> None:
@@ -70,7 +70,7 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_ProfileServiceServicer_to_server(ProfileService(parts), server)
-            projection_api.registration(runners)(server)
+            projection_api.registration(runners, config.database_url, store)(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("profile serves", listen=config.listen, port=server.port)
