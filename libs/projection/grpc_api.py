@@ -1,11 +1,13 @@
-"""ProjectionService: how far a service's projections came."""
+"""ProjectionService: how far a service's projections came, and whether they are right."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 
+from libs.eventstore.client import StoreClient
 from libs.projection.runner import Runner
+from libs.projection.verifying import VerifyingCalls, is_reactor
 from touchline.projection.v1.projection_pb2 import Projection
 from touchline.projection.v1.projection_service_pb2 import (
     ListProjectionsRequest,
@@ -17,11 +19,8 @@ from touchline.projection.v1.projection_service_pb2_grpc import (
 )
 
 
-class ProjectionService(ProjectionServiceServicer):
+class ProjectionService(VerifyingCalls, ProjectionServiceServicer):
     """Implements touchline.projection.v1.ProjectionService; the proto is the contract."""
-
-    def __init__(self, runners: Sequence[Runner]) -> None:
-        self._runners = runners
 
     async def ListProjections(  # noqa: N802 - gRPC names it
         self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -33,10 +32,18 @@ class ProjectionService(ProjectionServiceServicer):
         return ListProjectionsResponse(projections=[_projection(one) for one in running])
 
 
-def registration(runners: Sequence[Runner]) -> Callable[[grpc.aio.Server], None]:
-    """Return what adds the service to a server."""
+def registration(
+    runners: Sequence[Runner], database_url: str, store: StoreClient
+) -> Callable[[grpc.aio.Server], None]:
+    """Return what adds the service to a server.
+
+    Args:
+        runners: The service's, as they run at each call.
+        database_url: Their database, for a login that may create schemas there.
+        store: History and data keys.
+    """
     return lambda server: add_ProjectionServiceServicer_to_server(
-        ProjectionService(runners), server
+        ProjectionService(runners, database_url, store), server
     )
 
 
@@ -50,6 +57,7 @@ def _projection(runner: Runner) -> Projection:
         fold_version=runner.projection.fold_version,
         state=runner.state.state,
         halt_reason=runner.state.halt_reason,
+        is_reactor=is_reactor(runner),
     )
     if runner.state.committed_at:
         told.committed_at.FromNanoseconds(int(runner.state.committed_at * 1e9))

@@ -192,6 +192,32 @@ def projection_halted(name: str) -> CallError:
     )
 
 
+def projection_not_found(name: str) -> CallError:
+    """Return the error of a projection that the service does not have."""
+    shown = name[:64]
+    return CallError(
+        ErrorReason.ERROR_REASON_PROJECTION_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        f"The service has no projection {shown!r}. ListProjections names those it has.",
+        metadata={"projection": shown},
+    )
+
+
+def projection_unverifiable(name: str, why: str) -> CallError:
+    """Return the error of a projection that can't be compared with a copy of it.
+
+    Args:
+        name: The projection.
+        why: What is in the way, and what to do about it.
+    """
+    return CallError(
+        ErrorReason.ERROR_REASON_PROJECTION_UNVERIFIABLE,
+        StatusCode.FAILED_PRECONDITION,
+        f"The projection {name} can't be verified: {why}",
+        metadata={"projection": name},
+    )
+
+
 def stale_version(name: str, version: int, expected_version: int) -> CallError:
     """Return the error of a change that was decided on a version that is not the latest."""
     return CallError(
@@ -277,6 +303,17 @@ def expectation_exists() -> CallError:
         StatusCode.ALREADY_EXISTS,
         "Another expectation has this expectation_id; nothing was changed. Give the promise an id "
         "of its own, or renegotiate the one that is there.",
+    )
+
+
+def rejected_event_not_found(rejected_id: int) -> CallError:
+    """Return the error of a rejected event that is not kept, or no longer."""
+    return CallError(
+        ErrorReason.ERROR_REASON_REJECTED_EVENT_NOT_FOUND,
+        StatusCode.NOT_FOUND,
+        f"No rejected event has the number {rejected_id}; it may have been recorded or discarded. "
+        "ListRejectedEvents has those that are kept.",
+        metadata={"rejected_id": str(rejected_id)},
     )
 
 

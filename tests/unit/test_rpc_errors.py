@@ -19,6 +19,8 @@ EVERY_ERROR = [
     (errors.store_full(), "STORE_FULL"),
     (errors.projection_behind("timeline", 41, 42), "PROJECTION_BEHIND"),
     (errors.projection_halted("timeline"), "PROJECTION_HALTED"),
+    (errors.projection_not_found("timelines"), "PROJECTION_NOT_FOUND"),
+    (errors.projection_unverifiable("timeline", "it moves."), "PROJECTION_UNVERIFIABLE"),
     (errors.internal("ab" * 16), "INTERNAL"),
     (errors.deadline_exceeded(), "DEADLINE_EXCEEDED"),
     (errors.views_unavailable(), "VIEWS_UNAVAILABLE"),

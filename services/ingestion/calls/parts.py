@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
+from nats.aio.client import Client as NatsClient
 
 from libs.eventstore.appender import Appender
 from libs.eventstore.errors import QueueFull, StoreFull, StoreUnavailable
@@ -30,6 +31,7 @@ class Parts:
     quarantine: Quarantine
     recorder: Recorder
     relay: Relay
+    nats: NatsClient
     tenants: Tenants
     secrets: dict[int, TenantSecrets]
 

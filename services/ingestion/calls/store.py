@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from libs.eventstore.errors import StoreFull, StoreUnavailable
+from libs.eventstore.feed_verification import verify_feed
 from libs.eventstore.verification import verify
 from services.ingestion.calls.parts import Calls, Context, call_error
 from touchline.ingestion.v1 import ingestion_service_pb2 as api
@@ -56,5 +57,27 @@ class StoreCalls(Calls):
                         if chain := await parts.store.chain_at(position):
                             response.chains[position] = chain
                 yield response
+        except (StoreFull, StoreUnavailable) as error:
+            raise call_error(error) from error
+
+    async def VerifyFeed(  # noqa: N802 - gRPC names it
+        self, request: api.VerifyFeedRequest, context: Context
+    ) -> AsyncIterator[api.VerifyFeedResponse]:
+        """Verify the whole feed, telling the progress."""
+        del request
+        parts = self._parts
+        parts.tenant_of(context)
+        try:
+            async for state in verify_feed(parts.nats, parts.store):
+                yield api.VerifyFeedResponse(
+                    checked_batches=state.checked_batches,
+                    batches=state.batches,
+                    checked_events=state.checked_events,
+                    first_position=state.first,
+                    last_position=state.last,
+                    head_position=state.head,
+                    problems=state.problems,
+                    finished=state.finished,
+                )
         except (StoreFull, StoreUnavailable) as error:
             raise call_error(error) from error

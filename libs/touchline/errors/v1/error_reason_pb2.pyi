@@ -138,6 +138,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "PROJECTION_NOT_FOUND", "domain": "touchline",
          "metadata": {"projection": "timelines"}}
     """
+    ERROR_REASON_PROJECTION_UNVERIFIABLE: _ErrorReason.ValueType  # 23
+    """A projection can't be compared with a copy of it now, such as while it is being refolded; the
+    message says why.
+
+        {"reason": "PROJECTION_UNVERIFIABLE", "domain": "touchline",
+         "metadata": {"projection": "timeline"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -259,5 +266,12 @@ ERROR_REASON_PROJECTION_NOT_FOUND: ErrorReason.ValueType  # 22
 
     {"reason": "PROJECTION_NOT_FOUND", "domain": "touchline",
      "metadata": {"projection": "timelines"}}
+"""
+ERROR_REASON_PROJECTION_UNVERIFIABLE: ErrorReason.ValueType  # 23
+"""A projection can't be compared with a copy of it now, such as while it is being refolded; the
+message says why.
+
+    {"reason": "PROJECTION_UNVERIFIABLE", "domain": "touchline",
+     "metadata": {"projection": "timeline"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -215,8 +215,8 @@ class VerifyProjectionResponse(_message.Message):
     position: _builtins.int
     """In the last message: the position at which live tables and copy were compared."""
     parked_keys: _builtins.int
-    """In the last message: identities that the live tables lack because they are parked; their rows are
-    left out of the comparison.
+    """In the last message: identities that are parked. Their events wait from some position on; the
+    copy leaves the same events out.
     """
     finished: _builtins.bool
     """True in the last message."""
