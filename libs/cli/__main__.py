@@ -11,6 +11,7 @@ from libs.cli import (
     notification_commands,
     publish_command,
     scoring_commands,
+    verify_command,
 )
 from libs.cli.demo import demo
 from libs.cli.import_command import import_command
@@ -28,7 +29,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
         "up": up,
         "demo": demo,
         "status": commands.show_status,
-        "verify": commands.verify_all,
+        "verify": verify_command.verify,
     },
     "Record": {
         "import": import_command,

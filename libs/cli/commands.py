@@ -1,20 +1,16 @@
 """The commands that ask the running services."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Final
 
-import grpc
 import typer
 from nats import errors as nats_errors
 from rich.console import Console
 
 from libs.cli.calling import (
-    FAILED,
     addresses,
     connected,
     console,
@@ -24,8 +20,9 @@ from libs.cli.calling import (
 )
 from libs.cli.looking import profile_of, timeline_entries
 from libs.cli.references import FORMS, reference_of
-from libs.cli.rendering import status, tail, verify, views
+from libs.cli.rendering import status, tail, views
 from libs.cli.rendering.timeline import timeline as timeline_of
+from libs.cli.verify_command import projections_of
 from libs.embedded.servers import NATS_URL
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
@@ -35,8 +32,6 @@ from touchline.client import Client
 from touchline.ingestion.v1.ingestion_service_pb2 import (
     GetStoreStatusRequest,
     ListRejectedEventsRequest,
-    VerifyStoreRequest,
-    VerifyStoreResponse,
 )
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
@@ -49,8 +44,6 @@ from touchline.profile.v1.views_pb2 import (
     VIEW_KIND_SALES,
     VIEW_KIND_SERVICE,
 )
-from touchline.projection.v1.projection_pb2 import Projection
-from touchline.projection.v1.projection_service_pb2 import ListProjectionsRequest
 from touchline.store.v1.store_pb2 import EventBatch
 
 _PAGE: Final = 500
@@ -134,23 +127,12 @@ def show_status() -> None:
     async def show() -> None:
         async with connected() as client:
             store = (await client.ingestion.GetStoreStatus(GetStoreStatusRequest())).status
-            projections = await _projections(client)
+            projections = await projections_of(client)
             population = await client.profile.GetPopulation(GetPopulationRequest())
         now = datetime.now().astimezone()
         console.print(status.status_table(store, projections, now=now, population=population))
 
     run_command(show())
-
-
-def verify_all() -> None:
-    """Prove that the chain is intact, no position is missing, and projections stand on it."""
-
-    async def prove() -> None:
-        async with connected() as client:
-            if not await show_verification(client, console):
-                raise typer.Exit(FAILED)
-
-    run_command(prove())
 
 
 def follow(
@@ -210,40 +192,6 @@ async def show_four_views(client: Client, reference: ProfileReference, to: Conso
     now = datetime.now().astimezone()
     four = sales.sales, service.service, marketing.marketing, customer.customer
     to.print(views.four_views(*four, now=now, width=to.width))
-
-
-async def show_verification(client: Client, to: Console) -> bool:
-    """Verify the store and its projections, print the result, and return whether all holds."""
-    projections = await _projections(client)
-    request = VerifyStoreRequest(
-        chain_positions=[one.position for its in projections.values() for one in its or ()]
-    )
-    last = VerifyStoreResponse()
-    with verify.progress(to) as bar:
-        task = bar.add_task("verifying", total=None)
-        async for last in client.ingestion.VerifyStore(request):
-            bar.update(task, total=last.head_position, completed=last.checked_events)
-    result = verify.verification(last, projections)
-    to.print(verify.verify_result(result))
-    return result.passed
-
-
-async def _projections(client: Client) -> dict[str, Sequence[Projection] | None]:
-    """Return the projections of each service; None for one that does not answer."""
-    names = list(client.projections)
-    return dict(
-        zip(names, await asyncio.gather(*map(partial(_those_of, client), names)), strict=True)
-    )
-
-
-async def _those_of(client: Client, service: str) -> Sequence[Projection] | None:
-    try:
-        listed = await client.projections[service].ListProjections(ListProjectionsRequest())
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:
-            raise
-        return None
-    return listed.projections
 
 
 def _print_new(batch: EventBatch, seen: int) -> int:

@@ -12,7 +12,7 @@ import typer
 from rich.rule import Rule
 from rich.text import Text
 
-from libs.cli import commands, scoring_commands, story
+from libs.cli import commands, scoring_commands, story, verify_command
 from libs.cli.calling import FAILED, connected, console, fail, program, run_command
 from libs.cli.demo_ending import tell_ending
 from libs.cli.population import population
@@ -112,7 +112,7 @@ async def _tell_through(client: Client, customers: int, sink: SmtpSink) -> bool:
     await scoring_commands.show_explanation(client, asked, console, limit=_POINTS)
     await tell_ending(client, sink, console)
     console.print(Rule("Is it all there?", style="dim"))
-    return await commands.show_verification(client, console)
+    return await verify_command.show_verification(client, console)
 
 
 async def _record(client: Client, events: list[Event]) -> int:

@@ -1,4 +1,4 @@
-"""Status, verification, logs, tail and start-up are readable and tell the truth."""
+"""Status, logs, tail and start-up are readable and tell the truth."""
 
 import json
 from datetime import UTC
@@ -10,12 +10,10 @@ from libs.cli.rendering.logs import log_line
 from libs.cli.rendering.startup import started
 from libs.cli.rendering.status import rejected_table, status_table
 from libs.cli.rendering.tail import tail_line
-from libs.cli.rendering.verify import verification, verify_result
 from tests.terminal import NOW, joined, shown
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
 from touchline.ingestion.v1 import ingestion_pb2 as ingestion
-from touchline.ingestion.v1 import ingestion_service_pb2 as ingestion_service
 from touchline.profile.v1 import profile_service_pb2 as profiles
 from touchline.projection.v1 import projection_pb2 as projection
 from touchline.store.v1 import store_pb2 as store
@@ -35,12 +33,6 @@ TIMELINE = projection.Projection(
     chain=b"t" * 32,
     state=projection.PROJECTION_STATE_CATCHING_UP,
 )
-CHAINS = {71_853: b"g" * 32, 71_840: b"t" * 32}
-
-
-def verified(**changes: object) -> ingestion_service.VerifyStoreResponse:
-    said = {"checked_events": 71_853, "head_position": 71_853, "finished": True, "chains": CHAINS}
-    return ingestion_service.VerifyStoreResponse(**{**said, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
@@ -78,47 +70,6 @@ def test_rejected_events_show_the_rule_but_not_the_content() -> None:
         assert shown_part in text
     assert "secret" not in text
     assert "nothing was rejected" in shown(rejected_table([], now=NOW))
-
-
-def test_a_sound_store_passes() -> None:
-    result = verification(verified(sealed_events=3), {"profile": [GRAPH, TIMELINE]})
-    text = shown(verify_result(result), 80)
-    assert result.passed
-    assert text.count("✓") == 4
-    assert "✗" not in text
-    assert "Everything holds" in text
-    assert "3 events of erased customers stay sealed" in text
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"problems": ["position 5: wrong hash"]}, "position 5: wrong hash"),
-        ({"checked_events": 71_852}, "71,852 events up to position 71,853"),
-        ({"chains": {71_853: b"g" * 32, 71_840: b"x" * 32}}, "another chain at position 71,840"),
-        ({"chains": {71_840: b"t" * 32}}, "position 71,853 is past the head"),
-        ({"finished": False}, "see below"),
-    ],
-)
-def test_an_unsound_store_fails_and_says_what_is_wrong(
-    changes: dict[str, object], said: str
-) -> None:
-    result = verification(verified(**changes), {"profile": [GRAPH, TIMELINE]})
-    text = joined(shown(verify_result(result), 120))
-    assert not result.passed
-    assert "✗" in text
-    assert said in text
-
-
-def test_a_halted_projection_fails_verification_and_one_that_read_nothing_does_not() -> None:
-    halted = projection.Projection(name="h", state=projection.PROJECTION_STATE_HALTED, position=0)
-    assert not verification(verified(), {"profile": [halted]}).passed
-    assert verification(verified(), {"profile": [projection.Projection(name="new")]}).passed
-
-
-def test_an_empty_store_is_sound() -> None:
-    empty = ingestion_service.VerifyStoreResponse(finished=True)
-    assert verification(empty, {}).passed
 
 
 def test_our_log_lines_become_readable() -> None:

@@ -1,7 +1,9 @@
-"""Whether the chain is whole and every projection stands on it."""
+"""Whether the line is whole, the feed continues it, and every projection is what it folds to."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import (
@@ -20,15 +22,31 @@ from rich.text import Text
 from libs.cli.rendering import palette, words
 from touchline.ingestion.v1 import ingestion_service_pb2 as ingestion
 from touchline.projection.v1 import projection_pb2 as projection
+from touchline.projection.v1 import projection_service_pb2 as projections
+
+# What is shown of two versions of a row: so many characters of the key, and from so many before
+# where they differ.
+_KEY: Final = 24
+_BEFORE_DIFFERENCE: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was verified: what, whether it holds, and what to know of it."""
+    """One thing that was verified.
+
+    Attributes:
+        claim: What.
+        holds: Whether it does.
+        remark: What to know of it.
+        problems: What is wrong, in the words of who looked.
+        tables: Of a projection: how each of its tables compares with a copy folded anew.
+    """
 
     claim: str
     holds: bool
     remark: str = ""
+    problems: Sequence[str] = ()
+    tables: Sequence[projection.TableComparison] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +55,11 @@ class Verification:
 
     Attributes:
         checks: What was verified.
-        problems: What is wrong with the store, in the store's words.
         sealed: Events that nobody can open, since their owner was erased.
     """
 
     checks: Sequence[Check]
-    problems: Sequence[str]
-    sealed: int
+    sealed: int = 0
 
     @property
     def passed(self) -> bool:
@@ -51,34 +67,79 @@ class Verification:
         return all(check.holds for check in self.checks)
 
 
-def verification(
-    last: ingestion.VerifyStoreResponse,
-    projections: Mapping[str, Sequence[projection.Projection] | None],
-) -> Verification:
-    """Draws the conclusions of a verification.
-
-    A projection stands on the chain when the store's chain at its position is its own; one that
-    has read nothing yet stands on it as well.
-
-    Args:
-        last: The store's last message. Its `chains` must hold the projections' positions.
-        projections: The projections of each service, by its name; None: it does not answer.
-    """
+def store_checks(last: ingestion.VerifyStoreResponse) -> list[Check]:
+    """Draws the conclusions of the last message of VerifyStore."""
     sound = last.finished and not last.problems
     whole = sound and last.checked_events >= last.head_position
     read = f"{words.count(last.checked_events, 'event')} hashed anew"
     span = f"1 to {last.head_position:,}" if last.head_position else "the store is empty"
     gap = f"{words.count(last.checked_events, 'event')} up to position {last.head_position:,}"
-    checks = [
-        Check("chain intact", sound, read if sound else "see below"),
-        Check("positions contiguous", whole, span if whole else gap if sound else "not proven"),
+    remark = span if whole else gap if sound else "not proven"
+    return [
+        Check("chain intact", sound, read if sound else "see below", list(last.problems)),
+        Check("positions contiguous", whole, remark),
     ]
-    for service, its in projections.items():
-        if its is None:
-            checks.append(Check(f"{service} at the same chain", False, "it does not answer"))
-            continue
-        checks += [_projection(f"{service}/{one.name}", one, last.chains) for one in its]
-    return Verification(checks, list(last.problems), last.sealed_events)
+
+
+def feed_check(last: ingestion.VerifyFeedResponse) -> Check:
+    """Draws the conclusion of the last message of VerifyFeed."""
+    holds = last.finished and not last.problems
+    if not holds:
+        remark = "see below" if last.problems else "not read to its end"
+    elif not last.batches:
+        remark = "it is empty"
+    else:
+        messages = words.count(last.checked_batches, "message")
+        behind = max(0, last.head_position - last.last_position)
+        remark = f"{last.first_position:,} to {last.last_position:,} in {messages}"
+        remark += f", {behind:,} behind" if behind else ""
+    return Check("feed as the store", holds, remark, list(last.problems))
+
+
+def standing_check(service: str, one: projection.Projection, chains: Mapping[int, bytes]) -> Check:
+    """Says whether a projection stands on the chain.
+
+    It does when the store's chain at its position is its own; one that has read nothing yet does as
+    well.
+
+    Args:
+        service: Whose projection it is.
+        one: As the service lists it.
+        chains: What the store's chain is at each projection's position.
+    """
+    claim = f"{service}/{one.name} at the same chain"
+    if one.state == projection.PROJECTION_STATE_HALTED:
+        return Check(claim, holds=False, remark=f"halted: {words.plain(one.halt_reason)}")
+    if not one.position:
+        return Check(claim, holds=True, remark="it has read nothing yet")
+    if one.position not in chains:
+        ahead = f"position {one.position:,} is past the head: the store is not the one it read"
+        return Check(claim, holds=False, remark=ahead)
+    if chains[one.position] != one.chain:
+        fork = f"another chain at position {one.position:,}: the store is not the one it read"
+        return Check(claim, holds=False, remark=fork)
+    acts = ", acts; not folded anew" if one.is_reactor else ""
+    return Check(claim, holds=True, remark=f"position {one.position:,}{acts}")
+
+
+def copy_check(service: str, name: str, last: projections.VerifyProjectionResponse) -> Check:
+    """Draws the conclusion of the last message of VerifyProjection."""
+    claim = f"{service}/{name} as folded anew"
+    if not last.finished:
+        return Check(claim, holds=False, remark="not compared")
+    differing = sum(table.differing_rows for table in last.tables)
+    rows = words.count(sum(table.live_rows for table in last.tables), "row")
+    remark = f"{rows} at position {last.position:,}"
+    if last.parked_keys:
+        remark += f", but for {words.count(last.parked_keys, 'parked customer')}"
+    if differing:
+        remark = f"{differing:,} of {rows} differ, see below"
+    return Check(claim, not differing, remark, tables=list(last.tables))
+
+
+def silent_check(service: str) -> Check:
+    """Says that a service does not answer."""
+    return Check(f"{service} at the same chain", holds=False, remark="it does not answer")
 
 
 def verify_result(result: Verification) -> RenderableType:
@@ -95,8 +156,14 @@ def verify_result(result: Verification) -> RenderableType:
     return Group(Text(), *_verdict(result), Text(), grid, *_notes(result), Text())
 
 
-def progress(console: Console, noun: str = "events") -> Progress:
-    """Returns a progress bar with rate and time left, for `add_task(description, total=…)`."""
+def progress(console: Console, noun: str = "events", *, transient: bool = False) -> Progress:
+    """Returns a progress bar with rate and time left, for `add_task(description, total=…)`.
+
+    Args:
+        console: Where to show it.
+        noun: What is counted.
+        transient: Whether it goes at the end.
+    """
     return Progress(
         SpinnerColumn("line"),
         TextColumn("{task.description}"),
@@ -105,6 +172,7 @@ def progress(console: Console, noun: str = "events") -> Progress:
         _Rate(noun),
         TimeRemainingColumn(compact=True),
         console=console,
+        transient=transient,
     )
 
 
@@ -119,21 +187,6 @@ class _Rate(ProgressColumn):
         return Text(rate, style=palette.QUIET)
 
 
-def _projection(name: str, one: projection.Projection, chains: Mapping[int, bytes]) -> Check:
-    claim = f"{name} at the same chain"
-    if one.state == projection.PROJECTION_STATE_HALTED:
-        return Check(claim, holds=False, remark=f"halted: {words.plain(one.halt_reason)}")
-    if not one.position:
-        return Check(claim, holds=True, remark="it has read nothing yet")
-    if one.position not in chains:
-        ahead = f"position {one.position:,} is past the head: the store is not the one it read"
-        return Check(claim, holds=False, remark=ahead)
-    if chains[one.position] != one.chain:
-        fork = f"another chain at position {one.position:,}: the store is not the one it read"
-        return Check(claim, holds=False, remark=fork)
-    return Check(claim, holds=True, remark=f"position {one.position:,}")
-
-
 def _verdict(result: Verification) -> Iterator[Text]:
     if result.passed:
         yield Text("Everything holds", style=f"bold {palette.GOOD}")
@@ -143,12 +196,51 @@ def _verdict(result: Verification) -> Iterator[Text]:
         yield Text(of_all, style=f"bold {palette.BAD}")
 
 
-def _notes(result: Verification) -> Iterator[Text]:
+def _notes(result: Verification) -> Iterator[RenderableType]:
     if result.sealed:
         sealed = words.count(result.sealed, "event")
         yield Text(f"{palette.ERASED}  {sealed} of erased customers stay sealed", palette.QUIET)
-    if result.problems:
-        yield Text()
-        yield Text("What the store says", style=palette.STRONG)
-    for problem in result.problems:
-        yield Text(f"{palette.BROKEN} {words.plain(problem)}", style=palette.BAD)
+    for check in result.checks:
+        if check.problems:
+            yield Text(f"\nNot so: {check.claim}", style=palette.STRONG)
+        for problem in check.problems:
+            yield Text(f"{palette.BROKEN} {words.plain(problem)}", style=palette.BAD)
+        for table in check.tables:
+            if table.differing_rows:
+                yield from _differing(check.claim, table)
+
+
+def _differing(claim: str, table: projection.TableComparison) -> Iterator[RenderableType]:
+    yield Text(f"\nNot so: {claim}", style=palette.STRONG)
+    rows = words.count(table.live_rows, "row")
+    yield Text(
+        f"{palette.BROKEN} {words.plain(table.table)} has {rows}, its copy {table.copied_rows:,}; "
+        f"{words.count(table.differing_rows, 'row')} only one of them has",
+        style=palette.BAD,
+    )
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column()
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    rows_told = [words.plain(one.row) for one in table.differences]
+    # Two versions of a row stand next to each other.
+    for one, row, before, after in zip(
+        table.differences, rows_told, ["", *rows_told], [*rows_told[1:], ""], strict=False
+    ):
+        side = Text("  only live", palette.ATTENTION) if one.is_live else Text("  only anew")
+        alike = max(_alike(row, before), _alike(row, after))
+        grid.add_row(side, Text(_from_difference(row, alike), palette.QUIET))
+    yield grid
+    if more := table.differing_rows - len(table.differences):
+        yield Text(f"  and {more:,} more", style=palette.QUIET)
+
+
+def _alike(one: str, other: str) -> int:
+    """Says in how many characters two texts begin alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _from_difference(row: str, alike: int) -> str:
+    """Leaves out what a row has in common with its neighbour, but for the key in front."""
+    start = alike - _BEFORE_DIFFERENCE
+    return row if start <= 2 * _KEY else f"{row[:_KEY]}…{row[start:]}"
