@@ -36,6 +36,13 @@ async def all_verified(_: messages.VerifyStoreRequest, __: Context) -> AsyncIter
     yield messages.VerifyStoreResponse(finished=True)
 
 
+async def each_recorded(requests: Any, context: Context) -> AsyncIterator[Any]:
+    yield messages.StreamEventsResponse(window_events=4000)
+    async for request in requests:
+        recorded = await all_recorded(request, context)
+        yield messages.StreamEventsResponse(sequence=request.sequence, verdicts=recorded.verdicts)
+
+
 class ScriptedIngestion(IngestionServiceServicer):
     """An ingestion service that answers as the test says."""
 
@@ -44,8 +51,10 @@ class ScriptedIngestion(IngestionServiceServicer):
         record: Answer = one_recorded,
         batch: Answer = all_recorded,
         verify: Stream = all_verified,
+        stream: Stream = each_recorded,
     ) -> None:
-        self._record, self._batch, self._verify = record, batch, verify
+        self._record, self._batch = record, batch
+        self._verify, self._stream = verify, stream
 
     async def RecordEvent(self, request: Any, context: Context) -> Any:  # noqa: N802 # gRPC's name
         return await self._record(request, context)
@@ -53,8 +62,27 @@ class ScriptedIngestion(IngestionServiceServicer):
     async def BatchRecordEvents(self, request: Any, context: Context) -> Any:  # noqa: N802
         return await self._batch(request, context)
 
+    async def StreamEvents(self, requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        async for response in self._stream(requests, context):
+            yield response
+
     async def ListRejectedEvents(self, _: Any, __: Context) -> Any:  # noqa: N802
         return messages.ListRejectedEventsResponse()
+
+    async def RetryRejectedEvents(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.RetryRejectedEventsResponse()
+
+    async def CorrectRejectedEvent(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.CorrectRejectedEventResponse()
+
+    async def DiscardRejectedEvents(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.DiscardRejectedEventsResponse()
+
+    async def RegisterCustomEventType(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.RegisterCustomEventTypeResponse()
+
+    async def ListCustomEventTypes(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.ListCustomEventTypesResponse()
 
     async def GetStoreStatus(self, _: Any, __: Context) -> Any:  # noqa: N802
         return messages.GetStoreStatusResponse()
@@ -62,6 +90,12 @@ class ScriptedIngestion(IngestionServiceServicer):
     async def VerifyStore(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
         async for response in self._verify(request, context):
             yield response
+
+    async def VerifyFeed(self, _: Any, __: Context) -> AsyncIterator[Any]:  # noqa: N802
+        yield messages.VerifyFeedResponse(finished=True)
+
+    async def RestartFeed(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.RestartFeedResponse()
 
 
 @asynccontextmanager
