@@ -6,6 +6,7 @@ from typing import Final
 import typer
 
 from libs.cli import (
+    backup_commands,
     commands,
     expectation_commands,
     notification_commands,
@@ -30,6 +31,8 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
         "demo": demo,
         "status": commands.show_status,
         "verify": verify_command.verify,
+        "backup": backup_commands.backup,
+        "restore": backup_commands.restore,
     },
     "Record": {
         "import": import_command,

@@ -97,7 +97,12 @@ async def start_server(server: NatsServer) -> Process:
 
 def remove_streams(server: NatsServer) -> None:
     """Removes all streams and consumers of a server that does not run."""
-    shutil.rmtree(server.directory / "jetstream", ignore_errors=True)
+    remove_streams_in(server.directory)
+
+
+def remove_streams_in(directory: Path) -> None:
+    """Removes all streams and consumers in the directory of a server that does not run."""
+    shutil.rmtree(directory / "jetstream", ignore_errors=True)
 
 
 async def _start(server: NatsServer) -> tuple[NatsServer, Process]:
@@ -141,6 +146,9 @@ def _settings(server: NatsServer) -> dict[str, Any]:
             "max_memory_store": 256 * 2**20,
             "max_file_store": 16 * 2**30,
         },
+        # A client that answers no pings is frozen: nothing goes to it after some five seconds.
+        "ping_interval": "2s",
+        "ping_max": 2,
         "authorization": {"users": [store, service | {"permissions": service_permissions}]},
     }
 

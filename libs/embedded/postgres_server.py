@@ -98,6 +98,15 @@ async def start_on_free_port(server: PostgresServer) -> tuple[PostgresServer, Pr
     raise AssertionError("unreachable")
 
 
+def running_port(data: Path) -> int | None:
+    """Returns the port of the server that runs on a data directory; None: none does."""
+    try:
+        pid, _, _, port, *_ = (data / "postmaster.pid").read_text().splitlines()
+        return int(port) if may_work_in(int(pid), data) else None
+    except (FileNotFoundError, ValueError):
+        return None  # it has not written all of it yet
+
+
 async def start_server(server: PostgresServer) -> Process:
     """Starts the server on its port, also after a crash, and returns once it answers.
 

@@ -64,18 +64,72 @@ async def run_servers(
     with homes.hold(home) as home:
         secrets = homes.load_secrets(home)
         async with contextlib.AsyncExitStack() as stack:
-            if database_url := environment.get(DATABASE_URL):
-                await _check_database(database_url)
-            else:
-                database_url = await stack.enter_async_context(
-                    _supervised_postgres(home, secrets, on_line)
-                )
+            database = _database(home, secrets, on_line, environment)
+            database_url = await stack.enter_async_context(database)
             if nats_url := environment.get(NATS_URL):
                 await _check_nats(nats_url)
                 yield Endpoints(database_url, nats_url, nats_url)
             else:
                 urls = await stack.enter_async_context(_supervised_nats(home, secrets, on_line))
                 yield Endpoints(database_url, *urls)
+
+
+@contextlib.asynccontextmanager
+async def run_database(
+    home: Path, on_line: OnLine | None = None, environment: Mapping[str, str] = os.environ
+) -> AsyncIterator[str]:
+    """Runs PostgreSQL alone on the data of a home until the context is left.
+
+    Meanwhile nothing else runs on the home.
+
+    Args:
+        home: Directory of the installation, with its secrets.
+        on_line: Called with each line of its log.
+        environment: As for `run_servers`.
+
+    Yields:
+        The URL of its database `postgres`, for a user who may create databases.
+
+    Raises:
+        HomeBusy: Another process runs on the home.
+        StartFailed: A step failed; nothing is left running.
+    """
+    with homes.hold(home) as home:
+        secrets = homes.load_secrets(home)
+        async with _database(home, secrets, on_line, environment) as url:
+            yield url
+
+
+def database_beside(home: Path) -> str | None:
+    """Returns the URL of the PostgreSQL that another process runs on a home now, as `run_database`.
+
+    None: it has none there, as when it uses a server of its own, or has not started it yet.
+
+    Raises:
+        StartFailed: The secrets can't be read.
+    """
+    port = postgres.running_port(home / "postgres")
+    if port is None:
+        return None
+    password = homes.load_secrets(home).postgres_password
+    return PostgresServer(home / "postgres", password, home / "log" / "postgres.log", port=port).url
+
+
+def forget_feed(home: Path) -> None:
+    """Removes the streams of a home on which no nats-server runs: they are filled again."""
+    nats_server.remove_streams_in(home / "nats")
+
+
+@contextlib.asynccontextmanager
+async def _database(
+    home: Path, secrets: homes.Secrets, on_line: OnLine | None, environment: Mapping[str, str]
+) -> AsyncIterator[str]:
+    if url := environment.get(DATABASE_URL):
+        await _check_database(url)
+        yield url
+        return
+    async with _supervised_postgres(home, secrets, on_line) as url:
+        yield url
 
 
 @contextlib.asynccontextmanager
