@@ -28,6 +28,7 @@ FACTS: Final = {
     "checked_in": "place: 'Hotel Adler'",
     "payment_attempted": "payment_id: 'p-7' status: PAYMENT_STATUS_APPROVED method: 'card' "
     "amount { currency_code: 'EUR' micros: 11770000 }",
+    "custom_event": "name: 'webinar.attended' properties_json: '{\"minutes\": 42}'",
 }
 """By the name of the fact's field: a valid one in protobuf's text format."""
 

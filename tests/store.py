@@ -26,6 +26,7 @@ from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenants
 from libs.tasks import running
 from services.ingestion import quarantine
+from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from touchline.events.v1 import event_pb2, facts_pb2, identity_pb2
@@ -53,6 +54,7 @@ def _secrets_of(name: str) -> TenantSecrets:
 
 DEFAULT = _secrets_of("default")
 OTHER = _secrets_of("other")
+IDENTITY_KEYS = {secrets.tenant.number: secrets.identity_keys for secrets in (DEFAULT, OTHER)}
 SECRETS = {secrets.tenant.number: secrets.sealed.secret for secrets in (DEFAULT, OTHER)}
 
 
@@ -114,7 +116,8 @@ async def open_line(
         kept = Quarantine(pool, MASTER_KEY)
         appended: list[Appended] = []
         appender = Appender(store, appended.append, queue_events=queue_events)
-        recorder = Recorder(store, appender, keyring, kept)
+        event_types = EventTypes(pool, keyring, IDENTITY_KEYS)
+        recorder = Recorder(store, appender, keyring, kept, event_types)
         await keyring.check_master_key()
         async with running(appender.run()):
             yield Line(url, pool, store, keyring, kept, appender, recorder, appended)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -11,8 +12,10 @@ import structlog
 from nats.aio.client import Client as NatsClient
 
 from libs import telemetry
+from libs.eventstore import aggregates
 from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
+from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import WrongMasterKey
 from libs.eventstore.keyring import Keyring
@@ -30,7 +33,9 @@ from libs.tasks import running
 from libs.telemetry.metrics import observed
 from services.ingestion import gauges, quarantine
 from services.ingestion.calls.parts import Parts
+from services.ingestion.catalogue import Registering
 from services.ingestion.config import Config, read_config
+from services.ingestion.event_types import EventTypes
 from services.ingestion.grpc_api import IngestionService
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder
@@ -58,11 +63,18 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
             open_pool(config.database_url, application="ingestion", role=eventstore.ROLE)
         )
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "ingestion"))
-        parts = _put_together(config, pool, nats)
+        parts = _put_together(config, pool, nats, _lent_registering(stack, config, nats))
         await parts.keyring.check_master_key()
         stack.push_async_callback(parts.relay.stop)
-        await stack.enter_async_context(running(parts.relay.run(), parts.appender.run()))
-        await stack.enter_async_context(eventstore.listen(config.database_url, parts.relay.wake))
+        await parts.event_types.look_at_all()
+        loops = parts.relay.run(), parts.appender.run(), parts.event_types.follow()
+        await stack.enter_async_context(running(*loops))
+
+        def appended(position: int) -> None:
+            parts.relay.wake(position)
+            parts.event_types.head_moved(position)
+
+        await stack.enter_async_context(eventstore.listen(config.database_url, appended))
 
         async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
             try:
@@ -92,18 +104,38 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         _log.info("ingestion drains", queued=parts.appender.queued_events)
 
 
-def _put_together(config: Config, pool: asyncpg.Pool, nats: NatsClient) -> Parts:
+def _lent_registering(
+    stack: AsyncExitStack, config: Config, nats: NatsClient
+) -> dict[int, Registering]:
+    """Return what registers each tenant's event types, for as long as the stack is open.
+
+    It reaches the store as every service does: over NATS, where any replica may answer.
+    """
+    store, lent = StoreClient(nats), {}
+    for number, secrets in config.secrets.items():
+        lending = aggregates.lend(store, secrets.tenant, secrets.identity_keys)
+        lent[number] = Registering(env=stack.enter_context(lending))
+    return lent
+
+
+def _put_together(
+    config: Config, pool: asyncpg.Pool, nats: NatsClient, registering: Mapping[int, Registering]
+) -> Parts:
     store = EventStore(pool)
     relay = Relay(pool, store, nats, uuid4(), feed_replicas=config.feed_replicas)
     appender = Appender(store, relay.hand_over)
     keyring = Keyring(pool, config.master_key)
     kept = Quarantine(pool, config.master_key)
+    identity_keys = {number: one.identity_keys for number, one in config.secrets.items()}
+    event_types = EventTypes(pool, keyring, identity_keys)
     return Parts(
         store=store,
         appender=appender,
         keyring=keyring,
         quarantine=kept,
-        recorder=Recorder(store, appender, keyring, kept),
+        event_types=event_types,
+        registering=registering,
+        recorder=Recorder(store, appender, keyring, kept, event_types),
         relay=relay,
         nats=nats,
         tenants=config.tenants,

@@ -1,5 +1,6 @@
 """The ingestion service as its callers see it."""
 
+from services.ingestion.calls.event_types import EventTypeCalls
 from services.ingestion.calls.quarantine import QuarantineCalls
 from services.ingestion.calls.recording import RecordingCalls
 from services.ingestion.calls.store import StoreCalls
@@ -8,6 +9,11 @@ from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceSe
 
 
 class IngestionService(
-    RecordingCalls, StreamingCalls, QuarantineCalls, StoreCalls, IngestionServiceServicer
+    RecordingCalls,
+    StreamingCalls,
+    QuarantineCalls,
+    EventTypeCalls,
+    StoreCalls,
+    IngestionServiceServicer,
 ):
     """Implements touchline.ingestion.v1.IngestionService; the proto is the contract."""

@@ -1,7 +1,7 @@
 """Keeps what was rejected, sealed, until it is corrected."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,10 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _PAGE_BYTES: Final = 3 * 1024 * 1024
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+_RETRIED_BYTES: Final = 3 * 1024 * 1024
+"""What is retried in one go: it is all in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,57 @@ class Quarantine:
             count: int = await self._pool.fetchval(_SQL["count_rejected"], tenant.number)
         return count
 
+    async def to_retry(
+        self, tenant: SealedTenant, after: int, rejected_ids: Sequence[int], limit: int
+    ) -> Sequence[tuple[int, Event]]:
+        """Return rejected events with a larger id than `after`, the oldest first.
+
+        Args:
+            tenant: Whose.
+            after: A rejected_id; 0 for the first.
+            rejected_ids: Only those; empty for all.
+            limit: How many at most; fewer come when they are large. None come when none are left.
+        """
+        async with database_errors():
+            rows = await self._pool.fetch(
+                _SQL["rejected_to_retry"],
+                *(tenant.number, after, list(rejected_ids) or None, limit, _RETRIED_BYTES),
+            )
+        return [(row["rejected_id"], self._event(tenant, row["sealed_event"])) for row in rows]
+
+    async def still_rejected(
+        self, tenant: SealedTenant, violations: Mapping[int, Sequence[Violation]]
+    ) -> None:
+        """Keep the rules that rejected events break now, by rejected_id."""
+        async with database_errors():
+            await self._pool.execute(
+                _SQL["still_rejected"],
+                tenant.number,
+                list(violations),
+                [json.dumps(found) for found in violations.values()],
+            )
+
+    async def remove(self, tenant: SealedTenant, rejected_ids: Collection[int]) -> int:
+        """Forget rejected events, and return how many of them there were."""
+        async with database_errors():
+            removed: int = await self._pool.fetchval(
+                _SQL["remove_rejected"], tenant.number, list(rejected_ids)
+            )
+        return removed
+
+    async def has(self, tenant: SealedTenant, rejected_id: int) -> bool:
+        """Tell whether a tenant has a rejected event."""
+        async with database_errors():
+            found: bool = await self._pool.fetchval(_SQL["is_rejected"], tenant.number, rejected_id)
+        return found
+
+    def _event(self, tenant: SealedTenant, sealed_event: bytes) -> Event:
+        return Event.FromString(unseal(self._cipher, sealed_event, _clear(tenant.number)))
+
     def _open(self, tenant: SealedTenant, row: asyncpg.Record) -> RejectedEvent:
-        body = unseal(self._cipher, row["sealed_event"], _clear(tenant.number))
         rejected = RejectedEvent(
             rejected_id=row["rejected_id"],
-            event=Event.FromString(body),
+            event=self._event(tenant, row["sealed_event"]),
             violations=[
                 FieldViolation(field=field, description=description)
                 for field, description in json.loads(row["violations"])

@@ -20,3 +20,41 @@ ORDER BY rejected_id DESC
 
 -- name: count_rejected
 SELECT count(*) FROM rejected_events WHERE tenant = $1
+
+-- name: newest_registrations
+-- One look at an index for each tenant.
+SELECT t.tenant, (
+    SELECT max(e.stream_version) FROM events e
+    WHERE e.tenant = t.tenant AND e.stream_id = t.stream_id
+) AS version
+FROM unnest($1::smallint[], $2::uuid[]) AS t(tenant, stream_id)
+
+-- name: rejected_to_retry
+-- Only those at the front that make at most so many bytes together, but always one.
+SELECT rejected_id, sealed_event
+FROM (
+    SELECT rejected_id, sealed_event, row_number() OVER oldest AS number,
+           sum(length(sealed_event)) OVER oldest AS bytes_so_far
+    FROM (
+        SELECT rejected_id, sealed_event FROM rejected_events
+        WHERE tenant = $1 AND rejected_id > $2 AND ($3::bigint[] IS NULL OR rejected_id = ANY($3))
+        ORDER BY rejected_id LIMIT $4
+    ) page
+    WINDOW oldest AS (ORDER BY rejected_id)
+) sized
+WHERE bytes_so_far <= $5 OR number = 1
+ORDER BY rejected_id
+
+-- name: still_rejected
+UPDATE rejected_events r SET violations = n.violations
+FROM unnest($2::bigint[], $3::jsonb[]) AS n(rejected_id, violations)
+WHERE r.tenant = $1 AND r.rejected_id = n.rejected_id AND r.violations <> n.violations
+
+-- name: remove_rejected
+WITH gone AS (
+    DELETE FROM rejected_events WHERE tenant = $1 AND rejected_id = ANY($2) RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: is_rejected
+SELECT EXISTS (SELECT FROM rejected_events WHERE tenant = $1 AND rejected_id = $2)

@@ -26,6 +26,7 @@ from libs.eventstore.store import AppendVerdict, EventStore
 from libs.identity.keys import Identified, IdentityKeys
 from libs.rpc.tenants import Tenant
 from services.ingestion import domain
+from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine, Rejected
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import (
@@ -87,15 +88,22 @@ class Recorder:
         appender: Appends.
         keyring: Makes and keeps data keys.
         quarantine: Keeps what is rejected.
+        event_types: Knows what custom events must match.
     """
 
     def __init__(
-        self, store: EventStore, appender: Appender, keyring: Keyring, quarantine: Quarantine
+        self,
+        store: EventStore,
+        appender: Appender,
+        keyring: Keyring,
+        quarantine: Quarantine,
+        event_types: EventTypes,
     ) -> None:
         self._store = store
         self._appender = appender
         self._keyring = keyring
         self._quarantine = quarantine
+        self._event_types = event_types
         self._seals: LruCache[tuple[int, bytes], IdentitySeal] = LruCache(_CACHED_IDENTITIES)
 
     async def record(
@@ -104,6 +112,8 @@ class Recorder:
         events: Sequence[Event],
         traceparent: str,
         append: Append | None = None,
+        *,
+        keeps_rejected: bool = True,
     ) -> list[Verdict]:
         """Return a verdict for each event, in the same order, when all is safe on disk.
 
@@ -115,14 +125,16 @@ class Recorder:
             events: What to record.
             traceparent: Is stored with them.
             append: Appends in the stead of the appender, such as when it is this call's turn.
+            keeps_rejected: Whether what is rejected comes into the quarantine.
 
         Raises:
             StoreError: see Appender.append; what was recorded answers DUPLICATE when asked again.
         """
         verdicts = [Verdict(event_id=event.event_id) for event in events]
-        valid, rejected = self._check(secrets, events)
+        valid, rejected = await self._check_custom(secrets, *self._check(secrets, events))
         if rejected:
-            await self._quarantine.keep(secrets.sealed, [kept for _, kept in rejected])
+            if keeps_rejected:
+                await self._quarantine.keep(secrets.sealed, [kept for _, kept in rejected])
             for index, kept in rejected:
                 verdicts[index].outcome = OUTCOME_REJECTED
                 verdicts[index].violations.extend(
@@ -149,7 +161,8 @@ class Recorder:
         entries = [entry for unit in request.units for entry in unit.events]
         if not 1 <= len(entries) <= GROUP_EVENTS:
             raise ValueError(f"a request has 1 to {GROUP_EVENTS} events, not {len(entries)}")
-        valid, rejected = self._check_entries(secrets, entries)
+        checked = self._check_entries(secrets, entries)
+        valid, rejected = await self._check_custom(secrets, *checked)
         verdicts = [AppendVerdictMessage(outcome=APPEND_OUTCOME_UNIT_REFUSED) for _ in entries]
         for index, kept in rejected:
             verdicts[index].outcome = APPEND_OUTCOME_REJECTED
@@ -189,6 +202,26 @@ class Recorder:
             else:
                 valid.append(_Valid(index, event, identities))
         return valid, rejected
+
+    async def _check_custom(
+        self,
+        secrets: TenantSecrets,
+        valid: list[_Valid],
+        rejected: list[tuple[int, Rejected]],
+    ) -> tuple[list[_Valid], list[tuple[int, Rejected]]]:
+        """Check custom events against their types, and return what is valid and what is not."""
+        custom = [one for one in valid if one.event.HasField("custom_event")]
+        if not custom:
+            return valid, rejected
+        facts = [one.event.custom_event for one in custom]
+        found = await self._event_types.violations_of(secrets.tenant.number, facts)
+        broken = {
+            one.place: Rejected(one.event, violations)
+            for one, violations in zip(custom, found, strict=True)
+            if violations
+        }
+        kept = [one for one in valid if one.place not in broken]
+        return kept, [*rejected, *broken.items()]
 
     def _check_entries(
         self, secrets: TenantSecrets, entries: Sequence[AppendEvent]

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.records import identity_keys, open_event
+from tests.custom_types import register_type
 from tests.events import FACTS, an_event
 from tests.ingesting import held_appends, record, record_batch
 from tests.services import Touchline
@@ -133,6 +134,8 @@ async def test_a_rejected_event_is_an_answer_not_a_failed_call(
 async def test_every_kind_of_fact_can_be_read_as_it_was_sent(
     shared_touchline: Touchline, fact: str
 ) -> None:
+    if fact == "custom_event":
+        await register_type(shared_touchline.client)
     event = an_event(fact)
     event.tenant = "default"
     event.actor.reference = "agent-7"

@@ -21,11 +21,13 @@ from libs.eventstore.connection import connect_nats
 from libs.eventstore.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.tasks import running
+from services.ingestion.event_types import EventTypes
 from services.ingestion.recording import Recorder
+from tests.custom_types import ANYTHING, register_anything
 from tests.events import OF_SERVICES
 from tests.histories import FACTS, fill
 from tests.servers import OwnNats, OwnPostgres
-from tests.store import DEFAULT, Line, build_store, email, open_line, records_of
+from tests.store import DEFAULT, IDENTITY_KEYS, Line, build_store, email, open_line, records_of
 from tests.waiting import until
 from touchline.events.v1 import identity_pb2
 from touchline.events.v1.event_pb2 import Event
@@ -100,6 +102,9 @@ def events_full_of_canaries() -> list[Event]:
             event.expectation_resolved.ClearField("due_at")
         if name == "notification_decided":
             event.notification_decided.recipient.customer = False
+        if name == "custom_event":
+            event.custom_event.name = ANYTHING
+            event.custom_event.properties_json = f'{{"{canary()}": "{canary()}"}}'
         events.append(event)
     return events
 
@@ -163,7 +168,14 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 
 async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> None:
     """Everything that may be done with events: also what fails, and what is asked over NATS."""
-    recorder = Recorder(line.store, appender, line.keyring, line.kept)
+    recorder = Recorder(
+        line.store,
+        appender,
+        line.keyring,
+        line.kept,
+        EventTypes(line.pool, line.keyring, IDENTITY_KEYS),
+    )
+    await register_anything(recorder, DEFAULT)
     everything = events_full_of_canaries()
     events = [event for event in everything if event.WhichOneof("fact") not in OF_SERVICES]
     bad = [rejected(event) for event in events]
@@ -216,7 +228,7 @@ async def test_no_text_and_no_identity_is_anywhere_in_the_clear(
         async with running(relay.run(), appender.run()), store.listen(line.url, relay.wake):
             await until(lambda: relay.state.leads)
             await record_everything(line, appender, nats)
-            await until(lambda: relay.state.position == len(FACTS))
+            await until(lambda: relay.state.position == len(FACTS) + 1)  # and the type
         await spy.flush()
         rows = await _all_rows(own_postgres.url)
     assert len(canaries) > 15 * len(FACTS)

@@ -24,6 +24,8 @@ KEYS = IdentityKeys(b"\x1d" * 32)
 WITHOUT_A_LIMIT_OF_CHARACTERS = {
     "causation_id",  # a UUID
     "community_posted.in_reply_to",  # a UUID
+    "custom_event.name",  # a name
+    "custom_event.properties_json",  # 64 KiB
     "event_id",  # a UUID
     "event_retracted.event_id",  # a UUID
     "expectation_set.answers",  # a UUID

@@ -1,5 +1,6 @@
 """What the calls of the ingestion service share: its parts, the caller's tenant, and errors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from libs.eventstore.relay import Relay
 from libs.eventstore.store import EventStore
 from libs.rpc import errors
 from libs.rpc.tenants import Tenants
+from services.ingestion.catalogue import Registering
+from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 
@@ -29,6 +32,8 @@ class Parts:
     appender: Appender
     keyring: Keyring
     quarantine: Quarantine
+    event_types: EventTypes
+    registering: Mapping[int, Registering]
     recorder: Recorder
     relay: Relay
     nats: NatsClient

@@ -10,6 +10,7 @@ from services.ingestion.domain.aggregates import (
     of_aggregate,
     place_violations,
 )
+from services.ingestion.domain.custom_events import type_violations
 from services.ingestion.domain.decisions import DECISION_RULES, SERVICE_RULES
 from services.ingestion.domain.event import (
     MAX_AHEAD_SECONDS,
@@ -37,5 +38,6 @@ __all__ = [
     "identify_stream",
     "of_aggregate",
     "place_violations",
+    "type_violations",
     "violations_of",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from services.ingestion.domain.custom_events import custom
 from services.ingestion.domain.rules import (
     Violations,
     check_choices,
@@ -246,6 +247,7 @@ CALLER_RULES: Final[dict[str, Rule]] = {
     "event_retracted": _retraction,
     "checked_in": _check_in,
     "payment_attempted": _payment,
+    "custom_event": custom,
     **{name: _services_own(name) for name in _SERVICES_OWN},
 }
 """What holds for callers, by the name of the field of `Event.fact`."""
