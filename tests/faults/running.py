@@ -1,0 +1,271 @@
+"""One run: everything up, load and nemesis, everything up again, and then the checker."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf.json_format import ParseDict
+
+from libs.eventstore.client import StoreClient
+from libs.eventstore.connection import connect_nats
+from tests.faults import nemesis as nemeses
+from tests.faults.checking import Claim, Evidence, check
+from tests.faults.cluster import INGESTION, PROJECTING, Cluster, open_cluster
+from tests.faults.disk import NO_SMALL_DISK, small_disk
+from tests.faults.folding import folded_anew
+from tests.faults.history import History
+from tests.faults.load import Caller, Load, callers
+from tests.faults.reading import head_of, left_waiting, read_feed, read_rows
+from tests.faults.report import Figures, Screen, acknowledged_at
+from tests.faults.streams import Writer, writers
+from touchline.client import Client
+from touchline.ingestion.v1.ingestion_service_pb2 import VerifyFeedRequest, VerifyStoreRequest
+from touchline.notification.v1.notification_pb2 import RuleDefinition
+from touchline.notification.v1.notification_service_pb2 import PublishRuleRequest
+from touchline.projection.v1.projection_service_pb2 import (
+    ListProjectionsRequest,
+    VerifyProjectionRequest,
+)
+
+RATE: Final = 250.0
+"""Events/s of the load."""
+
+_MOST_EVENTS: Final = 1_000_000
+_SETTLES_WITHIN: Final = 240.0
+_STILL_SECONDS: Final = 4.0
+_ANSWERS_WITHIN: Final = 90.0
+_RULE: Final = {
+    "name": "declined",
+    "on": {"types": ["EVENT_TYPE_PAYMENT_ATTEMPTED"]},
+    "condition": "event.fact.status == 'declined'",
+    "reason": "The payment {{ event.fact.payment_id }} was declined.",
+    "notices": [
+        {
+            "reference": "team:desk",
+            "title": "Call back",
+            "channels": ["NOTIFICATION_CHANNEL_INBOX"],
+        }
+    ],
+}
+
+
+class Unsettled(Exception):
+    """After the storm it did not come to rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run found."""
+
+    claims: list[Claim]
+    history: History
+    figures: Figures
+
+
+async def run(seed: int, seconds: float, home: Path, screen: Screen) -> Outcome:
+    """Run once on an empty home."""
+    history = History.in_file(home / "history.jsonl")
+    with small_disk(home / "disk") as disk:
+        async with open_cluster(home, disk) as cluster:
+            screen.line("everything is up")
+            await _publish_rule(cluster)
+            try:
+                return await _run(seed, seconds, history, cluster, screen)
+            finally:
+                history.close()
+
+
+async def _run(
+    seed: int, seconds: float, history: History, cluster: Cluster, screen: Screen
+) -> Outcome:
+    nemesis = nemeses.Nemesis(cluster, random.Random(f"{seed}/nemesis"), screen.fault)
+    load = Load(history)
+    began = time.monotonic()
+    async with _under_load(cluster, load, seed, seconds):
+        with screen.live(seconds):
+            raging = asyncio.create_task(nemesis.run(seconds))
+            try:
+                await _told(raging, seconds, history, nemesis, screen)
+            finally:
+                raging.cancel()
+                await asyncio.gather(raging, return_exceptions=True)
+        ended = time.monotonic()
+        screen.line("the storm is over; whatever is down comes up again")
+        await cluster.until_serving()
+        load.stopped.set()
+    screen.line(f"every client has its answers; {len(history.contents):,} ids were sent")
+    await _settled(cluster, screen)
+    evidence = await _read_back(cluster, history, screen)
+    skipped = [] if cluster.disk else [NO_SMALL_DISK]
+    figures = Figures(
+        seed=seed,
+        seconds=ended - began,
+        faults=nemesis.counts,
+        head=evidence.head[0],
+        decisions=sum(bool(row.decision) for row in evidence.rows),
+        silence=nemeses.longest_silence(acknowledged_at(history), nemesis.happened, began, ended),
+        skipped=skipped,
+    )
+    return Outcome(await asyncio.to_thread(check, evidence), history, figures)
+
+
+@asynccontextmanager
+async def _under_load(
+    cluster: Cluster, load: Load, seed: int, seconds: float
+) -> AsyncIterator[None]:
+    """Run all clients until the load is stopped and each has its answers."""
+    rate = min(RATE, _MOST_EVENTS / seconds)
+    started_at = int(time.time())
+    async with (
+        callers(cluster, load, seed, started_at, rate) as clients,
+        AsyncExitStack() as stack,
+    ):
+        both: list[Caller | Writer] = [
+            *clients,
+            *await writers(cluster, load, seed, started_at, stack),
+        ]
+        working = [asyncio.create_task(one.run()) for one in both]
+        try:
+            yield
+            done, late = await asyncio.wait(working, timeout=_ANSWERS_WITHIN)
+            for one in done:
+                one.result()
+            if late:
+                raise Unsettled(f"{len(late)} clients got no answer in {_ANSWERS_WITHIN:.0f} s")
+        finally:
+            load.stopped.set()
+            for one in working:
+                one.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+async def _told(
+    raging: "asyncio.Task[None]",
+    seconds: float,
+    history: History,
+    nemesis: nemeses.Nemesis,
+    screen: Screen,
+) -> None:
+    began, before = time.monotonic(), 0
+    while not raging.done():
+        await asyncio.wait([raging], timeout=1.0)
+        gone = time.monotonic() - began
+        rate, before = history.acknowledged - before, history.acknowledged
+        left = max(0.0, seconds - gone)
+        screen.progress(gone, left, history, rate, len(nemesis.happened))
+    raging.result()
+
+
+async def _publish_rule(cluster: Cluster) -> None:
+    request = PublishRuleRequest(
+        definition=ParseDict(_RULE, RuleDefinition()), published_by="faults"
+    )
+    async with _client(cluster) as client:
+        await client.notification.PublishRule(request, timeout=60)
+
+
+async def _settled(cluster: Cluster, screen: Screen) -> None:
+    """Return once the line rests, and every projection and outbox with it."""
+    screen.line("waiting until every projection has reached the head")
+    ends, still_since, seen = time.monotonic() + _SETTLES_WITHIN, time.monotonic(), -1
+    while True:
+        _, head, _ = await head_of(cluster)
+        behind = await _behind(cluster, head)
+        if head != seen or behind:
+            still_since, seen = time.monotonic(), head
+        elif time.monotonic() - still_since > _STILL_SECONDS:
+            return
+        if time.monotonic() > ends:
+            raise Unsettled(f"head {head:,}; {'; '.join(behind) or 'it still grows'}")
+        await asyncio.sleep(0.5)
+
+
+async def _behind(cluster: Cluster, head: int) -> list[str]:
+    """Return who is not at the head, and why."""
+    late = []
+    async with _client(cluster) as client:
+        for service in PROJECTING:
+            try:
+                told = await client.projections[service].ListProjections(
+                    ListProjectionsRequest(), timeout=10
+                )
+            except grpc.aio.AioRpcError as error:
+                late.append(f"{service} does not answer: {error.code().name}")
+                continue
+            late += [
+                f"{service}/{one.name} is at {one.position:,} {one.halt_reason}".rstrip()
+                for one in told.projections
+                if one.position != head
+            ]
+    waiting = await left_waiting(cluster)
+    return late + [f"{name}: {n}" for name, n in waiting.items() if n and "waiting" in name]
+
+
+async def _read_back(cluster: Cluster, history: History, screen: Screen) -> Evidence:
+    store_id, position, chain = await head_of(cluster)
+    async with connect_nats(cluster.nats.url, "faults") as connection:
+        store = StoreClient(connection, timeout=30)
+        screen.line("reading the store and the feed")
+        rows, feed = await read_rows(cluster, store), await read_feed(cluster)
+        folding: Callable[[str], None] = lambda what: screen.line(f"folding anew: {what}")  # noqa: E731
+        projections = await folded_anew(cluster, store, folding)
+    return Evidence(
+        history=history,
+        store_id=store_id,
+        head=(position, chain),
+        rows=rows,
+        feed=feed,
+        projections=projections,
+        left=await left_waiting(cluster),
+        told=await _verified(cluster, screen),
+    )
+
+
+async def _verified(cluster: Cluster, screen: Screen) -> dict[str, list[str]]:
+    """Return what the product's own verification says of each thing."""
+    screen.line("asking the product to verify itself")
+    found: dict[str, list[str]] = {}
+    async with _client(cluster) as client:
+        store = await _last(client.ingestion.VerifyStore(VerifyStoreRequest()))
+        found["verify store"] = list(store.problems)
+        feed = await _last(client.ingestion.VerifyFeed(VerifyFeedRequest()))
+        found["verify feed"] = list(feed.problems)
+        for service in PROJECTING:
+            calls = client.projections[service]
+            told = await calls.ListProjections(ListProjectionsRequest(), timeout=20)
+            for one in told.projections:
+                if not one.is_reactor:
+                    request = VerifyProjectionRequest(projection=one.name)
+                    last = await _last(calls.VerifyProjection(request))
+                    found[f"verify {service}/{one.name}"] = [
+                        f"{table.table}: {table.differing_rows} rows differ"
+                        for table in last.tables
+                        if table.differing_rows
+                    ]
+    return found
+
+
+async def _last(stream: Any) -> Any:
+    async for told in stream:
+        if told.finished:
+            return told
+    raise AssertionError("a verification ended before it was finished")
+
+
+@asynccontextmanager
+async def _client(cluster: Cluster) -> AsyncIterator[Client]:
+    """Give a client of all services, past the proxies."""
+    addresses = cluster.addresses
+    async with Client.connect(
+        addresses[INGESTION[0]],
+        addresses["profile"],
+        engagement=addresses["engagement"],
+        notification=addresses["notification"],
+    ) as client:
+        yield client
