@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamState
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from libs.eventstore import feed
 from libs.eventstore.chain import Head, extend
@@ -70,12 +70,12 @@ async def verify_feed(connection: NatsClient, store: EventStore) -> AsyncIterato
         StoreUnavailable: NATS or the store's database can't be reached.
     """
     jetstream = connection.jetstream(timeout=_SILENT_SECONDS)
-    there = await _state_of(jetstream)
+    batches, last_sequence = await _end_of(jetstream)
     head = await store.head()  # asked for last: the feed may not be ahead of it
-    state = FeedVerification(head.position, batches=there.messages)
-    if there.messages:
+    state = FeedVerification(head.position, batches=batches)
+    if batches:
         checks = _Checks(store, head, state)
-        async for messages in _messages(jetstream, there.last_seq):
+        async for messages in _messages(jetstream, last_sequence):
             unrested = 0
             for message in messages:
                 unrested += await checks.check(message)
@@ -87,13 +87,15 @@ async def verify_feed(connection: NatsClient, store: EventStore) -> AsyncIterato
     yield state
 
 
-async def _state_of(jetstream: JetStreamContext) -> StreamState:
+async def _end_of(jetstream: JetStreamContext) -> tuple[int, int]:
+    """Return how many batches the feed has, and the sequence of the stream's last message."""
     try:
-        return (await jetstream.stream_info(feed.STREAM)).state
+        state = (await jetstream.stream_info(feed.STREAM, subjects_filter=feed.SUBJECT)).state
     except nats.js.errors.NotFoundError:  # the relay makes it: a feed that is not there is empty
-        return StreamState(messages=0, bytes=0, first_seq=0, last_seq=0, consumer_count=0)
+        return 0, 0
     except (TimeoutError, OSError, nats.errors.Error) as error:
         raise _unreadable(error) from error
+    return (state.subjects or {}).get(feed.SUBJECT, 0), state.last_seq
 
 
 async def _messages(jetstream: JetStreamContext, last_sequence: int) -> AsyncIterator[list[Msg]]:

@@ -85,8 +85,10 @@ async def scratch_schema(url: str, tables: Sequence[Table]) -> AsyncIterator[asy
             await _create(connection, name, tables)
             yield connection
         finally:
-            with suppress(asyncpg.PostgresError, *UNREACHABLE):  # the next one drops it
-                await _drop(connection, name)
+            # Whatever is in the way, such as a statement that goes on: the next one drops it.
+            with suppress(asyncpg.PostgresError, TimeoutError, *UNREACHABLE):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await _drop(connection, name)
     finally:
         try:
             await connection.close(timeout=_CLOSE_SECONDS)

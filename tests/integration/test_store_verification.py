@@ -182,6 +182,17 @@ TAMPERINGS: dict[str, tuple[Sequence[str], str]] = {
         ],
         "there are events after the head, up to 7",
     ),
+    "a row doubled and the others moved down": (
+        [
+            "UPDATE events SET position = -position WHERE position > 3",
+            "UPDATE events SET position = 1 - position WHERE position < 0",
+            "INSERT INTO events SELECT 4, tenant, gen_random_uuid(), owner_key, partition, type,"
+            " recorded_at_us, content_hash, chain, NULL, NULL, record FROM events"
+            " WHERE position = 3",
+            "UPDATE store_head SET position = 7",
+        ],
+        "the chain is broken at event 4",
+    ),
     "the tail cut off": (
         ["DELETE FROM events WHERE position > 4"],
         "events 5 to 6 are missing",
