@@ -147,7 +147,7 @@ async def _verified_projection(client: Client, service: str, name: str, tell: Te
         async for last in client.projections[service].VerifyProjection(request):
             tell(last.folded_events, last.events)
     except grpc.aio.AioRpcError as error:
-        claim, failed = f"{service}/{name} as folded anew", CallFailed.of(error)
+        claim, failed = f"{service}/{name}", CallFailed.of(error)
         if failed.reason == "PROJECTION_NOT_FOUND":  # a version of a model, for example
             return Check(claim, holds=True, remark="it was retired meanwhile")
         return Check(claim, holds=False, remark=failed.message)

@@ -72,7 +72,7 @@ def test_when_everything_holds_it_says_so_and_what_was_read() -> None:
         "Everything holds",
         "71,853 events hashed anew",
         "11,851 to 71,850 in 311 messages, 3 behind",
-        "9 rows at position 71,840",
+        "as folded anew: 9 rows at position 71,840",
         "3 events of erased customers stay sealed",
     ):
         assert told in joined(text)
@@ -84,13 +84,13 @@ def test_when_everything_holds_it_says_so_and_what_was_read() -> None:
         (store_checks(store(problems=["the chain is broken at event 5"])), "broken at event 5"),
         (store_checks(store(checked_events=71_852)), "71,852 events up to position 71,853"),
         (store_checks(store(finished=False)), "see below"),
-        ([feed_check(feed(problems=["event 5 missing"]))], "Not so: feed as the store ✗ event 5"),
+        ([feed_check(feed(problems=["event 5 missing"]))], "feed as the store ✗ event 5"),
         ([feed_check(feed(finished=False))], "not read to its end"),
         ([standing_check("p", TIMELINE, {71_840: b"x" * 32})], "another chain at position 71,840"),
         ([standing_check("p", TIMELINE, {})], "position 71,840 is past the head"),
-        ([silent_check("profile")], "profile at the same chain it does not answer"),
+        ([silent_check("profile")], "profile it does not answer"),
         ([compared(finished=False)], "not compared"),
-        ([compared(table(["(1,a)"], []))], "1 of 9 rows differ, see below"),
+        ([compared(table(["(1,a)"], []))], "not as folded anew: 1 row, see below"),
     ],
     ids=range(10),
 )
@@ -116,11 +116,11 @@ def test_an_empty_store_and_an_empty_feed_are_sound() -> None:
 
 def test_a_reactor_is_said_not_to_be_folded_anew() -> None:
     reactor = projection.Projection(name="rules", position=71_853, chain=b"g" * 32, is_reactor=True)
-    assert "acts" in standing_check("notification", reactor, CHAINS).remark
+    assert "reactor" in standing_check("notification", reactor, CHAINS).remark
 
 
 def test_parked_customers_are_told() -> None:
-    assert "but for 2 parked customers" in compared(table([], []), parked_keys=2).remark
+    assert "without 2 parked customers" in compared(table([], []), parked_keys=2).remark
 
 
 def test_two_versions_of_a_row_are_shown_by_their_key_and_from_where_they_differ() -> None:

@@ -107,7 +107,7 @@ def standing_check(service: str, one: projection.Projection, chains: Mapping[int
         one: As the service lists it.
         chains: What the store's chain is at each projection's position.
     """
-    claim = f"{service}/{one.name} at the same chain"
+    claim = f"{service}/{one.name}"
     if one.state == projection.PROJECTION_STATE_HALTED:
         return Check(claim, holds=False, remark=f"halted: {words.plain(one.halt_reason)}")
     if not one.position:
@@ -118,28 +118,28 @@ def standing_check(service: str, one: projection.Projection, chains: Mapping[int
     if chains[one.position] != one.chain:
         fork = f"another chain at position {one.position:,}: the store is not the one it read"
         return Check(claim, holds=False, remark=fork)
-    acts = ", acts; not folded anew" if one.is_reactor else ""
-    return Check(claim, holds=True, remark=f"position {one.position:,}{acts}")
+    acts = "; a reactor" if one.is_reactor else ""
+    return Check(claim, holds=True, remark=f"same chain at position {one.position:,}{acts}")
 
 
 def copy_check(service: str, name: str, last: projections.VerifyProjectionResponse) -> Check:
     """Draws the conclusion of the last message of VerifyProjection."""
-    claim = f"{service}/{name} as folded anew"
+    claim = f"{service}/{name}"
     if not last.finished:
         return Check(claim, holds=False, remark="not compared")
     differing = sum(table.differing_rows for table in last.tables)
     rows = words.count(sum(table.live_rows for table in last.tables), "row")
-    remark = f"{rows} at position {last.position:,}"
+    remark = f"as folded anew: {rows} at position {last.position:,}"
     if last.parked_keys:
-        remark += f", but for {words.count(last.parked_keys, 'parked customer')}"
+        remark += f"; without {words.count(last.parked_keys, 'parked customer')}"
     if differing:
-        remark = f"{differing:,} of {rows} differ, see below"
+        remark = f"not as folded anew: {words.count(differing, 'row')}, see below"
     return Check(claim, not differing, remark, tables=list(last.tables))
 
 
 def silent_check(service: str) -> Check:
     """Says that a service does not answer."""
-    return Check(f"{service} at the same chain", holds=False, remark="it does not answer")
+    return Check(service, holds=False, remark="it does not answer")
 
 
 def verify_result(result: Verification) -> RenderableType:
@@ -202,7 +202,7 @@ def _notes(result: Verification) -> Iterator[RenderableType]:
         yield Text(f"{palette.ERASED}  {sealed} of erased customers stay sealed", palette.QUIET)
     for check in result.checks:
         if check.problems:
-            yield Text(f"\nNot so: {check.claim}", style=palette.STRONG)
+            yield Text(f"\n{check.claim}", style=palette.STRONG)
         for problem in check.problems:
             yield Text(f"{palette.BROKEN} {words.plain(problem)}", style=palette.BAD)
         for table in check.tables:
@@ -211,7 +211,7 @@ def _notes(result: Verification) -> Iterator[RenderableType]:
 
 
 def _differing(claim: str, table: projection.TableComparison) -> Iterator[RenderableType]:
-    yield Text(f"\nNot so: {claim}", style=palette.STRONG)
+    yield Text(f"\n{claim}", style=palette.STRONG)
     rows = words.count(table.live_rows, "row")
     yield Text(
         f"{palette.BROKEN} {words.plain(table.table)} has {rows}, its copy {table.copied_rows:,}; "
