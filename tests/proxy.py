@@ -3,6 +3,9 @@
 async with TcpProxy("127.0.0.1", port) as proxy:
     ... connect to proxy.address ...
     proxy.cut()
+
+async with proxied(postgres_url) as (proxy, url):
+    ... connect to url ...
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
 _READ_BYTES: Final = 64 * 1024
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -180,6 +186,17 @@ class TcpProxy:
     def _close_all(self) -> None:
         for writer in self._writers:
             _reset(writer)
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
+    """Gives a proxy in front of a server, such as PostgreSQL or NATS, and the URL through it."""
+    parts = urlsplit(url)
+    if parts.hostname is None or parts.port is None:
+        raise ValueError("the URL names no host and port")
+    async with TcpProxy(parts.hostname, parts.port) as proxy:
+        login, at, _ = parts.netloc.rpartition("@")
+        yield proxy, urlunsplit(parts._replace(netloc=f"{login}{at}{proxy.address}"))
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
