@@ -7,10 +7,10 @@ PACKAGES := libs.backup libs.cli libs.embedded libs.eventstore libs.expectations
 BY_FILE := --dist loadfile --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo up test lint check-deploy gen lock bench
+.PHONY: help install demo up test test-faults test-long lint check-deploy gen lock bench
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/.installed ## Install what the project needs into .venv, checked by hash
 
@@ -29,6 +29,13 @@ up: install ## Run the servers and services until Ctrl-C
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest -n 2 $(BY_FILE)
+
+test-faults: install ## Break everything for three minutes, always alike, and check what is left
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) tests/faults
+	$(BIN)/python -m tests.faults
+
+test-long: install ## The same for two hours with a new seed; or FAULTS="--seconds 60 --seed 7"
+	$(BIN)/python -m tests.faults $(or $(FAULTS),--seconds 7200 --seed random)
 
 lint: install ## Check style, types, layers and contracts
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ class Evidence:
         head: The position and chain that the store says it ends with.
         rows: The line, as it was read.
         feed: The feed, as it was read.
-        projections: Each table by name.
+        projections: By the projection's name, each of its tables by name.
         left: What waits or lies dead in outboxes or is parked, by name: nothing should.
         told: What the product's own verification found, by its name.
     """
@@ -94,7 +94,7 @@ class Evidence:
     head: tuple[int, bytes]
     rows: Sequence[Row]
     feed: Sequence[Batch]
-    projections: Mapping[str, Folded] = field(default_factory=dict)
+    projections: Mapping[str, Mapping[str, Folded]] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -138,14 +138,14 @@ def check(evidence: Evidence) -> list[Claim]:
         ("nothing waits in an outbox, is dead or parked", f"{len(evidence.left)} places", _left),
     ]
     made = [Claim(text, of, list(find(evidence))) for text, of, find in claims]
-    for name, folded in evidence.projections.items():
-        made.append(Claim(f"{name} = folded anew", f"{len(folded.anew):,} rows", _folded(folded)))
-    made += [Claim(f"the product says so too: {name}", "", told) for name, told in _told(evidence)]
+    for name, tables in evidence.projections.items():
+        count = f"{sum(len(one.anew) for one in tables.values()):,} rows"
+        problems = [f"{table}: {told}" for table in tables for told in _folded(tables[table])]
+        made.append(Claim(f"{name}: every table = folded anew", count, problems))
+    told = [f"{name}: {problem}" for name, found in evidence.told.items() for problem in found]
+    verified = f"{len(evidence.told)} verifications"
+    made.append(Claim("the product's own verification finds nothing", verified, told))
     return made
-
-
-def _told(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
-    yield from evidence.told.items()
 
 
 def _acknowledged(evidence: Evidence) -> Iterator[str]:

@@ -32,6 +32,7 @@ _FACTS: Final = (
     "case_changed { case_id: 'c-%d' status: CASE_STATUS_OPEN subject: 'Late' }",
     "campaign_touched { campaign: 'c-%d' action: CAMPAIGN_ACTION_CLICKED channel: CHANNEL_EMAIL }",
     "traits_observed { traits { key: 'city' value: 'No. %d' } }",
+    "expectation_set { expectation_id: 'e-%d' promise: 'Call back' due_at { seconds: 1 } }",
     "payment_attempted { payment_id: 'p-%d' status: PAYMENT_STATUS_DECLINED method: 'card' }",
 )
 
@@ -80,6 +81,9 @@ class Maker:
         event.historical = self.chance.random() < 0.3
         event.identities.extend(self._identities())
         event.correlation_id = self.client
+        if event.HasField("expectation_set"):  # it breaks during the run, unless that is short
+            event.expectation_set.expectation_id += f"-{self.client}"
+            event.expectation_set.due_at.seconds = self.started_at + self.chance.randrange(60)
         return event
 
     def _one(self) -> Event:

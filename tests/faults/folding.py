@@ -44,7 +44,7 @@ _MIGRATE: Final[dict[str, Callable[[str], Awaitable[None]]]] = {
 
 async def folded_anew(
     cluster: Cluster, store: StoreClient, told: Callable[[str], None]
-) -> dict[str, Folded]:
+) -> dict[str, dict[str, Folded]]:
     """Fold every projection anew, and return each table's rows, live and anew.
 
     Args:
@@ -52,7 +52,7 @@ async def folded_anew(
         store: Gives data keys.
         told: Told what is folded now.
     """
-    found: dict[str, Folded] = {}
+    found: dict[str, dict[str, Folded]] = {}
     async with AsyncExitStack() as stack:
         for service, migrate in _MIGRATE.items():
             name = f"reference_{service}"
@@ -65,12 +65,13 @@ async def folded_anew(
             for projection in await _projections(cluster, service, store):
                 told(f"{service}/{projection.name}")
                 await _fold(cluster, projection, pool)
+                tables = found[f"{service}/{projection.name}"] = {}
                 for table in projection.tables:
                     query = f"SELECT md5(t::text) FROM {table.name} t WHERE {table.rows} ORDER BY 1"
                     async with connected(cluster.database(service)) as live:
                         rows = [row[0] for row in await live.fetch(query)]
                     anew = [row[0] for row in await pool.fetch(query)]
-                    found[f"{service}/{projection.name}: {table.name}"] = Folded(rows, anew)
+                    tables[table.name] = Folded(rows, anew)
     return found
 
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import grpc
@@ -22,11 +22,13 @@ from touchline.ingestion.v1.ingestion_service_pb2 import (
 )
 
 _DEADLINE: Final = 8.0
+_PATIENCE: Final = 30.0
 _PAUSE: Final = (0.05, 0.5)
 _GIVES_UP: Final = 0.03
 """How often a caller forgets what it was not answered: whether it is recorded is nobody's guess."""
 
-_KINDS: Final = ("unary", "unary", "unary", "unary", "batch", "batch", "patient")
+_KINDS: Final = ("unary", "unary", "unary", "unary", "batch", "batch", "patient", "stream")
+_ON_A_STREAM: Final = 200
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class Caller:
     Attributes:
         name: Its name, also what its chance is made of.
         kind: How it sends.
-        clients: One for each replica.
+        clients: One for each replica; for `patient` and `stream` one that knows both.
         pace: Seconds between two calls, on average.
     """
 
@@ -72,6 +74,9 @@ class Caller:
         """Send until the load is stopped."""
         self._replica = self.maker.chance.randrange(len(self.clients))
         while not self.load.stopped.is_set():
+            if self.kind == "stream":
+                await self.stream(self.maker.batch(_ON_A_STREAM))
+                continue
             size = 1 if self.kind == "unary" else self.maker.chance.randrange(1, 60)
             await self.record(self.maker.batch(size))
             await self.load.pause(self.maker.chance.expovariate(1 / self.pace))
@@ -96,6 +101,28 @@ class Caller:
                 history.answer(attempt, [outcome_of(one) for one in verdicts])
                 return
 
+    async def stream(self, events: Sequence[Event]) -> None:
+        """Send events on a stream, one after the other, until all are answered."""
+        history, again, told = self.load.history, False, [sent(event) for event in events]
+        done = 0
+        while done < len(events):
+            attempt = history.send(self.name, told[done:], again=again)
+            try:
+                verdicts = self.clients[0].record_stream(
+                    self._paced(events[done:]), deadline=_DEADLINE, patience=_PATIENCE
+                )
+                async for verdict in verdicts:
+                    history.answer(replace(attempt, sent=[told[done]]), [outcome_of(verdict)])
+                    done += 1
+            except CallFailed as error:
+                history.fail(replace(attempt, sent=told[done:]), _reason(error))
+                again = True
+
+    async def _paced(self, events: Sequence[Event]) -> AsyncIterator[Event]:
+        for event in events:
+            yield event
+            await self.load.pause(self.maker.chance.expovariate(1 / self.pace))
+
 
 def outcome_of(verdict: Verdict) -> tuple[str, int]:
     """Return a verdict's outcome, by its name, and its position."""
@@ -119,13 +146,11 @@ async def callers(
         made = []
         for number, kind in enumerate(_KINDS):
             name = f"{kind}-{number}"
-            clients = [
-                await stack.enter_async_context(
-                    Client.connect(cluster.routes[f"clients→{one}"].address)
-                )
-                for one in INGESTION
-            ]
-            events = 1 if kind == "unary" else 30
+            replicas = [cluster.routes[f"clients→{one}"].address for one in INGESTION]
+            if kind in ("patient", "stream"):
+                replicas = [",".join(replicas)]
+            clients = [await stack.enter_async_context(Client.connect(one)) for one in replicas]
+            events = 1 if kind in ("unary", "stream") else 30
             pace = events * len(_KINDS) / rate
             maker = Maker(seed, name, started_at)
             made.append(Caller(name, kind, load, maker, clients, pace))
@@ -146,7 +171,7 @@ async def _batch(client: Client, events: Sequence[Event]) -> Sequence[Verdict]:
 
 
 async def _patient(client: Client, events: Sequence[Event]) -> Sequence[Verdict]:
-    return await client.record(events, deadline=_DEADLINE, patience=30.0)
+    return await client.record(events, deadline=_DEADLINE, patience=_PATIENCE)
 
 
 _WAYS: Final[dict[str, Callable[[Client, Sequence[Event]], Awaitable[Sequence[Verdict]]]]] = {

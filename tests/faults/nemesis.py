@@ -120,6 +120,7 @@ def faults(cluster: Cluster) -> list[Fault]:
     every = [
         *(_killing(member) for member in (*MEMBERS, *INGESTION, POSTGRES, NATS)),
         *(Fault("kill -9 of the relay leader", "", _kill_leader) for _ in range(3)),
+        Fault("SIGSTOP of the relay leader", "", _freeze_leader),
         *(_freezing(member) for member in MEMBERS),
         *(Fault("nats store directory wiped", NATS, _lose_streams) for _ in range(2)),
         *(
@@ -179,11 +180,7 @@ def _killing(member: str) -> Fault:
 
 def _freezing(member: str) -> Fault:
     async def happen(cluster: Cluster, _: random.Random) -> None:
-        cluster.signal(member, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(FROZEN_SECONDS)
-        finally:
-            cluster.signal(member, signal.SIGCONT)
+        await _freeze(cluster, member)
 
     return Fault(f"SIGSTOP of {_kin(member)}", member, happen, frozenset((member,)))
 
@@ -198,6 +195,20 @@ async def _kill_leader(cluster: Cluster, _: random.Random) -> None:
     leader = await cluster.leader()
     if leader is not None:
         await cluster.kill(leader)
+
+
+async def _freeze_leader(cluster: Cluster, _: random.Random) -> None:
+    leader = await cluster.leader()
+    if leader is not None:
+        await _freeze(cluster, leader)
+
+
+async def _freeze(cluster: Cluster, member: str) -> None:
+    cluster.signal(member, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(FROZEN_SECONDS)
+    finally:
+        cluster.signal(member, signal.SIGCONT)
 
 
 async def _lose_streams(cluster: Cluster, _: random.Random) -> None:
