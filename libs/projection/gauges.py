@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from libs.projection.outbox import Sender
-from libs.projection.runner import Runner, state_name
+from libs.projection.runner import Runner
+from libs.projection.state import state_name
 from libs.telemetry import declared
 from libs.telemetry.metrics import Attributes, Reading
 from touchline.projection.v1.projection_pb2 import ProjectionState
@@ -26,6 +27,7 @@ def readings(runners: Sequence[Runner]) -> dict[declared.Metric, Reading]:
         declared.PROJECTION_POSITION: owned(lambda one: one.checkpoint.position),
         declared.PROJECTION_LAG: owned(_lag),
         declared.PROJECTION_LAG_TIME: owned(_lag_seconds),
+        declared.PROJECTION_PARKED_KEYS: owned(lambda one: one.state.parked_keys),
         declared.PROJECTION_STATES: lambda: _states(runners),
     }
 

@@ -1,13 +1,19 @@
 """ProjectionService: how far a service's projections came, and whether they are right."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import grpc
 
 from libs.eventstore.client import StoreClient
+from libs.postgres.pool import UNREACHABLE
+from libs.projection.parked_calls import ParkingCalls
+from libs.projection.parking import count_parked
 from libs.projection.runner import Runner
 from libs.projection.verifying import VerifyingCalls, is_reactor
+from libs.rpc.tenants import Tenants
 from touchline.projection.v1.projection_pb2 import Projection
 from touchline.projection.v1.projection_service_pb2 import (
     ListProjectionsRequest,
@@ -19,21 +25,41 @@ from touchline.projection.v1.projection_service_pb2_grpc import (
 )
 
 
-class ProjectionService(VerifyingCalls, ProjectionServiceServicer):
+class ProjectionService(VerifyingCalls, ParkingCalls, ProjectionServiceServicer):
     """Implements touchline.projection.v1.ProjectionService; the proto is the contract."""
+
+    def __init__(
+        self,
+        runners: Sequence[Runner],
+        database_url: str,
+        store: StoreClient,
+        pool: asyncpg.Pool,
+        tenants: Tenants,
+    ) -> None:
+        super().__init__(runners, database_url, store)
+        self._pool = pool
+        self._tenants = tenants
 
     async def ListProjections(  # noqa: N802 - gRPC names it
         self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> ListProjectionsResponse:
         """List the service's projections."""
         del request, context
+        parked = dict[str, int]()
+        with suppress(asyncpg.PostgresError, *UNREACHABLE):  # the rest this process knows itself
+            parked = await count_parked(self._pool)
         # Sorted at each call: a service may start and stop projections while it runs.
         running = sorted(self._runners, key=lambda runner: runner.projection.name)
-        return ListProjectionsResponse(projections=[_projection(one) for one in running])
+        listed = [_projection(one, parked.get(one.projection.name, 0)) for one in running]
+        return ListProjectionsResponse(projections=listed)
 
 
 def registration(
-    runners: Sequence[Runner], database_url: str, store: StoreClient
+    runners: Sequence[Runner],
+    database_url: str,
+    store: StoreClient,
+    pool: asyncpg.Pool,
+    tenants: Tenants,
 ) -> Callable[[grpc.aio.Server], None]:
     """Return what adds the service to a server.
 
@@ -41,13 +67,15 @@ def registration(
         runners: The service's, as they run at each call.
         database_url: Their database, for a login that may create schemas there.
         store: History and data keys.
+        pool: Connections to their database.
+        tenants: Whose events they fold.
     """
     return lambda server: add_ProjectionServiceServicer_to_server(
-        ProjectionService(runners, database_url, store), server
+        ProjectionService(runners, database_url, store, pool, tenants), server
     )
 
 
-def _projection(runner: Runner) -> Projection:
+def _projection(runner: Runner, parked_keys: int) -> Projection:
     told = Projection(
         name=runner.projection.name,
         position=runner.checkpoint.position,
@@ -57,6 +85,7 @@ def _projection(runner: Runner) -> Projection:
         fold_version=runner.projection.fold_version,
         state=runner.state.state,
         halt_reason=runner.state.halt_reason,
+        parked_keys=parked_keys,
         is_reactor=is_reactor(runner),
     )
     if runner.state.committed_at:

@@ -32,7 +32,10 @@ Pair = tuple[int, bytes, bytes]
 class _Batch:
     """What a batch says of identities that is not known yet."""
 
-    identities: dict[tuple[int, bytes], tuple[int, SealedIdentity]] = field(default_factory=dict)
+    # With the positions of the first event of each, and of the event that has its sealed value.
+    identities: dict[tuple[int, bytes], tuple[int, int, SealedIdentity]] = field(
+        default_factory=dict
+    )
     edges: list[tuple[int, bytes, Edge]] = field(default_factory=list)
     retractions: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     changed: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
@@ -68,7 +71,8 @@ class IdentityGraph:
         """Add what events say, and fold the clusters that it changes."""
         batch = self._collect(of_customers(events))
         if batch.identities:
-            await _add_identities(connection, batch)
+            for tenant, key in await _add_identities(connection, batch):
+                batch.changed[tenant].add(key)
         if batch.edges:
             await _add_edges(connection, batch)
         if batch.retractions:
@@ -93,8 +97,8 @@ class IdentityGraph:
                 name = (tenant, sealed.identity_key)
                 if known.get(name) != sealed.key_id:
                     known[name] = sealed.key_id
-                    first_position, _ = batch.identities.get(name, (event.position, sealed))
-                    batch.identities[name] = (first_position, sealed)
+                    first_position, *_ = batch.identities.get(name, (event.position,))
+                    batch.identities[name] = (first_position, event.position, sealed)
             # A retraction names whom its event concerned, and may not link what that one linked.
             if len(identities) > 1 and not record.retracts:
                 seen = [(sealed.identity_key, sealed.kind) for sealed in identities]
@@ -115,12 +119,18 @@ class IdentityGraph:
             batch.firsts.setdefault(edge.event_id, set()).add(pair)
 
 
-async def _add_identities(connection: Connection, batch: _Batch) -> None:
+async def _add_identities(connection: Connection, batch: _Batch) -> list[tuple[int, bytes]]:
+    """Add identities, and return those that turn out to have been seen earlier than was known.
+
+    An event that is folded late, after its owner was parked, may name a profile anew; and the rows
+    are those that a fold in the order of the line would give.
+    """
     rows = sorted(
-        (tenant, key, one.kind, one.namespace_key, position, one.sealed_value, one.key_id)
-        for (tenant, key), (position, one) in batch.identities.items()
+        (tenant, key, one.kind, one.namespace_key, first, one.sealed_value, one.key_id, sealed_at)
+        for (tenant, key), (first, sealed_at, one) in batch.identities.items()
     )
-    await connection.execute(_SQL["graph_add_identities"], *zip(*rows, strict=True))
+    earlier = await connection.fetch(_SQL["graph_add_identities"], *zip(*rows, strict=True))
+    return [tuple(row) for row in earlier]
 
 
 async def _add_edges(connection: Connection, batch: _Batch) -> None:

@@ -3,10 +3,14 @@ INSERT INTO projection_checkpoints (projection, fold_version) VALUES ($1, $2)
 ON CONFLICT DO NOTHING
 
 -- name: claim
-UPDATE projection_checkpoints
-SET owner = $2, epoch = epoch + 1, leased_until = clock_timestamp() + $3::interval
-WHERE projection = $1 AND (leased_until < clock_timestamp() OR owner = $2)
-RETURNING epoch, store_id, position, chain, fold_version
+WITH claimed AS (
+    UPDATE projection_checkpoints
+    SET owner = $2, epoch = epoch + 1, leased_until = clock_timestamp() + $3::interval
+    WHERE projection = $1 AND (leased_until < clock_timestamp() OR owner = $2)
+    RETURNING epoch, store_id, position, chain, fold_version
+)
+SELECT f.number, c.epoch, c.store_id, c.position, c.chain, c.fold_version
+FROM projection_foldings f LEFT JOIN claimed c ON true
 
 -- name: renew
 UPDATE projection_checkpoints SET leased_until = clock_timestamp() + $3::interval
@@ -23,6 +27,11 @@ SET store_id = $5, position = $6, chain = $7, halt_reason = '',
 WHERE projection = $1 AND epoch = $2 AND position = $3 AND chain = $4
 RETURNING pg_notify('touchline_checkpoint', projection || ' ' || position)
 
+-- name: adopt
+UPDATE projection_checkpoints SET store_id = $5
+WHERE projection = $1 AND epoch = $2 AND position = $3 AND chain = $4
+RETURNING true
+
 -- name: halt
 UPDATE projection_checkpoints SET halt_reason = $3 WHERE projection = $1 AND epoch = $2
 
@@ -33,17 +42,97 @@ WHERE projection = $1 AND epoch = $2 AND halt_reason <> ''
 -- name: positions
 SELECT projection, position, halt_reason FROM projection_checkpoints
 
+-- name: begin_anew
+UPDATE projection_foldings SET number = number + 1 WHERE number = $1 RETURNING true
+
+-- name: parked
+SELECT tenant, owner_key FROM parked_keys WHERE projection = $1
+
+-- name: park
+INSERT INTO parked_keys (projection, tenant, owner_key, position, event_id, error)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING pg_notify('touchline_parked',
+                    concat_ws(' ', '+', tenant, encode(owner_key, 'hex'), projection))
+
+-- name: set_aside
+UPDATE parked_keys p SET waiting_events = p.waiting_events + s.events
+FROM unnest($2::smallint[], $3::bytea[], $4::bigint[]) AS s(tenant, owner_key, events)
+WHERE p.projection = $1 AND p.tenant = s.tenant AND p.owner_key = s.owner_key
+
+-- name: to_refold
+SELECT tenant, owner_key, position FROM parked_keys
+WHERE projection = $1 AND refold
+ORDER BY position LIMIT 1
+
+-- name: refolded
+UPDATE parked_keys SET position = $4, waiting_events = greatest(waiting_events - $5, 0)
+WHERE projection = $1 AND tenant = $2 AND owner_key = $3
+
+-- name: unpark
+DELETE FROM parked_keys WHERE projection = $1 AND tenant = $2 AND owner_key = $3
+RETURNING pg_notify('touchline_parked',
+                    concat_ws(' ', '-', tenant, encode(owner_key, 'hex'), projection))
+
+-- name: failed_again
+UPDATE parked_keys SET position = $4, event_id = $5, error = $6, refold = false
+WHERE projection = $1 AND tenant = $2 AND owner_key = $3
+
+-- name: ask_to_refold
+UPDATE parked_keys SET refold = true
+WHERE projection = $1 AND ($2::smallint IS NULL OR (tenant = $2 AND owner_key = ANY($3)))
+RETURNING tenant, owner_key
+
+-- name: parked_of
+SELECT p.projection, p.tenant, p.owner_key, p.position, p.event_id, p.error, p.parked_at,
+       p.waiting_events, p.refold
+FROM unnest($2::smallint[], $3::bytea[]) AS k(tenant, owner_key)
+JOIN parked_keys p ON p.projection = $1 AND p.tenant = k.tenant AND p.owner_key = k.owner_key
+ORDER BY p.position, p.tenant, p.owner_key
+
+-- name: list_parked
+SELECT projection, tenant, owner_key, position, event_id, error, parked_at, waiting_events, refold
+FROM parked_keys
+WHERE tenant = ANY($1) AND (projection, position, owner_key) > ($2, $3, $4)
+ORDER BY projection, position, owner_key LIMIT $5
+
+-- name: count_parked
+SELECT projection, count(*) AS keys FROM parked_keys GROUP BY projection
+
+-- name: all_parked
+SELECT projection, tenant, owner_key FROM parked_keys
+
+-- name: halt_reason
+SELECT halt_reason FROM projection_checkpoints WHERE projection = $1
+
 -- name: graph_add_identities
-INSERT INTO identities
-    (tenant, identity_key, kind, namespace_key, first_position, root_key, sealed_value, key_id)
-SELECT i.tenant, i.identity_key, i.kind, i.namespace_key, i.first_position, i.identity_key,
-       i.sealed_value, i.key_id
-FROM unnest($1::smallint[], $2::bytea[], $3::smallint[], $4::bytea[], $5::bigint[], $6::bytea[],
-            $7::bytea[])
-     AS i(tenant, identity_key, kind, namespace_key, first_position, sealed_value, key_id)
-ON CONFLICT (tenant, identity_key) DO UPDATE
-    SET sealed_value = excluded.sealed_value, key_id = excluded.key_id
-    WHERE identities.key_id <> excluded.key_id
+WITH added AS (
+    INSERT INTO identities AS i
+        (tenant, identity_key, kind, namespace_key, first_position, root_key, sealed_value, key_id,
+         sealed_position)
+    SELECT a.tenant, a.identity_key, a.kind, a.namespace_key, a.first_position, a.identity_key,
+           a.sealed_value, a.key_id, a.sealed_position
+    FROM unnest($1::smallint[], $2::bytea[], $3::smallint[], $4::bytea[], $5::bigint[], $6::bytea[],
+                $7::bytea[], $8::bigint[])
+         AS a(tenant, identity_key, kind, namespace_key, first_position, sealed_value, key_id,
+              sealed_position)
+    ON CONFLICT (tenant, identity_key) DO UPDATE
+        SET first_position = least(i.first_position, excluded.first_position),
+            (sealed_value, key_id, sealed_position) = (
+                SELECT s.sealed_value, s.key_id, s.sealed_position
+                FROM (VALUES (i.sealed_value, i.key_id, i.sealed_position),
+                             (excluded.sealed_value, excluded.key_id, excluded.sealed_position))
+                     AS s(sealed_value, key_id, sealed_position)
+                -- Of one key the first that it sealed, of two keys the later.
+                ORDER BY CASE WHEN i.key_id = excluded.key_id THEN s.sealed_position
+                              ELSE -s.sealed_position END
+                LIMIT 1)
+        WHERE excluded.first_position < i.first_position
+            OR CASE WHEN i.key_id = excluded.key_id
+                    THEN excluded.sealed_position < i.sealed_position
+                    ELSE excluded.sealed_position > i.sealed_position END
+    RETURNING i.tenant, i.identity_key, old.first_position > new.first_position AS earlier
+)
+SELECT tenant, identity_key FROM added WHERE earlier
 
 -- name: graph_add_edges
 INSERT INTO identity_edges

@@ -1,7 +1,11 @@
-"""Read-your-writes: a read waits until the projections it uses have folded what it must include."""
+"""Read-your-writes: a read waits until the projections it uses have folded what it must include.
+
+And it learns which of them lack events of the customer whom it is about.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -13,6 +17,8 @@ from libs.postgres.queries import load_queries
 from libs.tasks import running
 
 _CHANNEL: Final = "touchline_checkpoint"
+_PARKED_CHANNEL: Final = "touchline_parked"
+_KEPT_HEARD: Final = 10_000
 # A notification may be lost with its connection; then the table tells.
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _RECONNECT_SECONDS: Final = 0.5
@@ -42,11 +48,30 @@ class Checkpoints:
         self._pool = pool
         self._positions: dict[str, int] = {}
         self._halted: dict[str, str] = {}
+        # By tenant and owner of events, the projections that have parked them.
+        self._parked: defaultdict[tuple[int, bytes], set[str]] = defaultdict(set)
+        self._heard: list[str] = []
         self._moved = asyncio.Event()
 
     def position(self, projections: Collection[str]) -> int:
         """Return the position that all of the projections have reached, as last heard."""
         return min(self._positions.get(name, 0) for name in projections)
+
+    def parked_among(self, tenant: int, owner_keys: Iterable[bytes]) -> tuple[str, ...]:
+        """Return the projections that lack events of some identities, as last heard; by name.
+
+        It asks nobody: PostgreSQL tells of each key that is parked or folded again, and of that
+        before the checkpoint that the same transaction moves. So whoever waited for a position
+        knows what was parked up to there.
+
+        Args:
+            tenant: The tenant's number.
+            owner_keys: The identities of a profile.
+        """
+        if not self._parked:
+            return ()
+        lacking = (self._parked.get((tenant, key), ()) for key in owner_keys)
+        return tuple(sorted(set().union(*lacking)))
 
     async def wait(self, projections: Collection[str], position: int, seconds: float) -> None:
         """Return once all projections have folded a position.
@@ -80,6 +105,37 @@ class Checkpoints:
                 self._halted[name] = halt_reason
                 self._set(name, position)
 
+    async def look_at_parked(self) -> None:
+        """Read what is parked; afterwards notifications tell what changes.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the database can't be reached.
+        """
+        self._heard.clear()
+        rows = await self._pool.fetch(_SQL["all_parked"])
+        self._parked.clear()
+        for name, tenant, owner_key in rows:
+            self._parked[tenant, owner_key].add(name)
+        # What was told meanwhile may be newer than the rows; what is not, changes nothing.
+        for payload in self._heard:
+            self._take_in_parked(payload)
+
+    def heard_of_parked(self, payload: str) -> None:
+        """Take in a notification: + or -, the tenant, the owner's key and the projection."""
+        self._heard.append(payload)
+        del self._heard[:-_KEPT_HEARD]
+        self._take_in_parked(payload)
+
+    def _take_in_parked(self, payload: str) -> None:
+        sign, tenant, owner_key, name = payload.split(" ", 3)
+        key = (int(tenant), bytes.fromhex(owner_key))
+        if sign == "+":
+            self._parked[key].add(name)
+        else:
+            self._parked[key].discard(name)
+            if not self._parked[key]:
+                del self._parked[key]
+
     def heard(self, payload: str) -> None:
         """Take in a notification: a projection's name and position."""
         name, _, position = payload.rpartition(" ")
@@ -107,7 +163,11 @@ class Checkpoints:
             await connection.add_listener(
                 _CHANNEL, lambda _, __, ___, payload: self.heard(str(payload))
             )
+            await connection.add_listener(
+                _PARKED_CHANNEL, lambda _, __, ___, payload: self.heard_of_parked(str(payload))
+            )
             await self._look()
+            await self.look_at_parked()
             await lost.wait()
         finally:
             connection.terminate()
@@ -117,5 +177,7 @@ class Checkpoints:
 async def follow_checkpoints(url: str, pool: asyncpg.Pool) -> AsyncIterator[Checkpoints]:
     """Follow the checkpoints of a database until the block ends."""
     checkpoints = Checkpoints(pool)
+    with suppress(asyncpg.PostgresError, *UNREACHABLE):  # else once it can be reached
+        await checkpoints.look_at_parked()
     async with running(checkpoints.follow(url)):
         yield checkpoints

@@ -202,6 +202,13 @@ PROJECTION_LAG_TIME: Final = Metric(
     "For how long the oldest event that a projection knows of and has not committed is recorded.",
     (PROJECTION,),
 )
+PROJECTION_PARKED_KEYS: Final = Metric(
+    "touchline.projection.parked_keys",
+    "gauge",
+    "{key}",
+    "Customers whose events a projection could not fold and has set aside.",
+    (PROJECTION,),
+)
 PROJECTION_STATES: Final = Metric(
     "touchline.projection.state",
     "gauge",
@@ -299,7 +306,7 @@ METRICS: Final = (
     *(APPEND_DURATION, APPEND_EVENTS, APPEND_QUEUE),
     *(HEAD_POSITION, RELAY_POSITION, RELAY_LEADER),
     *(PROJECTION_POSITION, PROJECTION_LAG, PROJECTION_LAG_TIME, PROJECTION_STATES),
-    *(PROJECTION_EVENTS, VISIBLE_AFTER),
+    *(PROJECTION_PARKED_KEYS, PROJECTION_EVENTS, VISIBLE_AFTER),
     *(OUTBOX_SIZE, OUTBOX_AGE),
     *(DELIVERIES, DELIVERY_DURATION, DELIVERIES_WAITING, DELIVERIES_OVERDUE),
     *(EXPECTATIONS_OPEN, EXPECTATIONS_OVERDUE, EXPECTATIONS_RESOLVED, RULES_EVALUATED),

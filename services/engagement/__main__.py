@@ -19,8 +19,10 @@ from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
+from libs.projection.checkpoints import FoldsAnew
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import PACE, Runner
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.arguments import migrates_only
@@ -58,6 +60,13 @@ _PROJECTING = {
     "jit": "off",
     "work_mem": "32MB",
 }
+FOLDED_TABLES = frozenset(
+    {table.name for one in (IdentityGraph, PublishedModels, ScoreLevels) for table in one.tables}
+    # The positions that name versions of models may be other events' on the line that is there now.
+    | {*scores.TABLES, "serving_models"}
+)
+"""What a fold anew fills again, with the rows of every version of every model."""
+
 _AGAIN_SECONDS = 1.0
 _SHIPPED_WITHIN_SECONDS = 5.0
 _log = structlog.get_logger("engagement")
@@ -76,6 +85,7 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         pool = await stack.enter_async_context(
             open_pool(config.database_url, application="engagement", settings=_PROJECTING)
         )
+        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "engagement"))
         reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner = StoreClient(nats), uuid4()
@@ -102,7 +112,9 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_EngagementServiceServicer_to_server(EngagementService(parts), server)
-            projection_api.registration(supervisor.runners, config.database_url, store)(server)
+            projection_api.registration(
+                *(supervisor.runners, config.database_url, store, pool, config.tenants)
+            )(server)
 
         with suppress(TimeoutError):  # without a store it serves what it has
             await asyncio.wait_for(shipped.wait(), _SHIPPED_WITHIN_SECONDS)
@@ -156,6 +168,8 @@ def main() -> None:
         run(lambda stop: serve_engagement(config, stop))
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"engagement can't start: {error}")
+    except FoldsAnew as end:
+        sys.exit(f"engagement ends: {end}")
     finally:
         traces.shutdown()
 

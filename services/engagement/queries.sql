@@ -47,6 +47,11 @@ DELETE FROM day_sums WHERE ctid = ANY (ARRAY(
 -- name: drop_retractions
 DELETE FROM score_retractions WHERE scoring = $1
 
+-- name: drop_parked
+DELETE FROM parked_keys WHERE projection = $1
+RETURNING pg_notify('touchline_parked',
+                    concat_ws(' ', '-', tenant, encode(owner_key, 'hex'), projection))
+
 -- name: drop_checkpoint
 DELETE FROM projection_checkpoints WHERE projection = $1 AND leased_until < clock_timestamp()
 

@@ -21,6 +21,9 @@ from libs.projection.writing import add_rows
 from services.engagement.domain.model import Model
 from services.engagement.domain.scoring import day_of
 
+TABLES: Final = ("contributions", "score_retractions", "day_sums")
+"""What every version of every model folds into."""
+
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _COLUMNS: Final = (
     *("scoring", "owner_key", "event_id", "rule"),
@@ -83,8 +86,7 @@ class Scores:
     def tables(self) -> tuple[Table, ...]:
         """Its part of the tables that all models share."""
         own = f"scoring = {self._scoring.scoring}"
-        names = ("contributions", "score_retractions", "day_sums")
-        return tuple(Table(name, own) for name in names)
+        return tuple(Table(name, own) for name in TABLES)
 
     def copy(self) -> "Scores":
         """The same fold, remembering nothing."""

@@ -215,5 +215,6 @@ class Supervisor:
             while deleted != "DELETE 0":
                 # In parts, so that no transaction is long.
                 deleted = await self.pool.execute(_SQL[statement], scoring)
+        await self.pool.execute(_SQL["drop_parked"], projection)
         await self.pool.execute(_SQL["drop_checkpoint"], projection)
         _log.info("model is forgotten", projection=projection)

@@ -18,8 +18,10 @@ from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
+from libs.projection.checkpoints import FoldsAnew
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import PACE, Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import Checkpoints, follow_checkpoints
@@ -58,6 +60,10 @@ _PROJECTING = {
     "idle_in_transaction_session_timeout": "10s",
 }
 _CONNECTIONS = 20
+_FOLDS = (IdentityGraph, Timeline, Notifications, Deliveries, Deciding, Expectations)
+FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
+"""What a fold anew fills again: all but the recipients, which are on no line."""
+
 _log = structlog.get_logger("notification")
 
 
@@ -83,6 +89,7 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
                 settings=_PROJECTING,
             )
         )
+        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "notification"))
         reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner, outbox = StoreClient(nats), uuid4(), Outbox(config.identity_secret)
@@ -107,7 +114,9 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_NotificationServiceServicer_to_server(NotificationService(parts), server)
-            projection_api.registration(runners, config.database_url, store)(server)
+            projection_api.registration(
+                *(runners, config.database_url, store, pool, config.tenants)
+            )(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("notification serves", listen=config.listen, port=server.port)
@@ -167,6 +176,8 @@ def main() -> None:
         run(lambda stop: serve_notification(config, stop))
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"notification can't start: {error}")
+    except FoldsAnew as end:
+        sys.exit(f"notification ends: {end}")
     finally:
         traces.shutdown()
 

@@ -16,7 +16,9 @@ from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
+from libs.projection.checkpoints import FoldsAnew
 from libs.projection.identity_graph import IdentityGraph
+from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints
@@ -43,6 +45,9 @@ _PROJECTING = {
     # A process that froze in a transaction must not hold up the one that takes over.
     "idle_in_transaction_session_timeout": "10s",
 }
+FOLDED_TABLES = frozenset(table.name for one in (IdentityGraph, Timeline) for table in one.tables)
+"""What a fold anew fills again."""
+
 _log = structlog.get_logger("profile")
 
 
@@ -59,6 +64,7 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         pool = await stack.enter_async_context(
             open_pool(config.database_url, application="profile", settings=_PROJECTING)
         )
+        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "profile"))
         reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner = StoreClient(nats), uuid4()
@@ -70,7 +76,9 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
 
         def register(server: grpc.aio.Server) -> None:
             add_ProfileServiceServicer_to_server(ProfileService(parts), server)
-            projection_api.registration(runners, config.database_url, store)(server)
+            projection_api.registration(
+                *(runners, config.database_url, store, pool, config.tenants)
+            )(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
         _log.info("profile serves", listen=config.listen, port=server.port)
@@ -91,6 +99,8 @@ def main() -> None:
         run(lambda stop: serve_profile(config, stop))
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"profile can't start: {error}")
+    except FoldsAnew as end:
+        sys.exit(f"profile ends: {end}")
     finally:
         traces.shutdown()
 

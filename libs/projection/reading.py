@@ -1,0 +1,135 @@
+"""Reads the line as projections fold it: stretches of events, from history and the feed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import nats.errors
+from google.protobuf.message import DecodeError
+
+from libs.eventstore.chain import Head, extend
+from libs.eventstore.client import StoreClient
+from libs.projection.continuity import Damaged, Discontinuity, Fork, head_of, next_events
+from libs.projection.projection import Recorded, decode
+from libs.telemetry import messaging, tracing
+from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
+
+IDLE_SECONDS: Final = 1.0
+# How many events one transaction may fold: long enough for COPY to pay.
+_LONG_STRETCH: Final = 10_000
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Successive events of the line, and where they end.
+
+    Attributes:
+        end: The place of the last one; that where they begin, while there are none.
+        events: The events.
+        hashes: The content hash of each.
+    """
+
+    end: Head
+    events: list[Recorded] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+
+    def add(self, batch: EventBatch) -> None:
+        """Add what a batch has beyond the end.
+
+        Raises:
+            Discontinuity: it does not continue the events.
+        """
+        following = next_events(self.end, batch)
+        self.events += _decoded(self.end.position + 1, following)
+        self.hashes += [event.content_hash for event in following]
+        self.end = max(self.end, head_of(batch), key=lambda head: head.position)
+
+    def halves(self, start: Head) -> tuple["Stretch", "Stretch"]:
+        """Return both halves of at least two events that begin after a place."""
+        middle = len(self.events) // 2
+        first, second = self.events[:middle], self.events[middle:]
+        chain = extend(start.chain, self.hashes[:middle])
+        between = Head(self.end.store_id, first[-1].position, chain)
+        return (
+            Stretch(between, first, self.hashes[:middle]),
+            Stretch(self.end, second, self.hashes[middle:]),
+        )
+
+
+@dataclass(slots=True)
+class Arrived:
+    """What has come on the feed: batches, and the traces that sent them."""
+
+    batches: list[EventBatch] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
+
+
+async def read_history(store: StoreClient, start: Head, heard: Callable[[int], None]) -> Stretch:
+    """Return the events after a place, at most some ten thousand; none at the head.
+
+    Args:
+        store: Answers.
+        start: After where.
+        heard: Told the position of the head.
+
+    Raises:
+        StoreError: it can't be read now.
+        Discontinuity: history does not continue the place.
+    """
+    # Decoded here already: the database writes what came before meanwhile.
+    stretch = Stretch(start)
+    while len(stretch.events) < _LONG_STRETCH:
+        page = await store.history(stretch.end.position)
+        heard(page.head_position)
+        if page.batch.previous_chain != stretch.end.chain:
+            at = stretch.end.position
+            raise Fork(
+                f"has another chain at position {at}"
+                if page.batch.previous_chain
+                else f"ends before position {at}"
+            )
+        stretch.add(page.batch)
+        if not page.batch.events or stretch.end.position >= page.head_position:
+            break
+    return stretch
+
+
+def read_feed(start: Head, batches: Iterable[EventBatch]) -> tuple[Stretch, Discontinuity | None]:
+    """Return the events of batches after a place, and why they break off, if they do."""
+    stretch = Stretch(start)
+    try:
+        for batch in batches:
+            stretch.add(batch)
+    except Discontinuity as broken:
+        return stretch, broken
+    return stretch, None
+
+
+async def arriving(subscription: Any, seconds: float = IDLE_SECONDS) -> Arrived:
+    """Return what has arrived on the feed, waiting a moment for the first."""
+    arrived = Arrived()
+    events = 0
+    try:
+        message = await subscription.next_msg(timeout=seconds)
+        while True:
+            with suppress(DecodeError):  # a damaged message leaves a gap, and history fills it
+                arrived.batches.append(EventBatch.FromString(message.data))
+                events += len(arrived.batches[-1].events)
+                if tracing.is_exporting():
+                    arrived.senders.append(messaging.traceparent_in(message.headers))
+            if events >= _LONG_STRETCH or not subscription.pending_msgs:
+                return arrived
+            message = await subscription.next_msg(timeout=IDLE_SECONDS)
+    except (TimeoutError, nats.errors.TimeoutError):
+        return arrived
+
+
+def _decoded(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:
+    try:
+        return decode(first_position, events)
+    except DecodeError as error:
+        last = first_position + len(events) - 1
+        raise Damaged(
+            f"has an event between {first_position} and {last} whose record can't be read"
+        ) from error
