@@ -37,5 +37,17 @@ class WrongMasterKey(StoreError):
     """The master key is not the one that wraps this store's data keys."""
 
 
+class WrongIdentitySecret(StoreError):
+    """The identity secret is not the one that names this store's identities."""
+
+
+class AnotherStore(StoreError):
+    """Another store answers on the same NATS."""
+
+
 class FeedForked(StoreError):
-    """The feed holds events that this store does not: the two belong to different stores."""
+    """The feed does not end on this store's line: it is another store's, or damaged."""
+
+
+class FeedUnavailable(StoreError):
+    """The feed can't be reached or changed: NATS is away, or refuses."""

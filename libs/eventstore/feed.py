@@ -1,13 +1,15 @@
 """The live tail of the line: a JetStream stream of packed batches."""
 
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
+from uuid import uuid4
 
 import nats.errors
 import nats.js.errors
-from google.protobuf.message import DecodeError
 from nats.aio.client import Client as NatsClient
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -17,13 +19,15 @@ from nats.js.api import (
     StorageType,
     StoreCompression,
     StreamConfig,
+    StreamInfo,
 )
 
-from libs.eventstore.errors import FeedForked
 from touchline.store.v1.store_pb2 import EventBatch
 
 STREAM: Final = "touchline-feed"
 SUBJECT: Final = "touchline.feed.batches"
+LEADERS: Final = "touchline.feed.leaders"
+_SUBJECTS: Final = [SUBJECT, LEADERS]
 KEPT_SECONDS: Final = 7 * 24 * 3600
 DUPLICATE_WINDOW_SECONDS: Final = 120
 
@@ -33,16 +37,49 @@ EXPECTED_LAST_MESSAGE_ID: Final = "Nats-Expected-Last-Msg-Id"
 EXPECTED_LAST_SEQUENCE: Final = "Nats-Expected-Last-Sequence"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last message of the stream, as the next publish expects it: number and name."""
+
+    sequence: int
+    message_id: str
+
+    def expected(self) -> dict[str, str]:
+        """Return the headers by which the server refuses what does not come right after it."""
+        return {
+            EXPECTED_LAST_SEQUENCE: str(self.sequence),
+            EXPECTED_LAST_MESSAGE_ID: self.message_id,
+        }
+
+
 def message_id(batch: EventBatch) -> str:
     """Return a batch's name on the feed: where it ends, and the chain there."""
     return f"{batch.last}:{batch.chain.hex()}"
 
 
-async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> None:
+async def find_stream(jetstream: JetStreamContext) -> StreamInfo | None:
+    """Return the feed's stream, or None when there is none."""
+    try:
+        return await jetstream.stream_info(STREAM)
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:
     """Make the feed's stream unless it exists, and keep it on so many servers."""
-    config = StreamConfig(
+    found = await find_stream(jetstream)
+    if found is None:
+        return await jetstream.add_stream(_new_stream(replicas))
+    if (found.config.num_replicas, found.config.subjects) != (replicas, _SUBJECTS):
+        changed = replace(found.config, num_replicas=replicas, subjects=_SUBJECTS)
+        return await jetstream.update_stream(changed)
+    return found
+
+
+def _new_stream(replicas: int) -> StreamConfig:
+    return StreamConfig(
         name=STREAM,
-        subjects=[SUBJECT],
+        subjects=_SUBJECTS,
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         compression=StoreCompression.S2,
@@ -50,33 +87,53 @@ async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> None:
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         num_replicas=replicas,
         allow_direct=True,
+        # No two streams made one after the other share a sequence, so that what a frozen leader
+        # was about to publish on the one is refused by the other.
+        first_seq=time.time_ns() // 1000,
     )
+
+
+async def begin_leading(jetstream: JetStreamContext, epoch: int, after: int) -> Place:
+    """Tell the stream who leads from now on, and return the place of that message.
+
+    It moves the stream's last sequence, so nothing that an earlier leader still has in its hands
+    can follow. Consumers of batches never see it: it has a subject of its own.
+
+    Args:
+        jetstream: Where.
+        epoch: Counts the leaders.
+        after: The sequence that must be the stream's last.
+
+    Raises:
+        nats.js.errors.BadRequestError: something else was published since.
+    """
+    name = f"leader:{epoch}:{uuid4().hex}"
+    headers = {MESSAGE_ID: name, EXPECTED_LAST_SEQUENCE: str(after)}
+    told = json.dumps({"epoch": epoch}).encode()
+    acknowledged = await jetstream.publish(LEADERS, told, headers=headers, stream=STREAM)
+    return Place(acknowledged.seq, name)
+
+
+async def leader_epoch(jetstream: JetStreamContext) -> int:
+    """Return the epoch of the leader that last began to publish, or 0."""
     try:
-        found = await jetstream.stream_info(STREAM)
-    except nats.js.errors.NotFoundError:
-        await jetstream.add_stream(config)
-    else:
-        if found.config.num_replicas != replicas:
-            await jetstream.update_stream(replace(found.config, num_replicas=replicas))
+        message = await jetstream.get_last_msg(STREAM, LEADERS)
+        return int(json.loads(message.data or b"")["epoch"])
+    except (nats.js.errors.NotFoundError, ValueError, TypeError, KeyError):
+        return 0
 
 
 async def last_batch(jetstream: JetStreamContext) -> EventBatch | None:
     """Return the feed's last batch; None when it has none.
 
     Raises:
-        FeedForked: the last message is no batch.
+        DecodeError: the last message is no batch.
     """
     try:
         message = await jetstream.get_last_msg(STREAM, SUBJECT)
     except nats.js.errors.NotFoundError:
         return None
-    try:
-        return EventBatch.FromString(message.data or b"")
-    except DecodeError as error:
-        raise FeedForked(
-            f"the last message of the stream {STREAM} is no batch of events. Delete the stream: "
-            "the feed then starts at the store's head."
-        ) from error
+    return EventBatch.FromString(message.data or b"")
 
 
 @asynccontextmanager

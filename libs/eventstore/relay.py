@@ -2,11 +2,8 @@
 
 import asyncio
 import time
-from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -18,30 +15,44 @@ from nats.aio.client import Client as NatsClient
 
 from libs.eventstore import feed
 from libs.eventstore.chain import Head
-from libs.eventstore.errors import FeedForked, StoreError
-from libs.eventstore.store import Appended, EventStore, database_errors, pack
+from libs.eventstore.errors import StoreError
+from libs.eventstore.feed_end import Restart, end_of_feed, restart_feed
+from libs.eventstore.handed import Handed
+from libs.eventstore.relay_lease import Held, RelayLease
+from libs.eventstore.store import Appended, EventStore
 from libs.eventstore.traces import traceparents_of
-from libs.postgres.queries import load_queries
 from libs.telemetry import messaging
 from touchline.store.v1.store_pb2 import EventBatch
 
 LEASE: Final = timedelta(seconds=3)
 RENEW_SECONDS: Final = 1.0
-# Appends handed over and not yet published; more are read back from the store instead.
-_HANDED_EVENTS: Final = 10_000
+# Who leads looks at NATS before it renews, so it must hear soon that it is cut off.
+_NATS_SECONDS: Final = 2.0
+# Who could not lead lets the others try first: they ask once in RENEW_SECONDS.
+_STANDS_BACK: Final = 1.5
 _HAND_OVER_SECONDS: Final = 0.002
-_MERGED_BYTES: Final = 384 * 1024
 
-_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("relay")
 
 
 @dataclass(slots=True)
 class RelayState:
-    """What the relay says of itself: whether it leads, and the last position on the feed."""
+    """What the relay of this process says of itself.
 
-    leads: bool = False
+    Attributes:
+        position: The last position on the feed, as this process last knew it.
+        problem: Why it can't publish, and what to do. Empty: nothing is wrong, or another leads.
+        leads_until: By the monotonic clock, when it stops to lead unless it renews its lease.
+    """
+
     position: int = 0
+    problem: str = ""
+    leads_until: float = 0.0
+
+    @property
+    def leads(self) -> bool:
+        """Whether it publishes."""
+        return time.monotonic() < self.leads_until
 
 
 class Relay:
@@ -64,26 +75,19 @@ class Relay:
         *,
         feed_replicas: int = 1,
     ) -> None:
-        self._pool = pool
         self._store = store
-        self._jetstream = connection.jetstream(timeout=5)
-        self._holder = holder
+        self._jetstream = connection.jetstream(timeout=_NATS_SECONDS)
+        self._lease = RelayLease(pool, holder)
         self._feed_replicas = feed_replicas
-        self._handed: deque[Appended] = deque()
-        self._handed_events = 0
+        self._handed = Handed()
         self._woken = asyncio.Event()
         self._heard = 0
-        self._leads_until = 0.0
-        self._expected: dict[str, str] = {}
+        self._last = feed.Place(0, "")
         self.state = RelayState()
 
     def hand_over(self, appended: Appended) -> None:
         """Take what this process just appended, so that it need not be read back."""
-        if self._handed_events + len(appended.rows) > _HANDED_EVENTS:
-            self._handed.clear()
-            self._handed_events = 0
-        self._handed.append(appended)
-        self._handed_events += len(appended.rows)
+        self._handed.add(appended)
         self._woken.set()
 
     def wake(self, position: int) -> None:
@@ -94,76 +98,108 @@ class Relay:
     async def run(self) -> None:
         """Lead whenever the lease can be had, for ever; run it as a task."""
         while True:
+            pause = RENEW_SECONDS
             try:
-                if await self._renew():
-                    await self._lead()
+                # Who can't reach NATS must not keep the others from leading.
+                await feed.find_stream(self._jetstream)
+                held = await self._lease.take(LEASE, problem=self.state.problem or None)
+                if held is None:
+                    self.state.problem = ""
+                else:
+                    await self._lead(held)
             except (StoreError, nats.errors.Error, OSError, TimeoutError) as error:
-                _log.warning("relay interrupted", reason=str(error) or type(error).__name__)
-            self.state.leads = False
-            await asyncio.sleep(RENEW_SECONDS)
+                await self._interrupted(error)
+                pause *= _STANDS_BACK
+            self.state.leads_until = 0.0
+            await asyncio.sleep(pause)
 
     async def stop(self) -> None:
         """Give the lease back, so that another process need not wait for its end."""
-        self.state.leads = False
-        with suppress(StoreError, asyncpg.PostgresError):
-            async with database_errors():
-                await self._pool.execute(_SQL["release_relay_lease"], self._holder)
+        self.state.leads_until = 0.0
+        await self._lease.release()
 
-    async def _renew(self) -> bool:
-        asked = time.monotonic()
-        async with database_errors():
-            epoch = await self._pool.fetchval(_SQL["take_relay_lease"], self._holder, LEASE)
-        if epoch is not None:
-            # Counted from before the question: never longer than the database thinks.
-            self._leads_until = asked + LEASE.total_seconds()
-        return epoch is not None
+    async def restart_feed(self) -> Restart:
+        """Begin the feed anew if it does not continue the store, whether this relay leads or not.
 
-    async def _lead(self) -> None:
-        await feed.ensure_stream(self._jetstream, self._feed_replicas)
-        end = await self._feed_end()
+        Raises:
+            FeedUnavailable: NATS does not answer or refuses, or another process is at it.
+            StoreUnavailable: the store's database can't be reached.
+        """
+        return await restart_feed(self._jetstream, self._store, self._feed_replicas)
+
+    async def _interrupted(self, error: Exception) -> None:
+        """Say what is wrong and give the lease back: another process may fare better."""
+        self.state.leads_until = 0.0
+        problem = str(error)
+        if not isinstance(error, StoreError):
+            problem = (
+                f"NATS does not take what the relay publishes ({problem or type(error).__name__}). "
+                "Is it running, and has its disk room? The relay tries again by itself."
+            )
+        if problem != self.state.problem:
+            _log.warning("relay interrupted", reason=problem)
+        self.state.problem = problem
+        await self._lease.release(problem)
+
+    async def _lead(self, held: Held) -> None:
+        end = await self._begin(held)
         self._heard = max(self._heard, (await self._store.head()).position)
-        self.state.leads = True
-        _log.info("relay leads", position=end.position)
+        self.state.problem = ""
+        self.state.leads_until = held.until
+        _log.info("relay leads", position=end.position, epoch=held.epoch)
         renewed = time.monotonic()
         while True:
+            self.state.position = end.position
             if time.monotonic() - renewed > RENEW_SECONDS:
-                if not await self._renew():
-                    _log.warning("relay lost its lease", position=end.position)
+                if not await self._renewed(end):
                     return
                 renewed = time.monotonic()
-            self.state.position = end.position
             batch = await self._next(end)
             if batch is None:
                 await self._wait()
-            elif time.monotonic() < self._leads_until:
-                end = await self._publish(batch)
+            elif (batch.store_id, batch.previous_chain) != (end.store_id, end.chain):
+                _log.warning("the line does not continue the feed", position=end.position)
+                return
+            elif self.state.leads:
+                if not await self._publish(batch):
+                    return
+                end = Head(batch.store_id, batch.last, batch.chain)
 
-    async def _feed_end(self) -> Head:
-        """Return where the feed ends; a feed without events starts at the line's head."""
-        head = await self._store.head()
-        last = await feed.last_batch(self._jetstream)
-        if last is None:
-            # New, lost, or everything aged out: its sequence tells whether another leader writes.
-            sequence = (await self._jetstream.stream_info(feed.STREAM)).state.last_seq
-            self._expected = {feed.EXPECTED_LAST_SEQUENCE: str(sequence)}
-            return head
-        chain = await self._store.chain_at(last.last)
-        if last.store_id != head.store_id or chain != last.chain:
-            raise FeedForked(
-                f"the stream {feed.STREAM} ends at position {last.last} of another store than this "
-                f"one. Delete the stream if it is not needed: the feed then starts at this store's "
-                f"head, and projections read what they miss from history."
-            )
-        self._expected = {feed.EXPECTED_LAST_MESSAGE_ID: feed.message_id(last)}
-        return Head(last.store_id, last.last, last.chain)
+    async def _begin(self, held: Held) -> Head:
+        """Find where the feed ends, and shut out whoever led before."""
+        stream = await feed.find_stream(self._jetstream)
+        if stream is None:
+            stream = await feed.ensure_stream(self._jetstream, self._feed_replicas)
+        # Read after the stream's last sequence: what is published in between is noticed.
+        end = await end_of_feed(self._jetstream, self._store)
+        await feed.ensure_stream(self._jetstream, self._feed_replicas)  # not another store's
+        self._last = await feed.begin_leading(self._jetstream, held.epoch, stream.state.last_seq)
+        return end
+
+    async def _renewed(self, end: Head) -> bool:
+        """Renew the lease if the feed is as it was left; False: begin again, or let another."""
+        stream = await feed.find_stream(self._jetstream)
+        if stream is None or stream.state.last_seq != self._last.sequence:
+            _log.warning("the feed is not as the relay left it", position=end.position)
+            return False
+        held = await self._lease.take(LEASE, position=end.position, problem="")
+        if held is None:
+            _log.warning("relay lost its lease", position=end.position)
+            return False
+        self.state.leads_until = held.until
+        return held.store_id == end.store_id
 
     async def _next(self, end: Head) -> EventBatch | None:
-        batch = self._next_handed(end)
+        batch = self._handed.after(end)
         if batch is None and self._heard > end.position:
             # The database tells of an append before the process that made it can hand it over.
             await asyncio.sleep(_HAND_OVER_SECONDS)
-            batch = self._next_handed(end) or await self._next_stored(end)
+            batch = self._handed.after(end) or await self._next_stored(end)
         return batch
+
+    async def _next_stored(self, end: Head) -> EventBatch | None:
+        page = await self._store.history(end.position)
+        return page if page.events else None
 
     async def _wait(self) -> None:
         try:
@@ -172,40 +208,12 @@ class Relay:
             self._heard = (await self._store.head()).position
         self._woken.clear()
 
-    def _next_handed(self, end: Head) -> EventBatch | None:
-        batch: EventBatch | None = None
-        size = 0
-        while self._handed:
-            appended = self._handed[0]
-            position = end.position if batch is None else batch.last
-            if appended.previous_position > position:
-                break  # something in between was appended elsewhere: read it from the store
-            self._handed.popleft()
-            self._handed_events -= len(appended.rows)
-            if appended.previous_position < position:
-                continue  # it is on the feed already
-            packed = pack(end.store_id, appended)
-            size += sum(len(row.record) for row in appended.rows)
-            if batch is None and len(packed) == 1:
-                batch = packed[0]
-            elif batch is not None and len(packed) == 1 and size < _MERGED_BYTES:
-                batch.events.extend(packed[0].events)
-                batch.last, batch.chain = packed[0].last, packed[0].chain
-            else:
-                self._handed.appendleft(appended)
-                self._handed_events += len(appended.rows)
-                break
-        return batch
-
-    async def _next_stored(self, end: Head) -> EventBatch | None:
-        page = await self._store.history(end.position)
-        return page if page.events else None
-
-    async def _publish(self, batch: EventBatch) -> Head:
+    async def _publish(self, batch: EventBatch) -> bool:
+        """Publish a batch right after what was last; False: it is no longer last."""
         name = feed.message_id(batch)
         try:
             with messaging.send(feed.SUBJECT, traceparents_of(batch), messages=len(batch.events)):
-                headers = {feed.MESSAGE_ID: name, **self._expected}
+                headers = {feed.MESSAGE_ID: name, **self._last.expected()}
                 acknowledged = await self._jetstream.publish(
                     feed.SUBJECT,
                     batch.SerializeToString(),
@@ -213,10 +221,8 @@ class Relay:
                     stream=feed.STREAM,
                 )
         except nats.js.errors.BadRequestError as error:
-            # Another leader published, or an earlier try arrived after all: see what is there.
+            # Another leader began, or somebody else published: look at what is there.
             _log.info("relay starts over from the end of the feed", reason=error.description)
-            return await self._feed_end()
-        if acknowledged.duplicate:
-            return await self._feed_end()
-        self._expected = {feed.EXPECTED_LAST_MESSAGE_ID: name}
-        return Head(batch.store_id, batch.last, batch.chain)
+            return False
+        self._last = feed.Place(acknowledged.seq, name)
+        return not acknowledged.duplicate
