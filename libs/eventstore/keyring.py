@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from libs.eventstore.errors import SealBroken, WrongMasterKey
+from libs.eventstore.errors import SealBroken, WrongIdentitySecret, WrongMasterKey
 from libs.eventstore.lru import LruCache
 from libs.eventstore.sealing import KEY_BYTES, DataKey, MasterKey, data_key
 from libs.eventstore.store import database_errors
@@ -43,6 +43,22 @@ class Keyring:
                 "TOUCHLINE_MASTER_KEY this store was made with; nothing was changed."
             )
 
+    async def check_identity_secret(self, mine: bytes) -> None:
+        """Makes sure that this store's identities are named under this identity secret.
+
+        Args:
+            mine: What `libs.identity.keys.secret_check` tells of it.
+
+        Raises:
+            WrongIdentitySecret: they are named under another.
+        """
+        if await self._pool.fetchval(_SQL["remember_identity_check"], mine) != mine:
+            raise WrongIdentitySecret(
+                "the identities of this store are named under another identity secret. Start with "
+                "the TOUCHLINE_IDENTITY_SECRET this store was made with, here and in every other "
+                "service; nothing was changed."
+            )
+
     async def ensure(self, tenant: int, identity_keys: Collection[bytes]) -> dict[bytes, DataKey]:
         """Returns the data keys of identities, making those that do not exist yet.
 
@@ -73,8 +89,8 @@ class Keyring:
         made = {identity_key: os.urandom(KEY_BYTES) for identity_key in identity_keys}
         wrapped = [self._master_key.wrap(secret, tenant, key) for key, secret in made.items()]
         async with database_errors():
-            rows = await self._pool.fetch(_SQL["add_data_keys"], tenant, list(made), wrapped)
-        won = {key: self._remember(tenant, key, made[key]) for (key,) in rows}
+            mine = await self._pool.fetchval(_SQL["add_data_keys"], tenant, list(made), wrapped)
+        won = {key: self._remember(tenant, key, made[key]) for key in mine or ()}
         # Another process made the others in the meantime: theirs count.
         lost = [key for key in identity_keys if key not in won]
         return won | (await self.fetch(tenant, lost) if lost else {})

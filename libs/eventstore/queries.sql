@@ -1,5 +1,9 @@
 -- name: append
-SELECT outcomes, positions, recorded_at_us, previous_position, previous_chain, new_chain
+-- The transaction ends, and with it the lock on the head, when the client's end of the statement has
+-- arrived. Should that never come, because the client froze or was cut off between two packets, the
+-- server waits no longer than this.
+SELECT outcomes, positions, recorded_at_us, previous_position, previous_chain, new_chain,
+       set_config('transaction_timeout', '1s', true)
 FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: head
@@ -63,15 +67,22 @@ FROM store_head h
 SELECT identity_key, wrapped_key FROM data_keys WHERE tenant = $1 AND identity_key = ANY($2)
 
 -- name: add_data_keys
-INSERT INTO data_keys (tenant, identity_key, wrapped_key)
-SELECT $1, k.identity_key, k.wrapped_key
-FROM unnest($2::bytea[], $3::bytea[]) AS k(identity_key, wrapped_key)
-ORDER BY k.identity_key
-ON CONFLICT DO NOTHING
-RETURNING identity_key
+-- Who makes the same key waits for the end of this: see append.
+WITH made AS (
+    INSERT INTO data_keys (tenant, identity_key, wrapped_key)
+    SELECT $1, k.identity_key, k.wrapped_key
+    FROM unnest($2::bytea[], $3::bytea[]) AS k(identity_key, wrapped_key)
+    ORDER BY k.identity_key
+    ON CONFLICT DO NOTHING
+    RETURNING identity_key
+)
+SELECT array_agg(identity_key), set_config('transaction_timeout', '1s', true) FROM made
 
 -- name: remember_key_check
 SELECT remember_key_check($1)
+
+-- name: remember_identity_check
+SELECT remember_identity_check($1)
 
 -- name: take_relay_lease
 UPDATE relay_lease

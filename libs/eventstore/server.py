@@ -14,9 +14,11 @@ from nats.micro.service import ServiceConfig
 
 from libs.eventstore import api
 from libs.eventstore.keyring import Keyring
+from libs.eventstore.other_stores import present, watch_for_others
 from libs.eventstore.store import EventStore
 from libs.eventstore.streams import changes_page, stream_page
 from libs.rpc import calls
+from libs.tasks import running
 from libs.telemetry import carry, current_traceparent
 from libs.telemetry.messaging import traceparent_in
 from touchline.store.v1.store_pb2 import (
@@ -58,11 +60,20 @@ async def serve_store(
         store: Answers head, history, events of keys, streams and changes.
         keyring: Answers data keys.
         append: Validates, seals and appends a request, given its trace context.
+
+    Raises:
+        AnotherStore: another store has answered on this NATS for longer.
     """
     tasks: set[asyncio.Task[None]] = set()
+    mine = present((await store.head()).store_id)
     service = await nats.micro.add_service(
         connection,
-        ServiceConfig(name=api.SERVICE, version=api.VERSION, description="The line of events"),
+        ServiceConfig(
+            name=api.SERVICE,
+            version=api.VERSION,
+            description="The line of events",
+            metadata=mine.metadata,
+        ),
     )
     appending: Endpoint = (api.APPEND, AppendRequest, append)
     for subject, asked, answer in (*_reads(store, keyring), appending):
@@ -77,7 +88,8 @@ async def serve_store(
             handler=handler,
         )
     try:
-        yield
+        async with running(watch_for_others(connection, mine)):
+            yield
     finally:
         if not connection.is_closed:
             await service.stop()

@@ -149,7 +149,7 @@ class EventStore:
                 [stream_id and UUID(stream_id) for stream_id in stream_ids] if streams else None,
                 versions if streams else None,
             )
-        outcomes, positions, recorded_at_us, previous_position, previous_chain, chain = result
+        outcomes, positions, recorded_at_us, previous_position, previous_chain, chain, _ = result
         return Appended(
             verdicts=list(map(AppendVerdict, outcomes, positions)),
             rows=list(compress(rows, [one == APPEND_OUTCOME_RECORDED for one in outcomes])),

@@ -62,6 +62,22 @@ def tenant_secret(identity_secret: bytes, tenant: str) -> bytes:
     return hmac.digest(identity_secret, b"tenant\0" + tenant.encode(), "sha256")
 
 
+def secret_check(identity_secret: bytes) -> bytes:
+    """Tell an installation's secret from another without telling the secret.
+
+    Args:
+        identity_secret: The installation's secret, at least 32 bytes.
+
+    Returns:
+        The first 16 bytes of HMAC-SHA256(identity_secret, "check" NUL).
+
+    Raises:
+        ValueError: The secret is too short.
+    """
+    _check_secret(identity_secret)
+    return hmac.digest(identity_secret, b"check\0", "sha256")[:16]
+
+
 def partition_of(key: bytes) -> int:
     """Return the partition, 0 to 63, of an identity key: its first byte & 63."""
     return key[0] & (PARTITIONS - 1)

@@ -17,8 +17,9 @@ from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.errors import WrongMasterKey
+from libs.eventstore.errors import AnotherStore, WrongIdentitySecret, WrongMasterKey
 from libs.eventstore.keyring import Keyring
+from libs.eventstore.other_stores import refuse_if_taken
 from libs.eventstore.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
@@ -46,6 +47,7 @@ from touchline.ingestion.v1.ingestion_service_pb2_grpc import (
 from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
+_CANT_START = (SettingError, MigrationError, WrongMasterKey, WrongIdentitySecret, ListenError)
 _log = structlog.get_logger("ingestion")
 
 
@@ -65,6 +67,8 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "ingestion"))
         parts = _put_together(config, pool, nats, _lent_registering(stack, config, nats))
         await parts.keyring.check_master_key()
+        await parts.keyring.check_identity_secret(config.identity_check)
+        await refuse_if_taken(nats, (await parts.store.head()).store_id)
         stack.push_async_callback(parts.relay.stop)
         await parts.event_types.look_at_all()
         loops = parts.relay.run(), parts.appender.run(), parts.event_types.follow()
@@ -153,8 +157,10 @@ def main() -> None:
             return
         config = read_config(os.environ)
         run(lambda stop: serve_ingestion(config, stop))
-    except (SettingError, MigrationError, WrongMasterKey, ListenError) as error:
+    except _CANT_START as error:
         sys.exit(f"ingestion can't start: {error}")
+    except AnotherStore as error:
+        sys.exit(f"ingestion can't serve: {error}")
     finally:
         traces.shutdown()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from libs.eventstore.records import SealedTenant
 from libs.eventstore.sealing import MasterKey
-from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.identity.keys import IdentityKeys, secret_check, tenant_secret
 from libs.rpc.settings import SettingError, read_tenants, required, secret
 from libs.rpc.tenants import Tenants
 from services.ingestion.recording import TenantSecrets
@@ -21,6 +21,7 @@ class Config:
         listen: host:port of gRPC.
         tenants: Whose events are taken.
         secrets: By tenant number: what names identities and keys hashes.
+        identity_check: Tells the secret they derive from from another.
         master_key: Wraps the data keys.
         feed_replicas: On how many servers of a NATS cluster the feed is kept.
     """
@@ -30,6 +31,7 @@ class Config:
     listen: str
     tenants: Tenants
     secrets: dict[int, TenantSecrets]
+    identity_check: bytes
     master_key: MasterKey
     feed_replicas: int
 
@@ -54,6 +56,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7410"),
         tenants=tenants,
         secrets=secrets,
+        identity_check=secret_check(identity_secret),
         master_key=MasterKey(secret(environment, "TOUCHLINE_MASTER_KEY")),
         feed_replicas=_feed_replicas(environment),
     )
