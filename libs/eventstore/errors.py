@@ -46,4 +46,8 @@ class AnotherStore(StoreError):
 
 
 class FeedForked(StoreError):
-    """The feed holds events that this store does not: the two belong to different stores."""
+    """The feed does not end on this store's line: it is another store's, or damaged."""
+
+
+class FeedUnavailable(StoreError):
+    """The feed can't be reached or changed: NATS is away, or refuses."""

@@ -83,14 +83,3 @@ SELECT remember_key_check($1)
 
 -- name: remember_identity_check
 SELECT remember_identity_check($1)
-
--- name: take_relay_lease
-UPDATE relay_lease
-SET holder = $1,
-    epoch = CASE WHEN holder = $1 AND expires_at > now() THEN epoch ELSE epoch + 1 END,
-    expires_at = now() + $2::interval
-WHERE holder = $1 OR expires_at < now()
-RETURNING epoch
-
--- name: release_relay_lease
-UPDATE relay_lease SET expires_at = '-infinity' WHERE holder = $1
