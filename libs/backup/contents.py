@@ -34,8 +34,6 @@ STORE: Final = Part(
     MappingProxyType(
         {
             **_MIGRATIONS,
-            "store_head": "in the manifest",
-            "store_ancestors": "in the manifest",
             "relay_lease": "who led the relay says nothing about who will",
             KEYS_TABLE: "apart, with a manifest of its own",
         }

@@ -44,6 +44,11 @@ def reading() -> Iterator[None]:
         raise BackupError(
             f"The database can't be reached ({type(error).__name__}). Nothing was changed there."
         ) from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise BackupError(
+            "A database lacks a table or column: its schema is older than this release, or it is "
+            "another's. Start the services of this release once. Nothing was changed there."
+        ) from error
     except asyncpg.PostgresError as error:
         # Without the server's text, which may quote a value.
         raise BackupError(f"The database refuses it ({type(error).__name__}).") from error

@@ -71,8 +71,8 @@ async def dump(
             be among them.
         directory: Made if absent; must be empty.
         keys_directory: Where the data keys go; None: they are left out.
-        secrets: Those of this installation, if they are at hand: they are not written, but what
-            tells them from others is.
+        secrets: Those of this installation, if they are at hand: they are not written, but must
+            be those of the store.
         show: Told how far it is, in rows.
 
     Raises:
@@ -164,7 +164,7 @@ async def _store_state(connection: asyncpg.Connection, secrets: SecretsAtHand | 
     await _kept_tables(connection, STORE)
     head = await head_of(connection)
     if secrets is not None:
-        check_secrets(secrets, head["key_check"], b"")
+        check_secrets(secrets, head["key_check"], head["identity_check"])
     ancestors = [FormerStore(*row) for row in await connection.fetch(SQL["ancestors"])]
     return StoreState(
         store_id=head["store_id"],
@@ -172,7 +172,7 @@ async def _store_state(connection: asyncpg.Connection, secrets: SecretsAtHand | 
         chain=head["chain"],
         recorded_at_us=head["recorded_at_us"],
         key_check=head["key_check"],
-        identity_check=secrets.identity_check if secrets else b"",
+        identity_check=head["identity_check"],
         ancestors=tuple(ancestors),
     )
 

@@ -89,7 +89,7 @@ class StoreState:
         chain: That of the head.
         recorded_at_us: When the last event was recorded.
         key_check: What tells its master key from another; empty: nothing was ever sealed.
-        identity_check: What tells its identity secret from another; empty: it was not at hand.
+        identity_check: What tells its identity secret from another; empty: likewise.
         ancestors: The stores it was restored from, the oldest first.
     """
 

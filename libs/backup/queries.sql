@@ -15,7 +15,8 @@ SELECT component, max(number) AS number
 FROM schema_migrations WHERE component <> 'owner' GROUP BY component ORDER BY min(applied_at), component
 
 -- name: head
-SELECT store_id, position, chain, recorded_at_us, coalesce(key_check, '') AS key_check
+SELECT store_id, position, chain, recorded_at_us, coalesce(key_check, '') AS key_check,
+       coalesce(identity_check, '') AS identity_check
 FROM store_head
 
 -- name: ancestors
@@ -26,10 +27,7 @@ SELECT chain FROM events WHERE position = $1
 
 -- name: add_ancestor
 INSERT INTO store_ancestors (store_id, position, chain, restored_at) VALUES ($1, $2, $3, $4)
-
--- name: set_head
-UPDATE store_head
-SET store_id = $1, position = $2, chain = $3, recorded_at_us = $4, key_check = nullif($5::bytea, '')
+ON CONFLICT DO NOTHING
 
 -- name: become_another_store
 SELECT become_another_store()

@@ -203,12 +203,12 @@ async def _become(
     connection: asyncpg.Connection, state: StoreState, replaced: Sequence[FormerStore]
 ) -> UUID:
     """Make what was loaded a store of its own, and return its name."""
-    head = (state.store_id, state.position, state.chain, state.recorded_at_us, state.key_check)
-    await connection.execute(SQL["set_head"], *head)
-    known = {state.store_id}
-    for one in (*state.ancestors, *replaced):
-        if one.store_id not in known:
-            known.add(one.store_id)
+    head = await head_of(connection)
+    told = (state.store_id, state.position, state.chain)
+    if (head["store_id"], head["position"], head["chain"]) != told:
+        raise BackupError("The head is not the one the manifest tells of. Nothing was changed.")
+    for one in replaced:
+        if one.store_id != state.store_id:
             former = (one.store_id, one.position, one.chain, one.restored_at)
             await connection.execute(SQL["add_ancestor"], *former)
     store_id: UUID = await connection.fetchval(SQL["become_another_store"])

@@ -1,13 +1,10 @@
 """The two secrets without which a backup can't be used, and values that tell them from others."""
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Final
 
 from libs.backup.errors import BackupError
 from libs.eventstore.sealing import MasterKey
-
-_CHECK_BYTES: Final = 16
+from libs.identity.keys import secret_check
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +28,8 @@ class SecretsAtHand:
 
     @property
     def identity_check(self) -> bytes:
-        """Tells this identity secret from another without telling the secret, 16 bytes."""
-        told = blake2b(
-            b"touchline identity secret", key=self.identity_secret, digest_size=_CHECK_BYTES
-        )
-        return told.digest()
+        """What the store remembers of its identity secret."""
+        return secret_check(self.identity_secret)
 
 
 def check_secrets(secrets: SecretsAtHand, key_check: bytes, identity_check: bytes) -> None:

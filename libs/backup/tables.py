@@ -16,6 +16,8 @@ SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 POSITION: Final = "position"
 _BUFFER_BYTES: Final = 256 * 1024
 _COUNT: Final = "SELECT count(*) FROM {}"
+_ANY: Final = "SELECT EXISTS (SELECT FROM {})"  # such as the one row of the head
+_EMPTY: Final = "DELETE FROM {}"
 _NEXT: Final = (
     "SELECT setval(pg_get_serial_sequence($1, $2),"
     " (SELECT coalesce(max({}), 0) + 1 FROM {}), false)"
@@ -85,7 +87,7 @@ async def load_table(
     show: Show,
     line: LineProof | None = None,
 ) -> None:
-    """Write the rows of a file into an empty table.
+    """Write the rows of a file into a table that its migrations have just made.
 
     Its indexes are made anew behind the rows, which takes a fraction of the time.
 
@@ -110,6 +112,8 @@ async def load_table(
     indexes = await connection.fetch(SQL["indexes"], quoted(table.table))
     for index in indexes:
         await connection.execute(_dropping(table.table, index))
+    if await connection.fetchval(_ANY.format(quoted(table.table))):
+        await connection.execute(_EMPTY.format(quoted(table.table)))
     await connection.copy_to_table(
         table.table, source=told(), columns=table.columns, format="binary"
     )
