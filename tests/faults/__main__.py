@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seed", default=str(SEED), help=told)
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="how long the storm lasts")
     parser.add_argument("--home", type=Path, help="an empty directory, which is kept afterwards")
+    parser.add_argument("--only", default="", help="only faults whose name contains this text")
     arguments = parser.parse_args()
     enter_namespace()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -39,7 +40,9 @@ def main() -> None:
     console.print(f"[bold]Faults[/]   seed {seed}   {arguments.seconds:.0f} s   {home}")
     holds = False
     try:
-        outcome = asyncio.run(run(seed, arguments.seconds, home.absolute(), Screen(console)))
+        outcome = asyncio.run(
+            run(seed, arguments.seconds, home.absolute(), Screen(console), arguments.only)
+        )
         console.print(result(outcome.claims, outcome.history, outcome.figures))
         holds = all(claim.holds for claim in outcome.claims)
     finally:

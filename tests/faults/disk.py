@@ -16,7 +16,6 @@ NO_SMALL_DISK: Final = (
 )
 
 _LARGE: Final = "6g"
-_SMALLEST_KB: Final = 64
 _INSIDE: Final = "TOUCHLINE_FAULTS_INSIDE"
 _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -35,7 +34,7 @@ class Disk:
         """Leave so many KiB of it free."""
         space = os.statvfs(self.place)
         used = (space.f_blocks - space.f_bfree) * space.f_frsize // 1024
-        self._resize(f"{used + max(leaving_kb, _SMALLEST_KB)}k")
+        self._resize(f"{used + leaving_kb}k")
 
     def free(self) -> None:
         """Make it large again."""

@@ -7,16 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from tests.faults.cluster import INGESTION, MEMBERS, NATS, POSTGRES, PROJECTING, Cluster
-from tests.faults.disk import Disk
 
 FROZEN_SECONDS: Final = 10.0
 _ROUTE_SECONDS: Final = (1.0, 5.0)
-_FULL_SECONDS: Final = (2.0, 6.0)
+_FULL_SECONDS: Final = (3.0, 6.0)
 _BETWEEN: Final = (0.5, 2.5)
 _AT_ONCE: Final = 2
 _RECOVERY_EVERY: Final = 8
@@ -24,8 +22,11 @@ _RECOVERY_SECONDS: Final = 6.0
 _DOWN_SECONDS: Final = 8.0
 """For how long after a kill a process may be down: it starts anew, and others come back to it."""
 
-Break = Callable[[Cluster, random.Random], Awaitable[None]]
-Tell = Callable[[str], None]
+LEADER: Final = "the relay leader"
+"""Stands for whichever ingestion process relays when the fault happens."""
+
+Break = Callable[[Cluster, random.Random, str], Awaitable[None]]
+Tell = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,13 @@ class Fault:
 
     Attributes:
         kind: What it is, as it is counted.
-        target: What it happens to.
-        happen: Makes it happen, and ends it again.
-        stops: The parts of the way of an append that it may stop.
+        target: What it happens to: a process, a route, or the relay leader.
+        happen: Makes it happen to the target, and ends it again.
     """
 
     kind: str
     target: str
     happen: Break
-    stops: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -50,12 +49,14 @@ class Happened:
     """A fault that happened.
 
     Attributes:
-        fault: Which one.
+        kind: What it was.
+        target: What it happened to; of the relay leader, which process that was.
         began: When, in seconds of a clock that never jumps.
         ended: When it was over, or 0 while it lasts.
     """
 
-    fault: Fault
+    kind: str
+    target: str
     began: float
     ended: float = 0.0
 
@@ -68,49 +69,50 @@ class Nemesis:
         cluster: What it breaks.
         chance: Made from the seed; the order of faults is its, the moments are the machine's.
         tell: Told of each fault as it happens.
+        only: What the kind of each fault must contain.
     """
 
     cluster: Cluster
     chance: random.Random
     tell: Tell
+    only: str = ""
     happened: list[Happened] = field(default_factory=list)
 
     @property
     def counts(self) -> Counter[str]:
         """How many faults there were, by kind."""
-        return Counter(one.fault.kind for one in self.happened)
+        return Counter(one.kind for one in self.happened)
 
     async def run(self, seconds: float) -> None:
         """Make faults happen for so long; when it returns they are over."""
-        ends = time.monotonic() + seconds
-        deck: list[Fault] = []
-        under_way: set[asyncio.Task[None]] = set()
+        ends, deck, number = time.monotonic() + seconds, list[Fault](), 0
+        under_way: dict[asyncio.Task[None], str] = {}
         try:
-            number = 0
             while time.monotonic() < ends:
                 if not deck:
-                    deck = faults(self.cluster)
+                    deck = [one for one in faults(self.cluster) if self.only in one.kind]
                     self.chance.shuffle(deck)
                 number += 1
                 if number % _RECOVERY_EVERY == 0:
                     await _all_over(under_way)
                     await asyncio.sleep(min(_RECOVERY_SECONDS, max(0.0, ends - time.monotonic())))
-                under_way.add(asyncio.create_task(self._one(deck.pop())))
+                fault = deck.pop()
+                while len(under_way) >= _AT_ONCE or fault.target in under_way.values():
+                    await _one_over(under_way)
+                under_way[asyncio.create_task(self._one(fault))] = fault.target
                 await asyncio.sleep(self.chance.uniform(*_BETWEEN))
-                while len(under_way) >= _AT_ONCE:
-                    done, under_way = await asyncio.wait(
-                        under_way, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    _raise_failed(done)
         finally:
             await _all_over(under_way)
 
     async def _one(self, fault: Fault) -> None:
-        happened = Happened(fault, time.monotonic())
+        target = await self.cluster.leader() if fault.target == LEADER else fault.target
+        if target is None:
+            return  # nobody leads just now
+        happened = Happened(fault.kind, target, time.monotonic())
         self.happened.append(happened)
-        self.tell(f"{fault.kind}  {fault.target}")
+        self.tell(fault.kind, target)
         try:
-            await fault.happen(self.cluster, self.chance)
+            await fault.happen(self.cluster, self.chance, target)
         finally:
             happened.ended = time.monotonic()
 
@@ -118,21 +120,20 @@ class Nemesis:
 def faults(cluster: Cluster) -> list[Fault]:
     """Return every fault once, and the frequent ones several times."""
     every = [
-        *(_killing(member) for member in (*MEMBERS, *INGESTION, POSTGRES, NATS)),
-        *(Fault("kill -9 of the relay leader", "", _kill_leader) for _ in range(3)),
-        Fault("SIGSTOP of the relay leader", "", _freeze_leader),
-        *(_freezing(member) for member in MEMBERS),
+        *(Fault(_KILLED[one], one, _kill) for one in (*MEMBERS, *INGESTION, POSTGRES, NATS)),
+        *(Fault(f"kill -9 of {LEADER}", LEADER, _kill) for _ in range(3)),
+        *(Fault(_FROZEN[one], one, _freeze) for one in MEMBERS),
+        Fault(f"SIGSTOP of {LEADER}", LEADER, _freeze),
         *(Fault("nats store directory wiped", NATS, _lose_streams) for _ in range(2)),
         *(
-            Fault(kind, route, partial(happen, route=route))
+            Fault(kind, route, happen)
             for route in cluster.routes
             for kind, happen in _OF_ROUTES.items()
             if route.startswith("clients") or kind != _MID_REQUEST
         ),
     ]
     if cluster.disk is not None:
-        full = partial(_fill, disk=cluster.disk)
-        every += [Fault("disk full", POSTGRES, full, frozenset((POSTGRES,)))] * 3
+        every += [Fault("disk full", POSTGRES, _fill)] * 3
     return every
 
 
@@ -156,8 +157,7 @@ def longest_silence(
 def _closed(happened: Sequence[Happened]) -> list[tuple[float, float]]:
     spans: dict[str, list[tuple[float, float]]] = {}
     for one in happened:
-        for part in one.fault.stops:
-            spans.setdefault(part, []).append((one.began, one.ended + _DOWN_SECONDS))
+        spans.setdefault(_on_the_way(one.target), []).append((one.began, one.ended + _DOWN_SECONDS))
     both = [
         (max(a_start, b_start), min(a_end, b_end))
         for a_start, a_end in spans.get(INGESTION[0], [])
@@ -167,80 +167,56 @@ def _closed(happened: Sequence[Happened]) -> list[tuple[float, float]]:
     return [*spans.get(POSTGRES, []), *both]
 
 
-def _killing(member: str) -> Fault:
-    kind = (
-        "kill -9 of a projection worker" if member in PROJECTING else f"kill -9 of {_kin(member)}"
-    )
-
-    async def happen(cluster: Cluster, _: random.Random) -> None:
-        await cluster.kill(member)
-
-    return Fault(kind, member, happen, frozenset((member,)))
+def _on_the_way(target: str) -> str:
+    """Return what an append needs and a fault of this target may stop; appends need no NATS."""
+    start, _, end = target.partition("→")
+    if start == "clients":
+        return end
+    return "" if end == "nats" else start
 
 
-def _freezing(member: str) -> Fault:
-    async def happen(cluster: Cluster, _: random.Random) -> None:
-        await _freeze(cluster, member)
-
-    return Fault(f"SIGSTOP of {_kin(member)}", member, happen, frozenset((member,)))
+async def _kill(cluster: Cluster, _: random.Random, target: str) -> None:
+    await cluster.kill(target)
 
 
-def _kin(member: str) -> str:
-    if member in PROJECTING:
-        return "a projection worker"
-    return {POSTGRES: "PostgreSQL", NATS: NATS}.get(member, "ingestion")
-
-
-async def _kill_leader(cluster: Cluster, _: random.Random) -> None:
-    leader = await cluster.leader()
-    if leader is not None:
-        await cluster.kill(leader)
-
-
-async def _freeze_leader(cluster: Cluster, _: random.Random) -> None:
-    leader = await cluster.leader()
-    if leader is not None:
-        await _freeze(cluster, leader)
-
-
-async def _freeze(cluster: Cluster, member: str) -> None:
-    cluster.signal(member, signal.SIGSTOP)
+async def _freeze(cluster: Cluster, _: random.Random, target: str) -> None:
+    cluster.signal(target, signal.SIGSTOP)
     try:
         await asyncio.sleep(FROZEN_SECONDS)
     finally:
-        cluster.signal(member, signal.SIGCONT)
+        cluster.signal(target, signal.SIGCONT)
 
 
-async def _lose_streams(cluster: Cluster, _: random.Random) -> None:
+async def _lose_streams(cluster: Cluster, _: random.Random, __: str) -> None:
     await cluster.lose_streams()
 
 
-async def _fill(cluster: Cluster, chance: random.Random, *, disk: Disk) -> None:
-    del cluster
-    disk.fill(leaving_kb=chance.choice((64, 512, 4096)))
+async def _fill(cluster: Cluster, chance: random.Random, _: str) -> None:
+    assert cluster.disk is not None
+    cluster.disk.fill(leaving_kb=chance.choice((0, 64, 512)))
     try:
         await asyncio.sleep(chance.uniform(*_FULL_SECONDS))
     finally:
-        disk.free()
+        cluster.disk.free()
 
 
-async def _cut_in_request(cluster: Cluster, chance: random.Random, *, route: str) -> None:
+async def _cut_in_request(cluster: Cluster, chance: random.Random, route: str) -> None:
     cluster.routes[route].cut_after(sent=chance.randrange(1, 20_000))
     await _until_cut(cluster, route)
 
 
-async def _cut_in_reply(cluster: Cluster, chance: random.Random, *, route: str) -> None:
+async def _cut_in_reply(cluster: Cluster, chance: random.Random, route: str) -> None:
     cluster.routes[route].cut_after(received=chance.randrange(1, 4_000))
     await _until_cut(cluster, route)
 
 
-async def _swallow(cluster: Cluster, chance: random.Random, *, route: str) -> None:
+async def _swallow(cluster: Cluster, chance: random.Random, route: str) -> None:
     cluster.routes[route].swallow()
     await asyncio.sleep(chance.uniform(*_ROUTE_SECONDS))
     cluster.routes[route].cut()
 
 
-async def _hold(cluster: Cluster, chance: random.Random, *, route: str) -> None:
+async def _hold(cluster: Cluster, chance: random.Random, route: str) -> None:
     cluster.routes[route].freeze()
     try:
         await asyncio.sleep(chance.uniform(*_ROUTE_SECONDS))
@@ -256,7 +232,7 @@ async def _until_cut(cluster: Cluster, route: str) -> None:
 
 
 _MID_REQUEST: Final = "connection cut mid-request"
-_OF_ROUTES: Final[dict[str, Callable[..., Awaitable[None]]]] = {
+_OF_ROUTES: Final[dict[str, Break]] = {
     _MID_REQUEST: _cut_in_request,
     "connection cut mid-reply": _cut_in_reply,
     "replies lost, then cut": _swallow,
@@ -264,13 +240,23 @@ _OF_ROUTES: Final[dict[str, Callable[..., Awaitable[None]]]] = {
 }
 
 
-async def _all_over(under_way: "set[asyncio.Task[None]]") -> None:
-    if under_way:
-        done, _ = await asyncio.wait(under_way)
-        under_way.clear()
-        _raise_failed(done)
+_KIN: Final = {
+    POSTGRES: "PostgreSQL",
+    NATS: NATS,
+    **dict.fromkeys(INGESTION, "ingestion"),
+    **dict.fromkeys(PROJECTING, "a projection worker"),
+}
+_KILLED: Final = {member: f"kill -9 of {kin}" for member, kin in _KIN.items()}
+_FROZEN: Final = {member: f"SIGSTOP of {kin}" for member, kin in _KIN.items()}
 
 
-def _raise_failed(done: "set[asyncio.Task[None]]") -> None:
+async def _one_over(under_way: "dict[asyncio.Task[None], str]") -> None:
+    done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     for one in done:
+        del under_way[one]
         one.result()
+
+
+async def _all_over(under_way: "dict[asyncio.Task[None], str]") -> None:
+    while under_way:
+        await _one_over(under_way)

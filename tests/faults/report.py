@@ -60,9 +60,9 @@ class Screen:
         told = Text.assemble((f"  {at}  ", palette.QUIET), (text, style))
         self.console.print(told, soft_wrap=True, highlight=False)
 
-    def fault(self, text: str) -> None:
+    def fault(self, kind: str, target: str) -> None:
         """Tell of a fault."""
-        self.line(f"{palette.SIGNAL} {text}", palette.ATTENTION)
+        self.line(f"{palette.SIGNAL} {kind:<32}{target}", palette.ATTENTION)
 
     @contextmanager
     def live(self, seconds: float) -> Iterator[None]:

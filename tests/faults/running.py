@@ -68,7 +68,7 @@ class Outcome:
     figures: Figures
 
 
-async def run(seed: int, seconds: float, home: Path, screen: Screen) -> Outcome:
+async def run(seed: int, seconds: float, home: Path, screen: Screen, only: str = "") -> Outcome:
     """Run once on an empty home."""
     history = History.in_file(home / "history.jsonl")
     with small_disk(home / "disk") as disk:
@@ -76,15 +76,15 @@ async def run(seed: int, seconds: float, home: Path, screen: Screen) -> Outcome:
             screen.line("everything is up")
             await _publish_rule(cluster)
             try:
-                return await _run(seed, seconds, history, cluster, screen)
+                return await _run(seed, seconds, history, cluster, screen, only)
             finally:
                 history.close()
 
 
 async def _run(
-    seed: int, seconds: float, history: History, cluster: Cluster, screen: Screen
+    seed: int, seconds: float, history: History, cluster: Cluster, screen: Screen, only: str
 ) -> Outcome:
-    nemesis = nemeses.Nemesis(cluster, random.Random(f"{seed}/nemesis"), screen.fault)
+    nemesis = nemeses.Nemesis(cluster, random.Random(f"{seed}/nemesis"), screen.fault, only)
     load = Load(history)
     began = time.monotonic()
     async with _under_load(cluster, load, seed, seconds):
