@@ -21,9 +21,9 @@ from libs.projection.projection import Projection, Recorded, Table, decode
 SCHEMA_PREFIX: Final = "touchline_copy_"
 """What the schemas of copies begin with; whatever else is called so is dropped."""
 
-# How many events one transaction folds: enough for COPY to pay, and soon done: the live
-# projections share the processor.
-_BATCH: Final = 5_000
+# How many events one transaction folds: enough for COPY to pay, and soon done, since the live
+# projections and the service's calls share the processor.
+_BATCH: Final = 2_000
 _LOCK: Final = 7_410_002  # any number that nobody else locks in a projection's database
 _CLOSE_SECONDS: Final = 5.0
 _SETTINGS: Final = {

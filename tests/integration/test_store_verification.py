@@ -1,5 +1,6 @@
 """The chain, and what `verify` finds when somebody changes the line (invariant 4)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 
@@ -7,13 +8,16 @@ import asyncpg
 import pytest
 
 from libs.embedded import create_database, database_url_for, drop_database
+from libs.eventstore.verification import verify
 from tests.servers import MakeDatabase, SharedPostgres
 from tests.store import (
     OTHER,
+    SECRETS,
     Line,
     build_store,
     email,
     handle,
+    held_head,
     open_line,
     records_of,
     said,
@@ -253,3 +257,13 @@ async def test_verify_tells_a_hundred_problems_and_reads_on(line: Line) -> None:
     await tamper(line, f"UPDATE events SET {_flip('content_hash', '0')}")
     found = await line.verified()
     assert (len(found.problems), found.checked) == (100, EVENTS + 120)
+
+
+async def test_who_verifies_and_who_appends_do_not_wait_for_each_other(line: Line) -> None:
+    async with held_head(line.url):  # as while somebody appends
+        assert (await asyncio.wait_for(line.verified(), 10)).problems == []
+    states = verify(line.store, line.keyring, SECRETS)
+    await anext(states)
+    await asyncio.wait_for(line.record(said("meanwhile")), 10)
+    *_, last = [state async for state in states]
+    assert (last.problems, last.checked) == ([], EVENTS)

@@ -35,7 +35,6 @@ from libs.tasks import running
 from tests.servers import SharedPostgres, start_nats
 from tests.services import build_views
 from tests.store import DEFAULT, Line, build_store, email, handle, open_line, said
-from tests.waiting import until
 from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse, EventBatch
 
 EVENTS = 7
@@ -93,7 +92,8 @@ class Checked:
             runner = Runner(projection, self.pool, self.client, uuid4())
             head = (await self.line.store.head()).position
             async with running(runner.run()):
-                await until(lambda at=head, it=runner: it.checkpoint.position == at)
+                while runner.checkpoint.position < head:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.01)
             await runner.stop()
 
     async def copies(self) -> int:
@@ -338,7 +338,7 @@ async def test_a_thousand_differences_are_counted_and_twenty_told(tables: Checke
 async def test_parked_customers_wait_in_the_copy_as_they_do_in_the_live_tables(
     tables: Checked,
 ) -> None:
-    owner, event_id = await tables.pool.fetchrow(
+    ((owner, event_id),) = await tables.pool.fetch(
         "SELECT owner_key, event_id FROM timeline WHERE position = 2"
     )
     await tables.pool.execute("DELETE FROM timeline WHERE position = 3")
@@ -435,7 +435,7 @@ async def test_a_checkpoint_off_the_line_and_a_halted_one_are_told(tables: Check
 
 async def test_a_projection_is_verified_while_it_goes_on(tables: Checked) -> None:
     # The last test: from here on there are eight events.
-    states = []
+    states: list[ProjectionVerification] = []
     async with aclosing(verify_projection(Timeline(), tables.url, tables.client)) as told:
         async for state in told:
             if not states:

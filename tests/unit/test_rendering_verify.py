@@ -72,7 +72,7 @@ def test_when_everything_holds_it_says_so_and_what_was_read() -> None:
         "Everything holds",
         "71,853 events hashed anew",
         "11,851 to 71,850 in 311 messages, 3 behind",
-        "as folded anew: 9 rows at position 71,840",
+        "as folded anew: 9 rows at 71,840",
         "3 events of erased customers stay sealed",
     ):
         assert told in joined(text)
@@ -124,15 +124,14 @@ def test_parked_customers_are_told() -> None:
 
 
 def test_two_versions_of_a_row_are_shown_by_their_key_and_from_where_they_differ() -> None:
-    key, alike = "(1,\\x5e1f3c,17", "9" * 200
-    check = compared(table([f"{key},{alike},old,1)"], [f"{key},{alike},new,1)", "(2,other)"]))
-    lines = shown(verify_result(Verification([check])), 80).splitlines()
-    told = [line.split() for line in lines if "only live" in line or "only anew" in line]
-    assert [" ".join(words[:2]) for words in told] == ["only anew", "only live", "only anew"]
-    for (*_, row), end in zip(told, ("new,1)", "old,1)", "(2,other)"), strict=True):
-        assert row.endswith(end)
-    assert all(words[2].startswith(key) for words in told[:2])
-    assert all(len(line) <= 80 for line in lines)
+    key, alike = "(1,\\x5e1f3c,17", "9" * 90
+    old, new = (f"{key},{alike},{word},{alike},1)" for word in ("old", "new"))
+    lines = shown(verify_result(Verification([compared(table([old], [new, "(2,other)"]))])), 80)
+    rows = [line for line in lines.splitlines() if line.startswith(("  only live", "  only anew"))]
+    assert [line.split()[1] for line in rows] == ["anew", "live", "anew"]
+    assert all(line.split()[2].startswith(key) for line in rows[:2])
+    assert ["new" in rows[0], "old" in rows[1], "(2,other)" in rows[2]] == [True, True, True]
+    assert all(len(line) <= 80 for line in lines.splitlines())
 
 
 def test_differences_that_are_not_shown_are_counted() -> None:

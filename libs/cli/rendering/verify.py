@@ -129,7 +129,7 @@ def copy_check(service: str, name: str, last: projections.VerifyProjectionRespon
         return Check(claim, holds=False, remark="not compared")
     differing = sum(table.differing_rows for table in last.tables)
     rows = words.count(sum(table.live_rows for table in last.tables), "row")
-    remark = f"as folded anew: {rows} at position {last.position:,}"
+    remark = f"as folded anew: {rows} at {last.position:,}"
     if last.parked_keys:
         remark += f"; without {words.count(last.parked_keys, 'parked customer')}"
     if differing:
@@ -219,7 +219,7 @@ def _differing(claim: str, table: projection.TableComparison) -> Iterator[Render
         style=palette.BAD,
     )
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column()
+    grid.add_column(no_wrap=True, min_width=len("  only live"))
     grid.add_column(no_wrap=True, overflow="ellipsis")
     rows_told = [words.plain(one.row) for one in table.differences]
     # Two versions of a row stand next to each other.
