@@ -17,6 +17,8 @@ MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
 """The reason given here to a call that gRPC itself refused for its size."""
 
 _STATUS_DETAILS = "grpc-status-details-bin"
+# What gRPC for Python reports when a connection breaks while a stream is written.
+_WRITE_BROKE = "Internal error from Core"
 _TOO_LARGE = re.compile(r"essage larger than max \((\d+) vs\. (\d+)\)")
 
 
@@ -24,7 +26,8 @@ class CallFailed(Exception):  # a past-tense fact, as events are
     """A call to Touchline failed; its text says what happened and what to do.
 
     Attributes:
-        code: The gRPC status code.
+        code: The gRPC status code; UNAVAILABLE also where a connection broke while a stream was
+            written, for which gRPC says INTERNAL.
         reason: The name in touchline.errors.v1.ErrorReason without its prefix, such as
             `QUEUE_FULL`; empty when the failure did not come from Touchline, such as when nothing
             answers.
@@ -73,11 +76,14 @@ class CallFailed(Exception):  # a past-tense fact, as events are
             elif detail.Is(RetryInfo.DESCRIPTOR):
                 delay = RetryInfo.FromString(detail.value).retry_delay
                 retry_after = delay.ToMicroseconds() / 1_000_000
-        message = error.details() or f"The call failed with {error.code().name}."
+        code = error.code()
+        message = error.details() or f"The call failed with {code.name}."
+        if code is grpc.StatusCode.INTERNAL and message == _WRITE_BROKE:
+            code, message = grpc.StatusCode.UNAVAILABLE, "the connection broke"
         if not reason:
-            reason, message = _without_status(error.code(), message)
+            reason, message = _without_status(code, message)
         return cls(
-            error.code(),
+            code,
             message,
             reason=reason,
             violations=violations,
