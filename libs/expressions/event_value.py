@@ -1,5 +1,6 @@
 """How an event looks to expressions; docs/expressions.md is the specification."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias, cast
@@ -9,10 +10,11 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from touchline.events.v1.event_pb2 import ACTOR_KIND_EMPLOYEE, ACTOR_KIND_SYSTEM, Event
-from touchline.events.v1.facts_pb2 import Money
+from touchline.events.v1.facts_pb2 import CustomEvent, Money
 from touchline.times import micros_of
 
 _MICROS: Final = 1_000_000
+_LARGEST: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTEXT: Final = ("device", "app", "locale", "time_zone", "campaign")
 _ACTORS: Final[Mapping[int, str]] = {
@@ -81,11 +83,30 @@ def event_value(event: Event) -> dict[str, object]:
 def _message(message: Message) -> dict[str, object]:
     if isinstance(message, Money):
         return {"amount": message.micros / _MICROS, "currency": message.currency_code}
+    if isinstance(message, CustomEvent):
+        return {"name": message.name, "properties": _properties(message.properties_json)}
     return {
         name: read(getattr(message, name))
         for name, read, optional in _fields(message)
         if not optional or message.HasField(name)
     }
+
+
+def _properties(text: str) -> dict[str, object]:
+    """Return the properties of a custom event; none when they are no such, which none recorded is.
+
+    Whole numbers that are no integers to expressions are doubles.
+    """
+    try:
+        properties = json.loads(text or "{}", parse_int=_whole)
+    except (ValueError, RecursionError):
+        return {}
+    return properties if isinstance(properties, dict) else {}
+
+
+def _whole(digits: str) -> int | float:
+    number = int(digits)
+    return number if -_LARGEST <= number <= _LARGEST else float(number)
 
 
 _FIELDS: dict[str, tuple[tuple[str, _Reader, bool], ...]] = {}
@@ -135,6 +156,8 @@ def _time(timestamp: Timestamp) -> datetime:
 def _below(message: Descriptor) -> Fields:
     if message.full_name == Money.DESCRIPTOR.full_name:
         return {"amount": {}, "currency": {}}
+    if message.full_name == CustomEvent.DESCRIPTOR.full_name:
+        return {"name": {}, "properties": {}}
     if message.full_name == Timestamp.DESCRIPTOR.full_name:
         return {}
     return {

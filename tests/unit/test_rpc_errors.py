@@ -32,6 +32,7 @@ EVERY_ERROR = [
     (errors.expectation_not_found(), "EXPECTATION_NOT_FOUND"),
     (errors.expectation_ended(), "EXPECTATION_ENDED"),
     (errors.expectation_exists(), "EXPECTATION_EXISTS"),
+    (errors.rejected_event_not_found(7), "REJECTED_EVENT_NOT_FOUND"),
 ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from libs.cli.rendering import decisions, palette, places, terms, words
+from libs.cli.rendering import custom, decisions, palette, places, terms, words
 from libs.cli.rendering.lines import Line, Surroundings, actor, answers, by_company, quiet
 from touchline.events.v1 import event_pb2 as ev
 from touchline.events.v1 import facts_pb2 as facts
@@ -286,6 +286,7 @@ _DESCRIBED: dict[str, Callable[[ev.Event, Surroundings], Line]] = {
     "event_retracted": _retraction,
     "checked_in": places.checked_in,
     "payment_attempted": places.payment,
+    "custom_event": custom.event,
     "score_crossed": decisions.crossed,
     "notification_decided": decisions.decided,
     "delivery_attempted": decisions.attempted,

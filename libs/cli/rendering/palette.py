@@ -30,6 +30,7 @@ DASH = WITHDRAWN = "–"  # noqa: RUF001 (a dash, and meant)
 TIMES = "×"  # noqa: RUF001 (a multiplication sign, and meant)
 PLACE = "▸"
 PAYMENT = "¤"
+CUSTOM = "◇"
 LEVEL = "↕"
 TOLD = "»"
 ARROW = "→"

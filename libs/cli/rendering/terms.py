@@ -60,6 +60,7 @@ SORTS = {
     ev.EVENT_TYPE_EVENT_RETRACTED: "a retraction",
     ev.EVENT_TYPE_CHECKED_IN: "a check-in",
     ev.EVENT_TYPE_PAYMENT_ATTEMPTED: "a payment",
+    ev.EVENT_TYPE_CUSTOM_EVENT: "an event of your own",
     ev.EVENT_TYPE_SCORE_CROSSED: "a change of score",
     ev.EVENT_TYPE_NOTIFICATION_DECIDED: "a notification",
     ev.EVENT_TYPE_DELIVERY_ATTEMPTED: "a delivery",

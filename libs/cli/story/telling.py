@@ -32,6 +32,7 @@ Fact = (
     | facts.EventRetracted
     | facts.CheckedIn
     | facts.PaymentAttempted
+    | facts.CustomEvent
 )
 
 
