@@ -9,6 +9,7 @@ from libs.cli import (
     backup_commands,
     commands,
     expectation_commands,
+    feed_command,
     notification_commands,
     publish_command,
     scoring_commands,
@@ -58,6 +59,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
 for title, named in _COMMANDS.items():
     for name, command in named.items():
         app.command(name, rich_help_panel=title)(command)
+app.add_typer(feed_command.feed, name="feed", rich_help_panel="Run")
 app.add_typer(expectation_commands.promise, name="promise", rich_help_panel="Record")
 
 if __name__ == "__main__":

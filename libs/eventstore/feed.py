@@ -60,9 +60,14 @@ def message_id(batch: EventBatch) -> str:
 async def find_stream(jetstream: JetStreamContext) -> StreamInfo | None:
     """Return the feed's stream, or None when there is none."""
     try:
-        return await jetstream.stream_info(STREAM)
+        return await jetstream.stream_info(STREAM, subjects_filter=SUBJECT)
     except nats.js.errors.NotFoundError:
         return None
+
+
+def batches_in(stream: StreamInfo) -> int:
+    """Return how many batches a stream that `find_stream` found holds, beside other messages."""
+    return (stream.state.subjects or {}).get(SUBJECT, 0)
 
 
 async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:

@@ -145,6 +145,17 @@ def store_unavailable() -> CallError:
     )
 
 
+def feed_unavailable(why: str) -> CallError:
+    """Return the error of a feed that could not be begun anew, with the reason in words."""
+    return CallError(
+        ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
+        StatusCode.UNAVAILABLE,
+        f"The feed was not begun anew: {why}. Recording goes on, and projections read history. "
+        "Look at NATS, and call again.",
+        retry_after=_STORE_RETRY_SECONDS,
+    )
+
+
 def views_unavailable() -> CallError:
     """Return the error of a service whose own database cannot be reached."""
     return CallError(

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from libs.cli.rendering import palette, words
+from libs.cli.rendering import feed, palette, words
 from touchline.ingestion.v1 import ingestion_pb2 as ingestion
 from touchline.profile.v1 import profile_service_pb2 as profiles
 from touchline.projection.v1 import projection_pb2 as projection
@@ -88,6 +88,8 @@ def _store(
         ("Store ", palette.STRONG), (store.store_id.hex() or "not opened yet", palette.QUIET)
     )
     yield numbers
+    if store.feed_problem:
+        yield feed.problem(store.feed_problem)
     if population is not None:
         counted = (
             words.count(population.events, "event"),

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 
-from libs.eventstore.errors import StoreFull, StoreUnavailable
+from libs.eventstore.errors import FeedUnavailable, StoreFull, StoreUnavailable
 from libs.eventstore.feed_verification import verify_feed
+from libs.eventstore.relay_lease import relay_report
 from libs.eventstore.verification import verify
+from libs.rpc import errors
 from services.ingestion.calls.parts import Calls, Context, call_error
 from touchline.ingestion.v1 import ingestion_service_pb2 as api
 from touchline.ingestion.v1.ingestion_pb2 import StoreStatus
@@ -22,8 +24,12 @@ class StoreCalls(Calls):
         try:
             head = await parts.store.head()
             rejected = await parts.quarantine.count(tenant.sealed)
+            report = await relay_report(parts.store.pool)
         except (StoreFull, StoreUnavailable) as error:
             raise call_error(error) from error
+        mine = parts.relay.state
+        # Who leads knows best; the others know what it last wrote down, and what stops themselves.
+        problem = report.problem or ("" if report.led else mine.problem)
         return api.GetStoreStatusResponse(
             status=StoreStatus(
                 store_id=head.store_id,
@@ -31,10 +37,25 @@ class StoreCalls(Calls):
                 head_chain=head.chain,
                 queued_events=parts.appender.queued_events,
                 rejected_events=rejected,
-                relayed_position=parts.relay.state.position,
-                relay_leader=parts.relay.state.leads,
+                relayed_position=mine.position if mine.leads else report.position,
+                relay_leader=mine.leads,
+                feed_problem="" if mine.leads else problem,
             )
         )
+
+    async def RestartFeed(  # noqa: N802 - gRPC names it
+        self, request: api.RestartFeedRequest, context: Context
+    ) -> api.RestartFeedResponse:
+        """Begin a feed anew that does not continue this store."""
+        del request
+        self._parts.tenant_of(context)
+        try:
+            done = await self._parts.relay.restart_feed()
+        except FeedUnavailable as error:
+            raise errors.feed_unavailable(str(error)) from error
+        except (StoreFull, StoreUnavailable) as error:
+            raise call_error(error) from error
+        return api.RestartFeedResponse(restarted=done.restarted, position=done.position)
 
     async def VerifyStore(  # noqa: N802 - gRPC names it
         self, request: api.VerifyStoreRequest, context: Context
