@@ -16,6 +16,7 @@ from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.continuity import Discontinuity, next_events
+from libs.projection.parking import Key, error_text, key_of
 from libs.projection.projection import Projection, Recorded, Table, decode
 
 SCHEMA_PREFIX: Final = "touchline_copy_"
@@ -35,8 +36,6 @@ _SETTINGS: Final = {
 _START: Final = Head(b"", 0, GENESIS)
 _SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
 
-OwnerKey = tuple[int, bytes]
-
 
 class Unverifiable(Exception):
     """A projection can't be compared with a copy; the message says why, and what to do."""
@@ -55,7 +54,7 @@ class Live:
 
     position: int
     chain: bytes
-    parked: dict[OwnerKey, int]
+    parked: dict[Key, int]
 
 
 @asynccontextmanager
@@ -164,7 +163,7 @@ class Copy:
     connection: asyncpg.Connection
     store: StoreClient
     at: Head = _START
-    _left_out: dict[OwnerKey, int] = field(default_factory=dict)
+    _left_out: dict[Key, int] = field(default_factory=dict)
 
     async def fold_up_to(self, live: Live) -> AsyncGenerator[int]:
         """Fold up to where the live projection stands; yield the position after each transaction.
@@ -231,17 +230,17 @@ class Copy:
                 await self.projection.prepare(events)
                 async with self.connection.transaction():
                     await self.projection.apply(self.connection, events)
-            except (StoreError, *UNREACHABLE):
+            except (StoreError, asyncpg.DiskFullError, *UNREACHABLE):
                 raise
             except Exception as error:
                 raise Unverifiable(
                     f"the events from {events[0].position} to {events[-1].position} can't be "
-                    f"folded into the copy of {self.projection.name} ({type(error).__name__})."
+                    f"folded into the copy of {self.projection.name} ({error_text(error)})."
                 ) from error
         self.at = chunk.end
 
     def _is_left_out(self, event: Recorded) -> bool:
         if not self._left_out:
             return False
-        parked = self._left_out.get((event.record.tenant, event.record.owner_key))
+        parked = self._left_out.get(key_of(event))
         return parked is not None and event.position >= parked
