@@ -169,6 +169,8 @@ def _agree(manifest: Manifest, present: Present | None, *, replace: bool, yes: b
 def _keys_directory(directory: Path, keys: Path | None, without_keys: bool) -> Path | None:
     if keys is not None and without_keys:
         raise typer.BadParameter("--keys and --without-keys exclude each other")
+    if keys is not None and keys.absolute() == directory:
+        raise typer.BadParameter("the data keys need a directory of their own")
     if without_keys:
         return None
     return keys.absolute() if keys is not None else backups.keys_within(directory)

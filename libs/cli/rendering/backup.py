@@ -60,7 +60,7 @@ def about_to_restore(
     else:
         here = f"{words.count(present.position, 'event')} of the store {present.store_id.hex}"
         grid.add_row("replaces", Text(here, overflow="fold"))
-        grid.add_row("loses", Text(loss(manifest, present), style=palette.ATTENTION))
+        grid.add_row("loses", _loss(manifest, present))
     if former:
         grid.add_row("keeps", Text("what is replaced, under other names: " + ", ".join(former)))
     return Group(Text(), grid, Text())
@@ -79,6 +79,11 @@ def loss(manifest: Manifest, present: Present) -> str:
     return f"{words.count(since, 'event')}, recorded since the backup"
 
 
+def _loss(manifest: Manifest, present: Present) -> Text:
+    told = loss(manifest, present)
+    return Text(told, style="" if told.startswith("nothing:") else palette.ATTENTION)
+
+
 def restored(
     result: Restored, manifest: Manifest, present: Present | None, *, command: str, feed: bool
 ) -> RenderableType:
@@ -94,7 +99,7 @@ def restored(
     grid = _grid()
     grid.add_row("store id", Text(f"{result.store_id.hex}, a new one"))
     if present is not None:
-        grid.add_row("lost", Text(loss(manifest, present), style=palette.ATTENTION))
+        grid.add_row("lost", _loss(manifest, present))
     for former, name in result.kept.items():
         grid.add_row("kept", Text.assemble((name, ""), (f"  was {former}", palette.QUIET)))
     title = f"{palette.KEPT} Restored {words.count(manifest.store.position, 'event')}"
@@ -153,7 +158,7 @@ def _name(manifest: Manifest) -> Text:
 def _took(dumped: Dumped) -> Text:
     size = sum(table.size for part in dumped.manifest.parts for table in part.tables)
     size += dumped.keys.table.size if dumped.keys else 0
-    told = Text(f"{dumped.seconds:,.1f} s, {decimal(size, separator=',')}")
+    told = Text(f"{dumped.seconds:,.1f} s, {decimal(size)}")
     if dumped.seconds >= 1:
         rate = dumped.manifest.store.position / dumped.seconds
         told.append(f", {rate:,.0f} events/s")
