@@ -113,7 +113,12 @@ def fail_unreachable() -> NoReturn:
     )
 
 
-def _listens(address: str) -> bool:
+def _listens(addresses: str) -> bool:
+    """Tell whether somebody listens at one of the addresses, which commas separate."""
+    return any(_listens_at(address.strip()) for address in addresses.split(","))
+
+
+def _listens_at(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTENS_SECONDS):

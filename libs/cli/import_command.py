@@ -53,7 +53,8 @@ def import_command(
         str | None,
         typer.Option(
             envvar=SERVICES[0].variable,
-            help="host:port of the ingestion service. Left out: the one that runs here.",
+            help="host:port of the ingestion service, several separated by commas. Left out: the "
+            "one that runs here.",
         ),
     ] = None,
     tenant: Annotated[

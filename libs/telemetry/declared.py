@@ -114,7 +114,7 @@ CALL_DURATION: Final = Metric(
     "rpc.server.call.duration",
     "histogram",
     "s",
-    "Time to answer a call.",
+    "Time to answer a call, or a batch of a stream.",
     (RPC_SYSTEM, RPC_METHOD, RPC_STATUS, ERROR_TYPE),
     _CALL_SECONDS,
 )
@@ -339,7 +339,8 @@ SPANS: Final = (
     SpanKindOf(
         "<rpc.method>",
         "SERVER",
-        "A call, under the caller's span; on NATS only where the caller has one.",
+        "A call, under the caller's span; on NATS only where the caller has one. Of "
+        "`StreamEvents`, which may last for days, each batch has one.",
         (RPC_SYSTEM, RPC_METHOD, RPC_STATUS, ERROR_TYPE),
     ),
     SpanKindOf(

@@ -13,7 +13,11 @@ from libs import telemetry
 from libs.rpc import errors
 from libs.telemetry import messaging
 from tests.answering import INGESTION, Context, ScriptedIngestion, scripted_ingestion, stub_of
+from tests.events import an_event
+from tests.ingesting import ingestion_on
 from tests.otlp import Receiver, attributes_of, receiving
+from tests.servers import MakeDatabase, OwnNats
+from tests.services import build_event_store
 from touchline.client import Client
 from touchline.ingestion.v1 import ingestion_service_pb2 as messages
 
@@ -213,3 +217,23 @@ async def test_an_error_marks_a_span_by_its_type_alone(exported: Exported) -> No
     (span,) = await exported()
     assert attributes_of(span.attributes)["error.type"] == "ValueError"
     assert "quotes a value" not in str(span)
+
+
+async def test_each_batch_of_a_stream_is_a_span_under_the_trace_of_who_opened_it(
+    exported: Exported, database_from_template: MakeDatabase, nats: OwnNats
+) -> None:
+    url = await database_from_template(build_event_store)
+    async with ingestion_on(url, nats.url) as ingestion:
+        stream: Any = ingestion.client.ingestion.StreamEvents(metadata=(("traceparent", CALLERS),))
+        await stream.read()
+        for events in ([an_event()], [an_event()], []):
+            await stream.write(messages.StreamEventsRequest(events=events))
+        answers = [await stream.read() for _ in range(2)]
+        assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert all(len(answer.verdicts) == 1 for answer in answers)
+    method = f"{INGESTION}/StreamEvents"
+    spans = [span for span in await exported() if span.name == method]
+    parents = {(span.trace_id.hex(), span.parent_span_id.hex()) for span in spans}
+    assert parents == {(TRACE_ID, SPAN_ID)}
+    statuses = [attributes_of(span.attributes)["rpc.response.status_code"] for span in spans]
+    assert sorted(statuses) == ["INVALID_ARGUMENT", "OK", "OK"]

@@ -50,3 +50,16 @@ def test_only_what_is_silent_is_named(
     for one in SERVICES:
         assert (places[one.name] in said) is (one.name in silent)
         assert (one.variable in said) is (one.name in silent)
+
+
+def test_a_service_of_which_one_process_is_silent_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        both = f"{free_address()}, 127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("TOUCHLINE_INGESTION", both)
+        for one in SERVICES[1:]:
+            monkeypatch.setenv(one.variable, free_address())
+        with pytest.raises(typer.Exit):
+            fail_unreachable()
+    assert capsys.readouterr().err.startswith("profile and engagement and notification")
