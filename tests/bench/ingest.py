@@ -22,7 +22,9 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
     report.heading("Ingest in batches, the profile service at rest", f"Events: {DESCRIPTION}.")
     speeds: dict[int, list[float]] = {size: [] for size in SIZES}
     copies: dict[int, list[float]] = {size: [] for size in SIZES}
+    streamed: list[float] = []
     cores: dict[int, dict[str, float]] = {}
+    stream_cores: dict[str, float] = {}
     head, _, _ = await send(ingestion, scale, 1000, seed=0, after=0)  # warms up, makes data keys
     database = stage.database("ingestion")
     await copied(database, "events", 0, head)
@@ -37,10 +39,17 @@ async def measure(report: Report, stage: Stage, ingestion: str, scale: Scale) ->
                 copies[size].append((await copied(database, "events", head, last, **rows)).speed)
                 head = last
                 advance(seed)
+            seed = 3000 + number
+            head, speed, stream_cores = await send(
+                ingestion, scale, 1000, seed, head, kind="streams"
+            )
+            streamed.append(speed)
     count = f"{scale.batch_events:,} events, {IN_FLIGHT} calls in flight"
     for size in SIZES:
         name = f"ingest_batches_of_{size}"
         report.add(median_figure(name, speeds[size], "events/s", count, cores[size]))
+    note = f"{scale.batch_events:,} events, batches of 1000 on one stream"
+    report.add(median_figure("ingest_stream", streamed, "events/s", note, stream_cores))
     note = "one COPY, the same rows, indexes and disk"
     report.add(median_figure("copy_of_stored_rows", copies[1000], "rows/s", note))
     note = "a COPY and a commit for each 1,000 rows"
@@ -88,6 +97,7 @@ async def send(
     after: int,
     others: Sequence[str] = (),
     *,
+    kind: str = "batches",
     events: int = 0,
     span_seconds: int = YEAR_SECONDS,
 ) -> tuple[int, float, dict[str, float]]:
@@ -100,6 +110,7 @@ async def send(
         seed: Says which events.
         after: The head before them; nobody else may record.
         others: Further targets.
+        kind: The worker that sends them: `batches` or `streams`.
         events: How many instead of the scale's.
         span_seconds: Within how long before now they occurred.
     """
@@ -113,7 +124,7 @@ async def send(
         "in_flight": IN_FLIGHT,
         "span_seconds": span_seconds,
     }
-    async with worker("batches", spec) as sender:
+    async with worker(kind, spec) as sender:
         meter = CpuMeter()
         told = await sender.result()
         cores = meter.cores()

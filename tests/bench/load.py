@@ -12,12 +12,15 @@ import grpc
 
 from tests.bench import events as load
 from tests.bench.worker import Result, Spec, Tell
+from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
 from touchline.ingestion.v1.ingestion_service_pb2 import (
     BatchRecordEventsRequest,
     BatchRecordEventsResponse,
     RecordEventRequest,
     RecordEventResponse,
+    StreamEventsRequest,
+    StreamEventsResponse,
 )
 
 _SERVICE: Final = "/touchline.ingestion.v1.IngestionService/"
@@ -69,6 +72,35 @@ async def batches(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[R
     async with AsyncExitStack() as stack:
         methods = [_method(target, "BatchRecordEvents") for target in spec["targets"]]
         calls = [await stack.enter_async_context(method) for method in methods]
+        yield work
+
+
+@asynccontextmanager
+async def streams(spec: Spec, _: Tell) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Send batches on one stream as fast as it takes them.
+
+    Spec: targets (one), batch, events, customers, seed, span_seconds.
+    """
+    count = spec["events"]
+    parts = _parts(count, spec)
+    bodies = [StreamEventsRequest(events=events).SerializeToString() for events in parts]
+
+    async def sent() -> AsyncIterator[bytes]:
+        for body in bodies:
+            yield body
+
+    async with grpc.aio.insecure_channel(*spec["targets"]) as channel:
+        method: Any = channel.stream_stream(_SERVICE + "StreamEvents")
+        await channel.channel_ready()
+
+        async def work() -> Result:
+            began = time.perf_counter()
+            answers = [answer async for answer in method(sent(), metadata=_METADATA)]
+            seconds = time.perf_counter() - began
+            verdicts = [v for a in answers for v in StreamEventsResponse.FromString(a).verdicts]
+            _check([verdict.outcome for verdict in verdicts], count)
+            return {"seconds": seconds, "last": max(verdict.position for verdict in verdicts)}
+
         yield work
 
 
@@ -155,12 +187,14 @@ async def ticks(per_second: float, count: int) -> AsyncIterator[tuple[int, float
 
 
 def _batched(count: int, spec: Spec) -> list[bytes]:
-    size = spec["batch"]
-    every = list(load.events(count, spec["customers"], spec["seed"], spec["span_seconds"]))
-    return [
-        BatchRecordEventsRequest(events=every[start : start + size]).SerializeToString()
-        for start in range(0, count, size)
-    ]
+    parts = _parts(count, spec)
+    return [BatchRecordEventsRequest(events=events).SerializeToString() for events in parts]
+
+
+def _parts(count: int, spec: Spec) -> Iterator[list[Event]]:
+    every = load.events(count, spec["customers"], spec["seed"], spec["span_seconds"])
+    while part := list(itertools.islice(every, spec["batch"])):
+        yield part
 
 
 def _single(count: int, spec: Spec) -> list[bytes]:

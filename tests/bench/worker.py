@@ -25,6 +25,7 @@ _LONGEST_LINE: Final = 64 * 1024 * 1024
 # Where the function is that a kind of worker is named after.
 _MODULES: Final = {
     "batches": "load",
+    "streams": "load",
     "unary": "load",
     "steady": "load",
     "copy": "copying",
