@@ -28,7 +28,8 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("background task failed", error=type(error).__name__, exc_info=error)
             failed.append(error)
-            if block is not None:
+            # Once: those that fail next must not interrupt what the block does to end in order.
+            if block is not None and len(failed) == 1:
                 block.cancel()
 
     tasks = [asyncio.create_task(one) for one in work]

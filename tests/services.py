@@ -92,6 +92,12 @@ class Service:
             task, self._task = self._task, None
             await task
 
+    async def ended(self) -> None:
+        """Returns once it has ended by itself; raises what it failed with."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            await asyncio.wait_for(task, 30)
+
     async def crash(self) -> None:
         """Ends it where it stands, without a drain of what it has in hand."""
         if self._task is not None:

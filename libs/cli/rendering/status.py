@@ -109,7 +109,8 @@ def _projection(
     yield f"{service}/{one.name}"
     yield f"{one.position:,}"
     yield Text(f"{lag:,}", style=palette.ATTENTION if lag else "")
-    yield Text.assemble((f"{symbol} {state}", style))
+    parked = f", {one.parked_keys:,} parked" if one.parked_keys else ""
+    yield Text.assemble((f"{symbol} {state}", style), (parked, palette.BAD))
     yield Text(committed if one.HasField("committed_at") else "never", style=palette.QUIET)
 
 
