@@ -1,6 +1,13 @@
 """The client: stubs of all services, and recording."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from touchline.client.attempts import DEFAULT_PATIENCE, Attempts
@@ -124,13 +131,14 @@ class Client:
         events: AsyncIterable[Event] | Iterable[Event],
         deadline: float = DEFAULT_TIMEOUT,
         patience: float = DEFAULT_PATIENCE,
-    ) -> AsyncIterator[Verdict]:
+    ) -> AsyncGenerator[Verdict, None]:
         """Record events as they come, several batches at a time, and give their verdicts in order.
 
         A stream that breaks is replaced by another one, through another replica if there is one,
         which begins with the first event that was not answered. What is said at `record` about
         attempts, patience and DUPLICATE holds here too. Events get on the line in their order,
-        unless a stream broke.
+        unless a stream broke. Who leaves the loop early closes it with `contextlib.aclosing`, and
+        then doesn't know about the events that were read ahead.
 
         Args:
             events: Each with an event_id; any number, even without end. At most 5,000 of them, or

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -53,7 +53,7 @@ class EventStream:
 
     async def verdicts(
         self, events: AsyncIterable[Event] | Iterable[Event]
-    ) -> AsyncIterator[Verdict]:
+    ) -> AsyncGenerator[Verdict, None]:
         """Record events and give their verdicts; see Client.record_stream."""
         reading = asyncio.create_task(self._read(events))
         carrying = asyncio.create_task(self._carry())
