@@ -87,6 +87,7 @@ class Evidence:
         projections: By the projection's name, each of its tables by name.
         left: What waits or lies dead in outboxes or is parked, by name: nothing should.
         told: What the product's own verification found, by its name.
+        unsettled: Who had not reached the head long after everything was up again, and why.
     """
 
     history: History
@@ -97,6 +98,7 @@ class Evidence:
     projections: Mapping[str, Mapping[str, Folded]] = field(default_factory=dict)
     left: Mapping[str, int] = field(default_factory=dict)
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unsettled: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def check(evidence: Evidence) -> list[Claim]:
         ("streams have one event per version, without a gap", f"{streams} streams", _streams),
         ("the feed continues the store", f"{len(evidence.feed):,} messages", _feed),
         ("no decision was made twice, none without its cause", f"{decisions:,}", _decisions),
+        ("every projection reaches the head", "", lambda one: iter(one.unsettled)),
         ("nothing waits in an outbox, is dead or parked", f"{len(evidence.left)} places", _left),
     ]
     made = [Claim(text, of, list(find(evidence))) for text, of, find in claims]

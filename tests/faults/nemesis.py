@@ -15,7 +15,7 @@ from tests.faults.cluster import INGESTION, MEMBERS, NATS, POSTGRES, PROJECTING,
 FROZEN_SECONDS: Final = 10.0
 _ROUTE_SECONDS: Final = (1.0, 5.0)
 _FULL_SECONDS: Final = (3.0, 6.0)
-_BETWEEN: Final = (0.5, 2.5)
+_BETWEEN: Final = (0.3, 1.6)
 _AT_ONCE: Final = 2
 _RECOVERY_EVERY: Final = 8
 _RECOVERY_SECONDS: Final = 6.0

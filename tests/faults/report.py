@@ -102,7 +102,7 @@ def result(claims: Sequence[Claim], history: History, figures: Figures) -> Rende
         if failed
         else Text("Everything holds", style=f"bold {palette.GOOD}")
     )
-    again = f"the same faults again: make test-long FAULTS='--seed {figures.seed}'"
+    again = f"again: make test-long FAULTS='--seed {figures.seed} --seconds {figures.seconds:.0f}'"
     parts: list[RenderableType] = [
         Text(),
         Text.assemble(verdict, (f"   seed {figures.seed}", palette.STRONG)),

@@ -37,7 +37,8 @@ RATE: Final = 250.0
 """Events/s of the load."""
 
 _MOST_EVENTS: Final = 1_000_000
-_SETTLES_WITHIN: Final = 240.0
+_SETTLES_WITHIN: Final = 150.0
+_HALTED_SECONDS: Final = 20.0
 _STILL_SECONDS: Final = 4.0
 _ANSWERS_WITHIN: Final = 90.0
 _RULE: Final = {
@@ -100,8 +101,9 @@ async def _run(
         await cluster.until_serving()
         load.stopped.set()
     screen.line(f"every client has its answers; {len(history.contents):,} ids were sent")
-    await _settled(cluster, screen)
+    unsettled = await _settled(cluster, screen)
     evidence = await _read_back(cluster, history, screen)
+    evidence.unsettled = unsettled
     skipped = [] if cluster.disk else [NO_SMALL_DISK]
     figures = Figures(
         seed=seed,
@@ -170,25 +172,27 @@ async def _publish_rule(cluster: Cluster) -> None:
         await client.notification.PublishRule(request, timeout=60)
 
 
-async def _settled(cluster: Cluster, screen: Screen) -> None:
-    """Return once the line rests, and every projection and outbox with it."""
+async def _settled(cluster: Cluster, screen: Screen) -> list[str]:
+    """Wait until the line rests, and every projection and outbox with it; return what does not."""
     screen.line("waiting until every projection has reached the head")
-    ends, still_since, seen = time.monotonic() + _SETTLES_WITHIN, time.monotonic(), -1
+    began = still_since = time.monotonic()
+    seen = -1
     while True:
         _, head, _ = await head_of(cluster)
-        behind = await _behind(cluster, head)
+        behind, halted = await _behind(cluster, head)
+        waited = time.monotonic() - began
         if head != seen or behind:
             still_since, seen = time.monotonic(), head
         elif time.monotonic() - still_since > _STILL_SECONDS:
-            return
-        if time.monotonic() > ends:
-            raise Unsettled(f"head {head:,}; {'; '.join(behind) or 'it still grows'}")
+            return []
+        if waited > _SETTLES_WITHIN or (halted and waited > _HALTED_SECONDS):
+            return behind or [f"the line still grows, at {head:,}"]
         await asyncio.sleep(0.5)
 
 
-async def _behind(cluster: Cluster, head: int) -> list[str]:
-    """Return who is not at the head, and why."""
-    late = []
+async def _behind(cluster: Cluster, head: int) -> tuple[list[str], bool]:
+    """Return who is not at the head, and why; and whether one of them has halted."""
+    late, halted = [], False
     async with _client(cluster) as client:
         for service in PROJECTING:
             try:
@@ -198,13 +202,17 @@ async def _behind(cluster: Cluster, head: int) -> list[str]:
             except grpc.aio.AioRpcError as error:
                 late.append(f"{service} does not answer: {error.code().name}")
                 continue
+            halted = halted or any(one.halt_reason for one in told.projections)
             late += [
-                f"{service}/{one.name} is at {one.position:,} {one.halt_reason}".rstrip()
+                " ".join(
+                    (f"{service}/{one.name} is at {one.position:,} of {head:,}", one.halt_reason)
+                )
                 for one in told.projections
                 if one.position != head
             ]
     waiting = await left_waiting(cluster)
-    return late + [f"{name}: {n}" for name, n in waiting.items() if n and "waiting" in name]
+    late += [f"{name}: {n}" for name, n in waiting.items() if n and "waiting" in name]
+    return late, halted
 
 
 async def _read_back(cluster: Cluster, history: History, screen: Screen) -> Evidence:
@@ -232,30 +240,37 @@ async def _verified(cluster: Cluster, screen: Screen) -> dict[str, list[str]]:
     screen.line("asking the product to verify itself")
     found: dict[str, list[str]] = {}
     async with _client(cluster) as client:
-        store = await _last(client.ingestion.VerifyStore(VerifyStoreRequest()))
-        found["verify store"] = list(store.problems)
-        feed = await _last(client.ingestion.VerifyFeed(VerifyFeedRequest()))
-        found["verify feed"] = list(feed.problems)
+        calls = client.ingestion
+        found["verify store"] = await _problems(calls.VerifyStore(VerifyStoreRequest()))
+        found["verify feed"] = await _problems(calls.VerifyFeed(VerifyFeedRequest()))
         for service in PROJECTING:
-            calls = client.projections[service]
-            told = await calls.ListProjections(ListProjectionsRequest(), timeout=20)
+            projections = client.projections[service]
+            told = await projections.ListProjections(ListProjectionsRequest(), timeout=20)
             for one in told.projections:
                 if not one.is_reactor:
                     request = VerifyProjectionRequest(projection=one.name)
-                    last = await _last(calls.VerifyProjection(request))
-                    found[f"verify {service}/{one.name}"] = [
-                        f"{table.table}: {table.differing_rows} rows differ"
-                        for table in last.tables
-                        if table.differing_rows
-                    ]
+                    found[f"verify {service}/{one.name}"] = await _problems(
+                        projections.VerifyProjection(request)
+                    )
     return found
 
 
-async def _last(stream: Any) -> Any:
-    async for told in stream:
-        if told.finished:
-            return told
-    raise AssertionError("a verification ended before it was finished")
+async def _problems(stream: Any) -> list[str]:
+    """Return what a verification ends with."""
+    try:
+        async for told in stream:
+            if not told.finished:
+                continue
+            if hasattr(told, "problems"):
+                return list(told.problems)
+            return [
+                f"{table.table}: {table.differing_rows} rows differ"
+                for table in told.tables
+                if table.differing_rows
+            ]
+    except grpc.aio.AioRpcError as error:
+        return [error.details() or error.code().name]
+    return ["it ended before it was finished"]
 
 
 @asynccontextmanager

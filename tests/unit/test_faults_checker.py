@@ -31,6 +31,7 @@ FEED = "the feed continues the store"
 DECISIONS = "no decision was made twice, none without its cause"
 LEFT = "nothing waits in an outbox, is dead or parked"
 FOLD = "notes: every table = folded anew"
+REST = "every projection reaches the head"
 TOLD = "the product's own verification finds nothing"
 
 Change = Callable[[Evidence], Evidence]
@@ -186,7 +187,7 @@ def test_a_history_that_is_as_it_should_be_passes() -> None:
     claims = check(recorded())
     assert [claim for claim in claims if not claim.holds] == []
     assert {claim.text for claim in claims} == {
-        *(THERE, REFUSED, UNSENT, POSITIONS, CHAIN, ORDER, STREAMS, FEED, DECISIONS, LEFT),
+        *(THERE, REFUSED, UNSENT, POSITIONS, CHAIN, ORDER, STREAMS, FEED, DECISIONS, LEFT, REST),
         *(FOLD, TOLD),
     }
 
@@ -251,6 +252,7 @@ def test_an_event_that_was_told_another_position_is_found() -> None:
         (lambda one: replace(one, head=(7, bytes(32))), {CHAIN}),
         (lambda one: replace(one, store_id=b"another"), {FEED}),
         (lambda one: replace(one, left={"outbox": 1}), {LEFT}),
+        (lambda one: replace(one, unsettled=["timeline is at 3 of 7"]), {REST}),
         (lambda one: replace(one, told={"verify feed": ["a gap"]}), {TOLD}),
     ],
     ids=[
@@ -267,6 +269,7 @@ def test_an_event_that_was_told_another_position_is_found() -> None:
         "a head with another chain",
         "a feed of another store",
         "a decision that was never sent",
+        "a projection that stays behind",
         "the product's own finding",
     ],
 )
