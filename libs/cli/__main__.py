@@ -8,10 +8,13 @@ import typer
 from libs.cli import (
     backup_commands,
     commands,
+    event_type_commands,
     expectation_commands,
     feed_command,
     notification_commands,
+    parked_commands,
     publish_command,
+    rejected_commands,
     scoring_commands,
     verify_command,
 )
@@ -52,7 +55,6 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
         "why": notification_commands.why,
         "rules": notification_commands.rules,
         "tail": commands.follow,
-        "rejected": commands.rejected,
     },
 }
 
@@ -60,7 +62,10 @@ for title, named in _COMMANDS.items():
     for name, command in named.items():
         app.command(name, rich_help_panel=title)(command)
 app.add_typer(feed_command.feed, name="feed", rich_help_panel="Run")
+app.add_typer(parked_commands.parked, name="parked", rich_help_panel="Run")
 app.add_typer(expectation_commands.promise, name="promise", rich_help_panel="Record")
+app.add_typer(event_type_commands.types, name="types", rich_help_panel="Record")
+app.add_typer(rejected_commands.rejected, name="rejected", rich_help_panel="Look into it")
 
 if __name__ == "__main__":
     app(prog_name="touchline")

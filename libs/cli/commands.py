@@ -31,7 +31,6 @@ from libs.eventstore.feed import follow_feed
 from touchline.client import Client
 from touchline.ingestion.v1.ingestion_service_pb2 import (
     GetStoreStatusRequest,
-    ListRejectedEventsRequest,
 )
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
@@ -102,21 +101,6 @@ def view(
         shown = getattr(response, name.value)
         now = as_of.astimezone() if as_of else datetime.now().astimezone()
         console.print(views.one_view(shown, now=now, truncated=response.truncated))
-
-    run_command(show())
-
-
-def rejected(
-    limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="How many at most.")] = 50,
-) -> None:
-    """List the events that were rejected and are kept, with the reasons."""
-
-    async def show() -> None:
-        async with connected() as client:
-            request = ListRejectedEventsRequest(page_size=limit)
-            response = await client.ingestion.ListRejectedEvents(request)
-        now = datetime.now().astimezone()
-        console.print(status.rejected_table(response.rejected_events, now=now))
 
     run_command(show())
 

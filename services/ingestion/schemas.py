@@ -17,6 +17,9 @@ from services.ingestion.domain.json_texts import Unreadable, read_json
 from services.ingestion.domain.schema_rules import names_in, pointer, schema_violations
 
 PROPERTIES: Final = "custom_event.properties_json"
+MAX_VALUES: Final = 4096
+"""What an event may hold: together with the bound on a schema's parts, how long a check may
+take."""
 
 # Patterns are matched in linear time, so there are neither look-arounds nor back-references; how
 # large a compiled one may be bounds the factor.
@@ -93,7 +96,7 @@ def read_properties(text: str) -> tuple[object, list[Violation]]:
     if not text:
         return {}, []
     try:
-        properties = read_json(text)
+        properties = read_json(text, MAX_VALUES)
     except Unreadable as error:
         return None, [(PROPERTIES, str(error))]
     if not isinstance(properties, dict):

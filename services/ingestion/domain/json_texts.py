@@ -29,12 +29,16 @@ def too_large() -> str:
     return f"has more than {MAX_BYTES:,} bytes; shorten or split it"
 
 
-def read_json(text: str) -> object:
+def read_json(text: str, most: int | None = None) -> object:
     """Return what a text says; numbers with a point or exponent as Decimal, so that none changes.
+
+    Args:
+        text: The text.
+        most: How many values it may have, those within others included. Default: any number.
 
     Raises:
         Unreadable: it is larger than 64 KiB, no JSON, nested more than 32 deep, names a property
-            twice, or holds a number or text that others could not read.
+            twice, or has too many values or a number or text that others could not read.
     """
     if is_too_large(text):
         raise Unreadable(too_large())
@@ -50,7 +54,8 @@ def read_json(text: str) -> object:
         raise Unreadable(f"is not JSON, from character {error.pos + 1:,} on") from None
     except RecursionError:
         raise Unreadable(_too_deep()) from None
-    _check(value, 1)
+    if _count(value, 1) > (most or MAX_BYTES):
+        raise Unreadable(f"has more than {most:,} values; send fewer, or split it")
     return value
 
 
@@ -80,19 +85,19 @@ def _no_number(_: str) -> object:
     raise Unreadable("has NaN or Infinity, which are not JSON")
 
 
-def _check(value: object, depth: int) -> None:
+def _count(value: object, depth: int) -> int:
+    """Return how many values there are in one, itself included, and look at each."""
     if isinstance(value, str):
         _check_text(value)
-        return
     if not isinstance(value, dict | list):
-        return
+        return 1
     if depth > MAX_DEPTH:
         raise Unreadable(_too_deep())
     if isinstance(value, dict):
         for name in value:
             _check_text(name)
-    for inner in value.values() if isinstance(value, dict) else value:
-        _check(inner, depth + 1)
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + sum(_count(one, depth + 1) for one in inner)
 
 
 def _check_text(text: str) -> None:
