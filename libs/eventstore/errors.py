@@ -49,5 +49,9 @@ class FeedForked(StoreError):
     """The feed does not end on this store's line: it is another store's, or damaged."""
 
 
+class DamagedBatch(StoreError):
+    """A message of the feed is not what the relay sent."""
+
+
 class FeedUnavailable(StoreError):
     """The feed can't be reached or changed: NATS is away, or refuses."""

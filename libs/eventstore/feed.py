@@ -2,14 +2,16 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Final
 from uuid import uuid4
 
 import nats.errors
 import nats.js.errors
+from google.protobuf.message import DecodeError
 from nats.aio.client import Client as NatsClient
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -22,6 +24,7 @@ from nats.js.api import (
     StreamInfo,
 )
 
+from libs.eventstore.errors import DamagedBatch
 from touchline.store.v1.store_pb2 import EventBatch
 
 STREAM: Final = "touchline-feed"
@@ -35,6 +38,9 @@ DUPLICATE_WINDOW_SECONDS: Final = 120
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_MESSAGE_ID: Final = "Nats-Expected-Last-Msg-Id"
 EXPECTED_LAST_SEQUENCE: Final = "Nats-Expected-Last-Sequence"
+# Of ours: the SHA-256 of a batch's bytes. The chain covers what callers sent, not each byte of how
+# it is kept.
+DIGEST: Final = "Touchline-Digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,26 @@ class Place:
 def message_id(batch: EventBatch) -> str:
     """Return a batch's name on the feed: where it ends, and the chain there."""
     return f"{batch.last}:{batch.chain.hex()}"
+
+
+def digest_of(data: bytes) -> str:
+    """Return what goes with a batch's bytes as DIGEST, so that a change of any of them shows."""
+    return sha256(data).hexdigest()
+
+
+def batch_in(data: bytes, headers: Mapping[str, str] | None) -> EventBatch:
+    """Return the batch of a message; one without a digest was sent by a former release.
+
+    Raises:
+        DamagedBatch: bytes are missing or were changed.
+    """
+    digest = (headers or {}).get(DIGEST)
+    if digest is not None and digest != digest_of(data):
+        raise DamagedBatch(f"a message of {len(data)} bytes is not the one that was sent")
+    try:
+        return EventBatch.FromString(data)
+    except DecodeError as error:
+        raise DamagedBatch(f"a message of {len(data)} bytes is no batch of events") from error
 
 
 async def find_stream(jetstream: JetStreamContext) -> StreamInfo | None:

@@ -210,13 +210,14 @@ class Relay:
 
     async def _publish(self, batch: EventBatch) -> bool:
         """Publish a batch right after what was last; False: it is no longer last."""
-        name = feed.message_id(batch)
+        name, data = feed.message_id(batch), batch.SerializeToString()
+        own = {feed.MESSAGE_ID: name, feed.DIGEST: feed.digest_of(data)}
         try:
             with messaging.send(feed.SUBJECT, traceparents_of(batch), messages=len(batch.events)):
-                headers = {feed.MESSAGE_ID: name, **self._last.expected()}
+                headers = own | self._last.expected()
                 acknowledged = await self._jetstream.publish(
                     feed.SUBJECT,
-                    batch.SerializeToString(),
+                    data,
                     headers=messaging.headers_with_trace(headers),
                     stream=feed.STREAM,
                 )

@@ -1,15 +1,17 @@
 """Reads the line as projections fold it: stretches of events, from history and the feed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import nats.errors
+import structlog
 from google.protobuf.message import DecodeError
 
+from libs.eventstore import feed
 from libs.eventstore.chain import Head, extend
 from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import DamagedBatch
 from libs.projection.continuity import Damaged, Discontinuity, Fork, head_of, next_events
 from libs.projection.projection import Recorded, decode
 from libs.telemetry import messaging, tracing
@@ -18,6 +20,7 @@ from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 IDLE_SECONDS: Final = 1.0
 # How many events one transaction may fold: long enough for COPY to pay.
 _LONG_STRETCH: Final = 10_000
+_log = structlog.get_logger("projection")
 
 
 @dataclass(slots=True)
@@ -113,9 +116,13 @@ async def arriving(subscription: Any, seconds: float = IDLE_SECONDS) -> Arrived:
     try:
         message = await subscription.next_msg(timeout=seconds)
         while True:
-            with suppress(DecodeError):  # a damaged message leaves a gap, and history fills it
-                arrived.batches.append(EventBatch.FromString(message.data))
-                events += len(arrived.batches[-1].events)
+            try:
+                batch = feed.batch_in(message.data, message.headers)
+            except DamagedBatch as error:  # it leaves a gap, and history fills it
+                _log.warning("feed message is damaged", reason=str(error))
+            else:
+                arrived.batches.append(batch)
+                events += len(batch.events)
                 if tracing.is_exporting():
                     arrived.senders.append(messaging.traceparent_in(message.headers))
             if events >= _LONG_STRETCH or not subscription.pending_msgs:

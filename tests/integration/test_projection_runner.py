@@ -96,18 +96,27 @@ async def test_given_history_and_then_a_feed_then_every_event_is_folded_once(
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["lost", "damaged"])
 async def test_given_a_batch_that_the_feed_lost_or_damaged_then_history_bridges_the_gap(
-    touchline: Touchline, pool: asyncpg.Pool, store: StoreClient, damaged: bool
+    touchline: Touchline,
+    pool: asyncpg.Pool,
+    store: StoreClient,
+    damaged: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with runner_of(Ledger(), pool, store) as runner:
         await reaches(runner, await tell(touchline))
         await is_live(runner)
         await silence_relay(touchline)
         await tell(touchline, 3)
+        if damaged:
+            await publish_spoilt(touchline, (await store.history(1)).batch)
         await publish(touchline, await what_the_feed_tells(store, damaged))
 
         await reaches(runner, 4)
         await is_live(runner)
         assert await ledger_of(pool) == up_to(4)
+        said = capsys.readouterr().out
+        for why in ("is no batch of events", "is not the one that was sent"):
+            assert (why in said) == damaged
 
         await touchline.execute(
             touchline.stores.events, "UPDATE relay_lease SET expires_at = '-infinity'"
@@ -140,12 +149,23 @@ async def what_the_feed_tells(store: StoreClient, damaged: bool) -> EventBatch:
     return batch
 
 
-async def publish(touchline: Touchline, batch: EventBatch) -> None:
+async def publish_spoilt(touchline: Touchline, batch: EventBatch) -> None:
+    """What the relay sent, cut off; and with the record of one event in the place of another's."""
+    whole = batch.SerializeToString()
+    await publish(touchline, batch, data=whole[: len(whole) // 2])
+    digest = feed.digest_of(whole)
+    batch.events[0].record, batch.events[1].record = batch.events[1].record, batch.events[0].record
+    await publish(touchline, batch, digest=digest)
+
+
+async def publish(
+    touchline: Touchline, batch: EventBatch, *, data: bytes | None = None, digest: str | None = None
+) -> None:
+    """Publishes a batch, or other bytes or another digest in its place."""
+    data = data or batch.SerializeToString()
     async with connect_nats(touchline.nats.url, "feed") as connection:
         await connection.jetstream().publish(
-            feed.SUBJECT,
-            batch.SerializeToString(),
-            headers={feed.MESSAGE_ID: feed.message_id(batch)},
+            feed.SUBJECT, data, headers={feed.DIGEST: digest or feed.digest_of(data)}
         )
 
 
