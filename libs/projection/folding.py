@@ -59,7 +59,7 @@ class Folding:
         self.projection.aborted()
         self.checkpoint = checkpoint
         self.committed_at = time.monotonic()
-        await self.parked.load()
+        await self.parked.load(checkpoint.position)
 
     async def fold(self, stretch: Stretch, senders: Sequence[str] = ()) -> None:
         """Fold events that follow the checkpoint.

@@ -109,8 +109,14 @@ class ParkedKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    async def load(self) -> None:
-        """Remember what the table says; called when the projection was claimed."""
+    async def load(self, position: int) -> None:
+        """Remember what the table says; called when the projection was claimed.
+
+        Args:
+            position: Of the checkpoint. What is parked after it is of tables that were emptied by
+                hand, or waits no more.
+        """
+        await self._pool.execute(_SQL["forget_parked_after"], self._projection, position)
         rows = await self._pool.fetch(_SQL["parked"], self._projection)
         self._keys = {(row["tenant"], row["owner_key"]) for row in rows}
 

@@ -45,6 +45,11 @@ SELECT projection, position, halt_reason FROM projection_checkpoints
 -- name: begin_anew
 UPDATE projection_foldings SET number = number + 1 WHERE number = $1 RETURNING true
 
+-- name: forget_parked_after
+DELETE FROM parked_keys WHERE projection = $1 AND position > $2
+RETURNING pg_notify('touchline_parked',
+                    concat_ws(' ', '-', tenant, encode(owner_key, 'hex'), projection))
+
 -- name: parked
 SELECT tenant, owner_key FROM parked_keys WHERE projection = $1
 
