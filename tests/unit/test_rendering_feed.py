@@ -31,7 +31,15 @@ def test_a_feed_is_shown_beside_the_store_it_continues() -> None:
 
 def test_an_empty_feed_is_not_behind() -> None:
     empty = FeedSummary(0, 120, 0, 0, 1, 1, None)
-    assert "behind 0 0 batches" in joined(shown(feed_status(STORE, empty, now=NOW)))
+    assert "first none last none head 71,853 0 batches" in joined(
+        shown(feed_status(STORE, empty, now=NOW))
+    )
+
+
+def test_a_last_batch_that_can_not_be_read_is_said() -> None:
+    spoilt = FeedSummary(2, 120, 1, 0, 1, 1, None)
+    text = joined(shown(feed_status(STORE, spoilt, now=NOW)))
+    assert "first 1 last not readable head 71,853 2 batches" in text
 
 
 def test_a_feed_that_stands_still_is_told_with_the_reason_on_both_screens() -> None:

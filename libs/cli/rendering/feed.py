@@ -57,14 +57,17 @@ def _lines(
     if feed is None:
         yield Text("there is no stream; the relay makes it", style=palette.ATTENTION)
     else:
-        behind = max(0, store.head_position - feed.last) if feed.batches else 0
         grid = Table.grid(padding=(0, 3, 0, 0))
-        grid.add_row(
-            _told("first", f"{feed.first:,}"),
-            _told("last", f"{feed.last:,}"),
+        cells = [
+            _place("first", feed.first, feed),
+            _place("last", feed.last, feed),
             _told("head", f"{store.head_position:,}"),
-            _told("behind", f"{behind:,}", palette.ATTENTION if behind else palette.STRONG),
-        )
+        ]
+        if feed.last:
+            behind = max(0, store.head_position - feed.last)
+            style = palette.ATTENTION if behind else palette.STRONG
+            cells.append(_told("behind", f"{behind:,}", style))
+        grid.add_row(*cells)
         yield grid
         parts = [
             f"{feed.batches:,} {'batch' if feed.batches == 1 else 'batches'}",
@@ -80,6 +83,12 @@ def _lines(
         yield problem(store.feed_problem)
     elif feed is not None:
         yield Text(f"{palette.KEPT} nothing is wrong with it", style=palette.GOOD)
+
+
+def _place(name: str, position: int, feed: FeedSummary) -> Text:
+    if position:
+        return _told(name, f"{position:,}")
+    return _told(name, "not readable", palette.BAD) if feed.batches else _told(name, "none")
 
 
 def _told(name: str, value: str, style: str = palette.STRONG) -> Text:
