@@ -17,6 +17,7 @@ from libs.cli.importing.formats import FileFormat, parse_format
 from libs.cli.importing.ids import MakeId, ids_by_column, ids_by_content
 from libs.cli.importing.leaves import Cell, compile_leaf, source_text
 from libs.cli.importing.lists import Fill
+from libs.cli.importing.properties import compile_properties
 from libs.cli.importing.readers import Row
 from libs.cli.importing.tables import compile_table, fill_all, set_field
 from touchline.events.v1.event_pb2 import Event
@@ -71,13 +72,24 @@ class Mapping:
         fact = getattr(prototype, self.fact)
         fact.SetInParent()
         fact_place = self.place.inside("fact").inside(self.fact)
-        fills += _of_fact(
-            self.fact, compile_table(fact, self.tables["fact"][self.fact], fact_place, columns)
-        )
+        fills += _of_fact(self.fact, self._fact_fills(fact, fact_place, columns))
         fills.append(self._identities(prototype, columns))
         return _builder(
             prototype, self._occurred_at(columns), self._ids(columns), fills, columns.nested
         )
+
+    def _fact_fills(self, fact: Any, place: Place, columns: Columns) -> list[Fill]:
+        table = self.tables["fact"][self.fact]
+        if self.fact != "custom_event" or "properties" not in table:
+            return compile_table(fact, table, place, columns)
+        if "properties_json" in table:
+            raise place.at("properties_json").error("does not go with properties; choose one")
+        fields = {key: value for key, value in table.items() if key != "properties"}
+        properties = place.at("properties")
+        return [
+            *compile_table(fact, fields, place, columns),
+            compile_properties(table["properties"], properties, columns),
+        ]
 
     def _occurred_at(self, columns: Columns) -> Callable[[Row], Any]:
         place = self.place.inside("event").at("occurred_at")
