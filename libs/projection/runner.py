@@ -43,6 +43,7 @@ PACE: Final = timedelta(milliseconds=50)
 _RETRY_SECONDS: Final = 0.5
 _HALTED_SECONDS: Final = 2.0
 _PARKED_IDLE_SECONDS: Final = 0.2
+_ON_ITS_WAY_SECONDS: Final = 0.5
 
 _log = structlog.get_logger("projection")
 
@@ -154,7 +155,7 @@ class Runner:
                     if self._is_at(await self._store.head()):
                         continue
                     # An event may just be on its way.
-                    arrived = await arriving(subscription)
+                    arrived = await arriving(subscription, _ON_ITS_WAY_SECONDS)
                 if not arrived.batches:
                     return  # the feed is silent, or the store is another: history tells
                 began = time.monotonic()

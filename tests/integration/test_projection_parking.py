@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
+import grpc
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
@@ -32,13 +34,15 @@ from tests.services import mint_store, new_views
 from tests.store import DEFAULT, TENANTS, said
 from tests.store import email as address
 from tests.waiting import until
-from touchline.events.v1.identity_pb2 import Identity
+from touchline.events.v1.identity_pb2 import IDENTITY_KIND_DEVICE, Identity
 from touchline.projection.v1 import projection_service_pb2 as api
 
 TABLES = (
     *("timeline", "timeline_retractions"),
     *("identities", "identity_edges", "identity_retractions"),
 )
+# The calls under test don't look at it.
+CALL = cast("grpc.aio.ServicerContext[Any, Any]", None)
 SECRET = "nobody may read ana@example.org in an error"
 
 
@@ -126,7 +130,7 @@ async def driven(fold: Projection, pool: asyncpg.Pool, lent: Lent) -> AsyncItera
 
 async def tell(lent: Lent, *customers: str) -> int:
     """Records an event of each customer, named with a device that all share, in one request."""
-    device = Identity(kind="IDENTITY_KIND_DEVICE", value="tablet")
+    device = Identity(kind=IDENTITY_KIND_DEVICE, value="tablet")
     events = [said("Hello", who=[address(name), device]) for name in customers]
     return (await lent.line.record(*events))[-1].position
 
@@ -231,19 +235,19 @@ async def test_given_a_corrected_fold_then_a_refold_gives_the_rows_of_a_fold_wit
         await reaches(runner, await tell(lent, ben, dora))
         calls = service([runner], url, lent, pool)
         asked = api.RefoldParkedKeysRequest(projection=faulty.name)
-        again = await calls.RefoldParkedKeys(asked, None)
+        again = await calls.RefoldParkedKeys(asked, CALL)
         assert again.refolded_keys == 0
         assert [one.waiting_events for one in again.still_parked] == [3, 1]
 
         faulty.fails_at = {owner(cleo)}
         asked.owner_keys.append(owner(ben))
-        assert (await calls.RefoldParkedKeys(asked, None)).refolded_keys == 1
+        assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
         assert [key for key, _, _ in await parked(pool)] == [owner(cleo)]
         faulty.fails_at = set()
         last = await tell(lent, cleo, ben)
         await reaches(runner, last)
         del asked.owner_keys[:]
-        assert (await calls.RefoldParkedKeys(asked, None)).refolded_keys == 1
+        assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
         await until(lambda: not checkpoints.parked_among(TENANT, [owner(cleo)]))
     async with open_pool(await new_views(servers), application="reference") as clean:
         async with driven(fold(), clean, lent) as reference:
@@ -266,10 +270,10 @@ async def test_given_another_process_then_it_sets_aside_and_refolds_what_the_fir
         # The call may come to a process that does not fold.
         idle = Runner(Timeline(), pool, lent.client, uuid4())
         calls = service([idle], url, lent, pool)
-        told = (await calls.ListProjections(api.ListProjectionsRequest(), None)).projections
+        told = (await calls.ListProjections(api.ListProjectionsRequest(), CALL)).projections
         assert [one.parked_keys for one in told] == [1]
         asked = api.RefoldParkedKeysRequest(projection="timeline")
-        assert (await calls.RefoldParkedKeys(asked, None)).refolded_keys == 1
+        assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
     mine = "SELECT count(*) FROM timeline WHERE owner_key = $1"
     assert await pool.fetchval(mine, owner("a@c.example")) == 2
 
@@ -288,21 +292,21 @@ async def test_given_many_parked_keys_then_they_are_listed_in_pages_and_too_many
         assert "touchline parked refold SERVICE timeline" in runner.state.halt_reason
         calls = service([runner], url, lent, pool)
         request = api.ListParkedKeysRequest(page_size=2)
-        page = await calls.ListParkedKeys(request, None)
+        page = await calls.ListParkedKeys(request, CALL)
         assert [one.owner_key for one in page.parked_keys] == [owner(n) for n in names[:2]]
         assert {one.tenant for one in page.parked_keys} == {"default"}
         request.page_token = page.next_page_token
-        page = await calls.ListParkedKeys(request, None)
+        page = await calls.ListParkedKeys(request, CALL)
         assert [one.owner_key for one in page.parked_keys] == [owner(names[2])]
         assert not page.next_page_token
         asked = api.RefoldParkedKeysRequest(projection="timelines")
         with pytest.raises(CallError, match="timelines"):
-            await calls.RefoldParkedKeys(asked, None)
+            await calls.RefoldParkedKeys(asked, CALL)
 
         faulty.fails_at = set()
         await until(lambda: runner.state.state == LIVE, 15)
         asked = api.RefoldParkedKeysRequest(projection="timeline")
-        assert (await calls.RefoldParkedKeys(asked, None)).refolded_keys == 3
+        assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 3
 
 
 async def test_given_a_record_that_cannot_be_read_then_the_projection_halts_and_says_what_to_do(
