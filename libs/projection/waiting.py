@@ -73,6 +73,36 @@ class Checkpoints:
         lacking = (self._parked.get((tenant, key), ()) for key in owner_keys)
         return tuple(sorted(set().union(*lacking)))
 
+    def degraded(
+        self, projections: Collection[str], tenant: int, owner_keys: Iterable[bytes]
+    ) -> list[str]:
+        """Return those projections, of the ones that an answer is read from, that lack events.
+
+        Ask once the read has waited and before it reads: a key that is folded again meanwhile then
+        makes a whole answer look incomplete, and never the other way round. An identity whose link
+        to the profile is itself parked is not among its keys, and can't be told of.
+
+        Args:
+            projections: All that the read waits for.
+            tenant: The tenant's number.
+            owner_keys: The identities of the profile.
+        """
+        return [name for name in self.parked_among(tenant, owner_keys) if name in projections]
+
+    def parked_by(self, projections: Collection[str], tenant: int) -> dict[bytes, list[str]]:
+        """Return all identities of a tenant whose events projections lack, and which they are.
+
+        Args:
+            projections: All that the read waits for; ask when `degraded` would be asked.
+            tenant: The tenant's number.
+        """
+        found = {
+            key: sorted(name for name in names if name in projections)
+            for (number, key), names in self._parked.items()
+            if number == tenant
+        }
+        return {key: names for key, names in found.items() if names}
+
     async def wait(self, projections: Collection[str], position: int, seconds: float) -> None:
         """Return once all projections have folded a position.
 

@@ -95,6 +95,7 @@ class EngagementService(EngagementServiceServicer):
         as_of_us = _as_of(request)
         scoring = await self._scoring(tenant, request.model, request, context)
         profile = await self._profile(tenant, request)
+        degraded = self._degraded(tenant, scoring, profile)
         if as_of_us is None:
             clock_us = _now_us()
             sums = await self._scorings.sums_now(scoring, profile.keys)
@@ -102,7 +103,9 @@ class EngagementService(EngagementServiceServicer):
             clock_us = as_of_us
             sums = await self._scorings.sums_then(scoring, profile.keys, Moment(as_of_us, as_of_us))
         scored = scoring.model.score(sums, day_of(clock_us))
-        return api.GetScoreResponse(score=_score(scoring, profile.root, scored.score, clock_us))
+        return api.GetScoreResponse(
+            score=_score(scoring, profile.root, scored.score, clock_us, degraded)
+        )
 
     async def ListScores(  # noqa: N802 - gRPC names it
         self, request: api.ListScoresRequest, context: Context
@@ -122,14 +125,19 @@ class EngagementService(EngagementServiceServicer):
             )
             after = Ranked(root, rank)
         lowest = request.order == api.SCORE_ORDER_LOWEST
+        parked = self._parts.checkpoints.parked_by([_GRAPH, scoring.projection], tenant.number)
         ranked = await self._scorings.ranked(
             *(scoring, day_of(clock_us), as_of_us), lowest=lowest, after=after, limit=size + 1
         )
-        sign = -1 if lowest else 1
+        sign, page = -1 if lowest else 1, ranked[:size]
+        degraded = await self._scorings.degraded(tenant.number, parked, [one.root for one in page])
         response = api.ListScoresResponse(
             scores=[
-                _score(scoring, one.root, points_of(sign * one.rank), clock_us)
-                for one in ranked[:size]
+                _score(
+                    *(scoring, one.root, points_of(sign * one.rank), clock_us),
+                    degraded.get(one.root, ()),
+                )
+                for one in page
             ]
         )
         if len(ranked) > size:
@@ -148,6 +156,7 @@ class EngagementService(EngagementServiceServicer):
         as_of_us = _as_of(request)
         scoring = await self._scoring(tenant, request.model, request, context)
         profile = await self._profile(tenant, request)
+        degraded = self._degraded(tenant, scoring, profile)
         kind, filters, start = "explained/1", _filters(request, scoring), 0
         if request.page_token:
             clock_us, position, start = page_tokens.decode(
@@ -165,7 +174,7 @@ class EngagementService(EngagementServiceServicer):
             *(scoring, profile.keys, moment, scored), (max(start, 0), size + 1)
         )
         response = api.ExplainScoreResponse(
-            score=_score(scoring, profile.root, scored.score, clock_us),
+            score=_score(scoring, profile.root, scored.score, clock_us, degraded),
             rules=_rules(scoring, scored),
             contributions=[_contribution(scoring, scored, one) for one in page[:size]],
         )
@@ -260,6 +269,12 @@ class EngagementService(EngagementServiceServicer):
             self._parts.pool, tenant.number, keys, request.profile, "profile"
         )
 
+    def _degraded(self, tenant: Tenant, scoring: Scoring, profile: Profile) -> list[str]:
+        """Return what a score is read from and lacks events of the profile, of whatever time."""
+        return self._parts.checkpoints.degraded(
+            [_GRAPH, scoring.projection], tenant.number, profile.keys
+        )
+
     async def _position(
         self, tenant: Tenant, name: str, published: Publication, context: Context
     ) -> int:
@@ -293,7 +308,9 @@ def _state(version: Version, newest: int) -> ModelState.ValueType:
     return MODEL_STATE_BUILDING if version.version == newest else MODEL_STATE_RETIRED
 
 
-def _score(scoring: Scoring, root: bytes, points: float, clock_us: int) -> Score:
+def _score(
+    scoring: Scoring, root: bytes, points: float, clock_us: int, degraded: Collection[str]
+) -> Score:
     return Score(
         profile_id=root.hex(),
         model=scoring.model.name,
@@ -301,6 +318,7 @@ def _score(scoring: Scoring, root: bytes, points: float, clock_us: int) -> Score
         score=points,
         level=scoring.model.level_of(points),
         as_of=timestamp_of(clock_us),
+        degraded_projections=degraded,
     )
 
 

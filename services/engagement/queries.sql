@@ -166,3 +166,7 @@ rules AS (
 SELECT root_key, rank FROM ranks
 WHERE $11::numeric IS NULL OR rank < $11 OR (rank = $11 AND root_key > $12)
 ORDER BY rank DESC, root_key LIMIT $13
+
+-- name: profiles_of
+SELECT identity_key, root_key FROM identities
+WHERE tenant = $1 AND identity_key = ANY($2) AND root_key = ANY($3)

@@ -1,6 +1,7 @@
 """Reads scores: which version answers, what counted by when, and who has how much."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -187,6 +188,27 @@ class Scorings:
         async with views_errors():
             rows = await self._database.fetch(query, *arguments)
         return [Ranked(row["root_key"], int(row["rank"])) for row in rows]
+
+    async def degraded(
+        self, tenant: int, parked: Mapping[bytes, Collection[str]], roots: Sequence[bytes]
+    ) -> dict[bytes, list[str]]:
+        """Return which projections lack events of some profiles, by root; asks only if any may.
+
+        Args:
+            tenant: The tenant's number.
+            parked: The identities whose events projections lack, and which they are.
+            roots: The profiles' root keys.
+        """
+        if not parked or not roots:
+            return {}
+        async with views_errors():
+            rows = await self._database.fetch(
+                _SQL["profiles_of"], tenant, list(parked), list(roots)
+            )
+        found = defaultdict[bytes, set[str]](set)
+        for key, root in rows:
+            found[root].update(parked[key])
+        return {root: sorted(names) for root, names in found.items()}
 
 
 @lru_cache(maxsize=256)

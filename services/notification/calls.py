@@ -126,6 +126,21 @@ async def reader(
     return found
 
 
+def degraded(
+    parts: Parts, reader: Reader, profile: Profile, projections: tuple[str, ...]
+) -> list[str]:
+    """Return the projections that an answer is read from and that lack events of its customer.
+
+    Args:
+        parts: The service.
+        reader: The call's tenant.
+        profile: The customer's; ask before what is answered is read.
+        projections: What the call waited for. What others lack changes no answer: what the rules
+            have not decided is missing from no inbox.
+    """
+    return parts.checkpoints.degraded(projections, reader.tenant, profile.keys)
+
+
 def uuid_of(text: str, path: str, wrong: list[tuple[str, str]]) -> UUID | None:
     """Return a caller's UUID; None, with a violation more, when it is none."""
     try:

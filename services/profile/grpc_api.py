@@ -75,6 +75,7 @@ class ProfileService(ProfileServiceServicer):
         """Say who a customer is."""
         reader = await self._reader(request, context)
         profile = await self._profiles.find(reader, request.profile, "profile")
+        degraded = self._degraded(reader, profile)
         page = Page(limit=_MAX_ATTRIBUTE_EVENTS, types=ATTRIBUTES_READ)
         touches = await self._profiles.page(reader, profile, page)
         first_us, last_us, count = await self._profiles.span(reader, profile)
@@ -84,6 +85,7 @@ class ProfileService(ProfileServiceServicer):
             identities=await self._profiles.identities(reader, profile),
             attributes=attributes(touches),
             event_count=count,
+            degraded_projections=degraded,
         )
         if first_us is not None and last_us is not None:
             message.first_contact_at.CopyFrom(timestamp_of(first_us))
@@ -102,9 +104,12 @@ class ProfileService(ProfileServiceServicer):
             token = page_tokens.decode(request.page_token, kind, filters, int, bytes)
             page = _page(request, size + 1, token)
         profile = await self._profiles.find(reader, request.profile, "profile")
+        degraded = self._degraded(reader, profile)
         touches = await self._profiles.page(reader, profile, page)
         response = api.ListTimelineEventsResponse(
-            profile_id=profile.profile_id, entries=[entry(touch) for touch in touches[:size]]
+            profile_id=profile.profile_id,
+            entries=[entry(touch) for touch in touches[:size]],
+            degraded_projections=degraded,
         )
         if len(touches) > size:
             last = touches[size - 1]
@@ -144,12 +149,15 @@ class ProfileService(ProfileServiceServicer):
         if view is None:
             raise errors.invalid_request([("view", "is missing; give one of ViewKind")])
         profile = await self._profiles.find(reader, request.profile, "profile")
+        degraded = self._degraded(reader, profile)
         as_of = _micros(request, "as_of")
         page = _as_of(Page(limit=MAX_FOLDED + 1, types=view.reads), as_of)
         touches = await self._profiles.page(reader, profile, page)
         now_us = time.time_ns() // 1000 if as_of is None else as_of
         shown = show(request.view, touches[:MAX_FOLDED], now_us)
-        return _response(profile, shown, truncated=len(touches) > MAX_FOLDED)
+        response = _response(profile, shown, truncated=len(touches) > MAX_FOLDED)
+        response.degraded_projections.extend(degraded)
+        return response
 
     async def GetPopulation(  # noqa: N802 - gRPC names it
         self, request: api.GetPopulationRequest, context: Context
@@ -191,6 +199,10 @@ class ProfileService(ProfileServiceServicer):
                 error.projection, error.position, request.after_position
             ) from error
         return reader
+
+    def _degraded(self, reader: Reader, profile: Profile) -> list[str]:
+        """Return what every read waits for and lacks events of the profile, of whatever time."""
+        return self._parts.checkpoints.degraded(PROJECTIONS, reader.tenant, profile.keys)
 
     def _reader_of(self, context: Context) -> Reader:
         return self._parts.readers[self._parts.tenants.tenant_of(context).number]

@@ -17,7 +17,15 @@ from libs.projection.profiles import views_errors
 from libs.projection.waiting import Behind
 from libs.rpc import errors, page_tokens
 from libs.rpc.deadlines import remaining
-from services.notification.calls import MAX_REFERENCE, Context, Parts, Reader, profile_of, reader
+from services.notification.calls import (
+    MAX_REFERENCE,
+    Context,
+    Parts,
+    Reader,
+    degraded,
+    profile_of,
+    reader,
+)
 from services.notification.expectations.keeping import NAME
 from services.notification.expectations.promises import (
     PromiseEnded,
@@ -101,8 +109,14 @@ class ExpectationCalls:
         kind, filters, after = "expectations/1", _filters(request, caller), (0, b"")
         if request.page_token:
             after = page_tokens.decode(request.page_token, kind, filters, int, bytes)
-        rows = await self._page(caller, request, after, size + 1)
-        response = api.ListExpectationsResponse(expectations=await self._opened(rows[:size]))
+        response, owners = api.ListExpectationsResponse(), None
+        if request.HasField("profile"):
+            profile = await profile_of(self._parts, caller, request.profile, "profile")
+            lacking = degraded(self._parts, caller, profile, PROJECTIONS)
+            response.degraded_projections.extend(lacking)
+            owners = profile.keys
+        rows = await self._page(caller, request, owners, after, size + 1)
+        response.expectations.extend(await self._opened(rows[:size]))
         if len(rows) > size:
             last = rows[size - 1]
             response.next_page_token = page_tokens.encode(
@@ -159,19 +173,19 @@ class ExpectationCalls:
         self,
         caller: Reader,
         request: api.ListExpectationsRequest,
+        owners: Sequence[bytes] | None,
         after: tuple[int, bytes],
         limit: int,
     ) -> list[Any]:
-        team, query, owners = None, _SQL["page"], []
+        team = None
         if len(request.team) > MAX_REFERENCE:
             told = f"must have at most {MAX_REFERENCE} characters"
             raise errors.invalid_request([("team", told)])
         if request.team:
             team = reference_key(caller.identity_keys, request.team)
-        if request.HasField("profile"):
-            profile = await profile_of(self._parts, caller, request.profile, "profile")
-            query, owners = _SQL["page_of_customer"], [profile.keys]
-        wanted = (caller.tenant, _states(request), team, *after, limit, *owners)
+        query = _SQL["page" if owners is None else "page_of_customer"]
+        of_customer = () if owners is None else (owners,)
+        wanted = (caller.tenant, _states(request), team, *after, limit, *of_customer)
         # One snapshot: what moves on in between must not leave the page.
         async with (
             views_errors(),

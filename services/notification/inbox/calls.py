@@ -20,6 +20,7 @@ from services.notification.calls import (
     Context,
     Parts,
     Reader,
+    degraded,
     profile_of,
     reader,
     uuid_of,
@@ -49,10 +50,17 @@ _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 @dataclass(frozen=True, slots=True)
 class _Inbox:
-    """An inbox as the tables know it: whose it is, and by what it is found."""
+    """An inbox as the tables know it.
+
+    Attributes:
+        owner: Whether it is a `customer`'s, or whoever's a `reference` names.
+        key: By what it is found.
+        degraded: The projections that lack events of the customer.
+    """
 
     owner: str
     key: bytes | tuple[bytes, ...]
+    degraded: Sequence[str] = ()
 
     def query(self, what: str) -> str:
         return _SQL[f"{what}_of_{self.owner}"]
@@ -83,7 +91,9 @@ class InboxCalls:
                 inbox.query("unread"), caller.tenant, inbox.key
             )
         response = api.ListInboxResponse(
-            items=await self._items(caller, rows[:size]), unread=unread
+            items=await self._items(caller, rows[:size]),
+            unread=unread,
+            degraded_projections=inbox.degraded,
         )
         if len(rows) > size:
             last = rows[size - 1]["position"]
@@ -162,7 +172,8 @@ class InboxCalls:
                 raise errors.invalid_request([("inbox.reference", told)])
             case "customer":
                 found = await profile_of(self._parts, caller, inbox.customer, "inbox.customer")
-                return _Inbox("customer", found.keys)
+                lacking = degraded(self._parts, caller, found, PROJECTIONS)
+                return _Inbox("customer", found.keys, lacking)
             case _:
                 raise errors.invalid_request(
                     [("inbox", "is missing; give a reference or a customer")]
