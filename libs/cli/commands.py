@@ -21,6 +21,7 @@ from libs.cli.calling import (
 from libs.cli.looking import profile_of, timeline_entries
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import status, tail, views
+from libs.cli.rendering.degraded import degraded
 from libs.cli.rendering.timeline import timeline as timeline_of
 from libs.cli.verify_command import projections_of
 from libs.embedded.servers import NATS_URL
@@ -101,6 +102,8 @@ def view(
         shown = getattr(response, name.value)
         now = as_of.astimezone() if as_of else datetime.now().astimezone()
         console.print(views.one_view(shown, now=now, truncated=response.truncated))
+        if response.degraded_projections:
+            console.print(degraded(response.degraded_projections))
 
     run_command(show())
 
@@ -165,6 +168,8 @@ async def show_timeline(
     entries = await timeline_entries(client, profile, limit)
     now = datetime.now().astimezone()
     to.print(timeline_of(profile.profile_id, entries, now=now, profile=profile, full=full))
+    if profile.degraded_projections:  # the timeline is read from what the profile is
+        to.print(degraded(profile.degraded_projections))
 
 
 async def show_four_views(client: Client, reference: ProfileReference, to: Console) -> None:
@@ -176,6 +181,8 @@ async def show_four_views(client: Client, reference: ProfileReference, to: Conso
     now = datetime.now().astimezone()
     four = sales.sales, service.service, marketing.marketing, customer.customer
     to.print(views.four_views(*four, now=now, width=to.width))
+    if sales.degraded_projections:  # all four are read from the same projections
+        to.print(degraded(sales.degraded_projections))
 
 
 def _print_new(batch: EventBatch, seen: int) -> int:

@@ -12,6 +12,7 @@ from libs.cli.calling import connected, console, run_command
 from libs.cli.looking import names_of
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import palette, terms, words
+from libs.cli.rendering.degraded import degraded
 from libs.cli.rendering.expectations import expectations as listing
 from touchline.events.v1.facts_pb2 import (
     EXPECTATION_OUTCOME_KEPT,
@@ -71,13 +72,16 @@ def expectations(
 
     async def show() -> None:
         async with connected() as client:
-            listed = (await client.notification.ListExpectations(request)).expectations
+            answer = await client.notification.ListExpectations(request)
+            listed = answer.expectations
             names = await names_of(client, [one.profile_id for one in listed])
         if listed:
             console.print(listing(listed, names, now=datetime.now().astimezone()))
         else:
             nothing = "nothing is expected" if every else "nothing is open or broken"
             console.print(Text(f"{palette.KEPT} {nothing}", style=palette.GOOD))
+        if answer.degraded_projections:
+            console.print(degraded(answer.degraded_projections))
 
     run_command(show())
 

@@ -14,6 +14,7 @@ from libs.cli.looking import lines_of_events, names_of
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import inbox as inboxes
 from libs.cli.rendering import rules as rule_lists
+from libs.cli.rendering.degraded import degraded
 from libs.cli.rendering.facts import describe
 from libs.cli.rendering.lines import Line, Surroundings
 from libs.cli.rendering.why import why as why_of
@@ -61,6 +62,8 @@ def inbox(
             names = await names_of(client, [one.profile_id for one in listed.items])
             shown = inboxes.inbox(owner, listed.items, names, unread=listed.unread, now=_now())
             console.print(shown)
+            if listed.degraded_projections:
+                console.print(degraded(listed.degraded_projections))
             if read:
                 await _mark_read(client, listed.items)
             if watch:

@@ -10,6 +10,7 @@ from libs.cli.calling import connected, console, run_command
 from libs.cli.looking import lines_of_events, name_of, names_of
 from libs.cli.references import FORMS, reference_of
 from libs.cli.rendering import scores as rendering
+from libs.cli.rendering.degraded import degraded
 from touchline.client import Client
 from touchline.engagement.v1.engagement_pb2 import ScoreLevel
 from touchline.engagement.v1.engagement_service_pb2 import (
@@ -41,6 +42,8 @@ def score(identity: _Customer, as_of: _AsOf = None, model: _Model = "") -> None:
             name = await name_of(client, reference)
             levels = await _levels(client, one.model, one.model_version)
         console.print(rendering.score(one, name, levels, now=_now()))
+        if one.degraded_projections:
+            console.print(degraded(one.degraded_projections))
 
     run_command(show())
 
@@ -105,6 +108,8 @@ async def show_explanation(
     explained = rendering.Explained(first.score, first.rules, contributions, told)
     name = await name_of(client, reference)
     to.print(rendering.explanation(explained, name, now=_now(), most=limit, ids=ids))
+    if first.score.degraded_projections:
+        to.print(degraded(first.score.degraded_projections))
 
 
 async def _levels(client: Client, model: str, version: int) -> list[ScoreLevel]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from libs.cli.rendering import palette, terms, words
 from libs.cli.rendering.bounded import Bounded
+from libs.cli.rendering.degraded import degraded
 from libs.cli.rendering.lines import Line
 from touchline.engagement.v1 import engagement_pb2 as engagement
 
@@ -77,12 +78,15 @@ def scores(
     for place, one in enumerate(listed, start=1):
         table.add_row(
             Text(f"{place}", style=palette.QUIET),
-            terms.customer(one.profile_id, names),
+            _customer(one, names),
             points(one.score),
             _level(one),
             _bar(one.score, highest, _SMALL_BAR),
         )
-    return Padding(Group(table, _model(listed[0], now)), (0, 1))
+    parts: list[RenderableType] = [Padding(Group(table, _model(listed[0], now)), (0, 1))]
+    if lacking := {name for one in listed for name in one.degraded_projections}:
+        parts += [Text(), degraded(lacking, several=True)]
+    return Group(*parts)
 
 
 def explanation(
@@ -208,6 +212,13 @@ def _model(one: engagement.Score, now: datetime) -> Text:
     as_of = words.when(words.local(one.as_of, now.tzinfo), now)
     model = f"model {words.plain(one.model)} v{one.model_version} · as of {as_of}"
     return Text(model, style=palette.QUIET)
+
+
+def _customer(one: engagement.Score, names: Mapping[str, str]) -> Text:
+    name = terms.customer(one.profile_id, names)
+    if one.degraded_projections:
+        name = name.copy().append(f" {palette.INCOMPLETE}", style=palette.ATTENTION)
+    return name
 
 
 def _level(one: engagement.Score) -> Text:
