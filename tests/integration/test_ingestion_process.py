@@ -15,6 +15,7 @@ import pytest
 
 from libs.embedded import Child, Process, create_database, database_url_for, start
 from libs.eventstore import api as store_api
+from tests.contents import contents
 from tests.events import FACTS, an_event
 from tests.ingesting import SECRETS, record_batch, status, until_relayed, verified
 from tests.servers import OwnNats, OwnPostgres
@@ -208,12 +209,36 @@ async def test_killed_in_the_middle_it_has_lost_nothing_that_it_acknowledged(
     await process.stop()
 
 
-async def test_a_start_that_can_not_be_says_why_and_what_to_do(service: ServiceProcess) -> None:
+async def lasting(url: str) -> list[Any]:
+    """All that a store holds, but for the lease, which is renewed all the time."""
+    relations, rows, *rest = await contents(url)
+    tables = [one["name"] for one in relations if one["has_rows"]]
+    by_table = dict(zip(tables, rows, strict=True))
+    del by_table["public.relay_lease"]
+    return [by_table, *rest]
+
+
+async def test_a_start_that_can_not_be_says_why_and_what_to_do(
+    service: ServiceProcess, own_postgres: OwnPostgres
+) -> None:
     process = await service.start()
+    async with client_of(service) as client:
+        await record_batch(client, [personal()])
+    url = service.environment["TOUCHLINE_DATABASE_URL"]
+    before = await lasting(url)
     taken = await service.ends_at_start()
     assert f"Can't listen on {service.listen}: Address already in use" in taken
     other_key = await service.ends_at_start(TOUCHLINE_MASTER_KEY="00" * 32)
     assert "wrapped by another master key" in other_key
+    other_secret = await service.ends_at_start(TOUCHLINE_IDENTITY_SECRET="00" * 32)
+    assert "named under another identity secret" in other_secret
+    await create_database(own_postgres.url, "elsewhere")
+    other_store = await service.ends_at_start(
+        TOUCHLINE_DATABASE_URL=database_url_for(own_postgres.url, "elsewhere"),
+        TOUCHLINE_LISTEN="127.0.0.1:0",
+    )
+    assert other_store.splitlines()[-1].startswith("ingestion can't serve: another store, ")
+    assert "Correct TOUCHLINE_NATS_URL or TOUCHLINE_DATABASE_URL" in other_store
     no_key = await service.ends_at_start(TOUCHLINE_MASTER_KEY="")
     assert "TOUCHLINE_MASTER_KEY is not set" in no_key
     unreadable = await service.ends_at_start(TOUCHLINE_DATABASE_URL="mysql://u:geheim@h/db")
@@ -224,7 +249,8 @@ async def test_a_start_that_can_not_be_says_why_and_what_to_do(service: ServiceP
         )
     )
     assert "InvalidPasswordError" in wrong_password
-    for said in (taken, other_key, no_key, unreadable, wrong_password):
+    assert await lasting(url) == before
+    for said in (taken, other_key, other_secret, no_key, unreadable, wrong_password):
         assert said.splitlines()[-1].startswith("ingestion can't start: ")
         assert "Traceback" not in said
         assert "geheim" not in said
