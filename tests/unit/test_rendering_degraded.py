@@ -10,8 +10,8 @@ from touchline.engagement.v1 import engagement_pb2 as engagement
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_warning_is_one_line_that_names_the_projection_and_the_command(width: int) -> None:
-    [line] = shown(degraded(["timeline"]), width).strip().splitlines()
-    told = "◐ incomplete: some events could not be folded (timeline) · touchline parked"
+    [line] = shown(degraded(["notifications"]), width).strip().splitlines()
+    told = "◐ incomplete: some events are not folded (notifications) · touchline parked"
     assert line.strip() == told
 
 
@@ -36,6 +36,6 @@ def test_in_a_list_of_scores_the_customers_who_lack_events_are_marked() -> None:
     text = joined(shown(scores.scores([lacking, whole], names, now=NOW)))
     assert "1 Ines ◐ 0.00" in text
     assert "2 Jan 0.00" in text
-    told = "some events of these customers could not be folded (scores:1:default:1)"
+    told = "some events of these customers are not folded (scores:1:default:1)"
     assert told in text
     assert "◐" not in shown(scores.scores([whole], names, now=NOW))

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from libs.cli.rendering import palette, words
@@ -34,5 +34,5 @@ def degraded(projections: Collection[str], *, several: bool = False) -> Renderab
     """
     whose = " of these customers" if several else ""
     named = ", ".join(words.plain(name) for name in sorted(set(projections)))
-    text = f"{palette.INCOMPLETE} incomplete: some events{whose} could not be folded ({named})"
-    return Group(Bounded(_Warning(Text.assemble((text, palette.ATTENTION))), WIDEST), Text())
+    text = f"{palette.INCOMPLETE} incomplete: some events{whose} are not folded ({named})"
+    return Bounded(_Warning(Text.assemble((text, palette.ATTENTION))), WIDEST)
