@@ -5,7 +5,7 @@ import random
 import sys
 from typing import Final
 
-SEED: Final = "TOUCHLINE_SEED"
+SEED: Final = "FAULTS_SEED"
 """The environment variable that says another seed; `random` draws one."""
 
 
