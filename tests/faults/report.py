@@ -28,7 +28,8 @@ class Figures:
         faults: How many there were, by kind.
         head: Events on the line.
         decisions: How many of them our services decided.
-        silence: The longest time without an acknowledgement while a way to append was open.
+        silence: The longest time without an acknowledgement, and the longest while a way to append
+            was open.
         skipped: What could not be done here, and why.
     """
 
@@ -37,7 +38,7 @@ class Figures:
     faults: Counter[str]
     head: int
     decisions: int
-    silence: float
+    silence: tuple[float, float]
     skipped: Sequence[str] = ()
 
 
@@ -119,6 +120,7 @@ def result(claims: Sequence[Claim], history: History, figures: Figures) -> Rende
 
 def _numbers(history: History, figures: Figures) -> Table:
     grid = Table.grid(padding=(0, 3, 0, 0))
+    whole, open_ = figures.silence
     cells = [
         ("the storm lasted", f"{figures.seconds:.0f} s"),
         ("faults", f"{sum(figures.faults.values()):,}"),
@@ -128,7 +130,7 @@ def _numbers(history: History, figures: Figures) -> Table:
         ("acknowledged", f"{history.acknowledged:,}"),
         ("verdicts", _counted(history.outcomes)),
         ("events on the line", f"{figures.head:,}, {figures.decisions:,} of them decisions"),
-        ("longest silence", f"{figures.silence:.1f} s while a way to append was open"),
+        ("longest silence", f"{whole:.1f} s; {open_:.1f} s while a way to append was open"),
     ]
     for name, told in cells:
         grid.add_row(Text(name, style=palette.QUIET), Text(told))

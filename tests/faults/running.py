@@ -111,7 +111,10 @@ async def _run(
         faults=nemesis.counts,
         head=evidence.head[0],
         decisions=sum(bool(row.decision) for row in evidence.rows),
-        silence=nemeses.longest_silence(acknowledged_at(history), nemesis.happened, began, ended),
+        silence=(
+            nemeses.longest_silence(acknowledged_at(history), [], began, ended),
+            nemeses.longest_silence(acknowledged_at(history), nemesis.happened, began, ended),
+        ),
         skipped=skipped,
     )
     return Outcome(await asyncio.to_thread(check, evidence), history, figures)
