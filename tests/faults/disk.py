@@ -53,7 +53,8 @@ def enter_namespace() -> None:
     """
     if os.environ.get(_INSIDE) or os.geteuid() == 0 or not shutil.which("unshare"):
         return
-    probe = [*_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    mount = "mount -t tmpfs tmpfs /mnt && exec"
+    probe = [*_NAMESPACE, "sh", "-c", f'{mount} "$0" --version', sys.executable]
     if subprocess.run(probe, check=False, capture_output=True).returncode == 0:
         os.environ[_INSIDE] = "1"
         again = (*_NAMESPACE, sys.executable, "-m", "tests.faults", *sys.argv[1:])
