@@ -5,6 +5,7 @@ BIN := .venv/bin
 PACKAGES := libs.backup libs.cli libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
 # A file's tests share what they start; the longest files come first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
+DEPLOY_TESTS := $(wildcard tests/*/test_deploy_*.py)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install demo up test test-faults test-long lint check-deploy gen lock bench
@@ -27,8 +28,8 @@ demo: install ## Tell one customer's story through the running services
 up: install ## Run the servers and services until Ctrl-C
 	$(BIN)/touchline up
 
-test: install ## Run the tests
-	$(BIN)/python -m pytest -n 2 $(BY_FILE)
+test: install ## Run the tests, but for those of check-deploy and test-faults
+	$(BIN)/python -m pytest -n 2 $(BY_FILE) $(addprefix --ignore=,$(DEPLOY_TESTS))
 
 test-faults: install ## Break everything for three minutes, always alike, and check what is left
 	$(BIN)/python -m pytest -n 2 $(BY_FILE) tests/faults
@@ -48,7 +49,7 @@ lint: install ## Check style, types, layers and contracts
 	@bin/check-generated
 
 check-deploy: install ## Check everything in deploy/ and tilt/, without a cluster
-	$(BIN)/python -m pytest -q -n 2 $(BY_FILE) $(wildcard tests/*/test_deploy_*.py)
+	$(BIN)/python -m pytest -q -n 2 $(BY_FILE) $(DEPLOY_TESTS)
 
 gen: install ## Generate the code of the protos
 	@bin/generate

@@ -1,29 +1,33 @@
-"""A real file of 69,659 purchases: whole, and its beginning killed in the middle and repeated.
+"""A real file of 69,659 purchases, imported whole, against what plain Python reads in it.
 
-One installation takes both, each for a tenant of its own, so that each begins with nothing. The
-tenant `default` gets the file with every date moved by the same number of days, so that its last
-purchase was yesterday: after 28 years nobody is engaged any more.
+Every date is moved by the same number of days, so that the last purchase was yesterday: after 28
+years nobody is engaged any more.
 """
 
 import asyncio
 import math
-import os
-import re
-import signal
 import sys
-from asyncio.subprocess import Process
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import grpc
 import pytest
 
-from libs.cli.stack import CHECKOUT
+from tests.cdnow import (
+    FILE,
+    NOTHING,
+    client_of,
+    counts,
+    day_of,
+    head,
+    importing,
+    needs_the_file,
+    population,
+    rows_of,
+)
 from tests.customers import number_in
 from tests.running import Finished, Installation, Up, finished
 from touchline.client import Client
@@ -33,39 +37,28 @@ from touchline.engagement.v1.engagement_service_pb2 import (
     GetScoreRequest,
     ListScoresRequest,
 )
-from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
-    GetPopulationRequest,
-    GetPopulationResponse,
     GetViewRequest,
     GetViewResponse,
 )
 from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
 
-FILE: Final = CHECKOUT.parent / "shared" / "data" / "cdnow_master.txt"
 ROWS: Final = 69_659
 PROFILES: Final = 23_570
-KILLED_ROWS: Final = 12_000
 AMOUNT_MICROS: Final = 2_500_315_630_000
-TENANTS: Final = ("default", "killed")
 IN_FLIGHT: Final = 64
-NOTHING: Final = dict.fromkeys(("recorded", "duplicates", "conflicts", "rejected", "broken"), 0)
 
-pytestmark = [
-    pytest.mark.real_input,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not FILE.exists(), reason=f"{FILE} is not part of the project"),
-]
+pytestmark = needs_the_file
 
 
 @pytest.fixture(scope="module")
 async def served(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[Installation, Up]]:
-    """A running installation that knows the tenants."""
+    """A running installation."""
     home = tmp_path_factory.mktemp("real") / "home"
-    installation = Installation(home, settings={"TOUCHLINE_TENANTS": ",".join(TENANTS)})
+    installation = Installation(home)
     async with installation.up() as up:
         yield installation, up
 
@@ -95,14 +88,14 @@ def recent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 async def whole(served: tuple[Installation, Up], recent: Path) -> Finished:
-    """The import of the whole file for the tenant `default`, ended."""
-    return await finished(await importing(served[0], "default", recent), 120)
+    """The import of the whole file, ended."""
+    return await finished(await importing(served[0], recent), 120)
 
 
 async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole: Finished) -> None:
     assert whole.code == 0
     assert counts(whole) == {**NOTHING, "rows read": ROWS, "recorded": ROWS}
-    async with client_of(served[0], "default") as client:
+    async with client_of(served[0]) as client:
         counted = await population(client)
     assert (counted.events, counted.profiles) == (ROWS, PROFILES)
 
@@ -115,7 +108,7 @@ async def test_recency_frequency_and_monetary_value_are_those_of_plain_python(
     every = {number: bought_in(rows) for number, rows in rows_of(recent).items()}
     assert (len(every), sum(one.monetary for one in every.values())) == (PROFILES, AMOUNT_MICROS)
     expected = {number: one for number, one in every.items() if int(number) % 32 == 0}
-    async with client_of(served[0], "default") as client:
+    async with client_of(served[0]) as client:
         await population(client)
         views = await sales_views(client, list(expected))
     assert {number: bought_by(view) for number, view in views.items()} == expected
@@ -125,7 +118,7 @@ async def test_the_highest_scores_by_the_default_model_are_those_of_plain_python
     served: tuple[Installation, Up], recent: Path, whole: Finished
 ) -> None:
     assert whole.code == 0
-    async with client_of(served[0], "default") as client:
+    async with client_of(served[0]) as client:
         request = ListScoresRequest(page_size=10, after_position=await head(client))
         leading = list((await client.engagement.ListScores(request, timeout=60)).scores)
         today = leading[0].as_of.ToDatetime(UTC).date()
@@ -158,122 +151,17 @@ async def explain(client: Client, leading: list[Score]) -> None:
     sys.stdout.write("\n".join([*told, ""]))
 
 
-@pytest.fixture(scope="module")
-def first_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The beginning of the file: enough to be killed in."""
-    path = tmp_path_factory.mktemp("first") / FILE.name
-    lines = FILE.read_text().splitlines()[: KILLED_ROWS + 1]
-    path.write_text("\n".join([*lines, ""]), newline="\r\n")
-    return path
-
-
-async def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(
-    served: tuple[Installation, Up], first_rows: Path
-) -> None:
-    """First the importer is killed; in the run that repeats it ingestion, and later PostgreSQL.
-
-    The last run proves contents too: an id that exists with other content would be a conflict.
-    """
-    installation, up = served
-    async with client_of(installation, "killed") as client:
-        start = await head(client)
-        first = await importing(installation, "killed", first_rows)
-        recorded = await head_past(client, start + KILLED_ROWS // 5, first) - start
-        first.kill()
-        await first.wait()
-
-        repeated = await importing(installation, "killed", first_rows)
-        for parts, victim in ((2, ingestion_of(up)), (3, postgres_of(installation))):
-            recorded = await head_past(client, start + parts * KILLED_ROWS // 5, repeated) - start
-            os.kill(victim, signal.SIGKILL)
-        told = counts(done := await finished(repeated, 120))
-        assert done.code == 0, done.words  # it waited for what was started again
-        assert told["recorded"] + told["duplicates"] == told["rows read"] == KILLED_ROWS
-        assert KILLED_ROWS // 5 < recorded < KILLED_ROWS
-        assert await head(client) - start == KILLED_ROWS
-
-        again = await finished(await importing(installation, "killed", first_rows), 120)
-        assert counts(again) == {**NOTHING, "rows read": KILLED_ROWS, "duplicates": KILLED_ROWS}
-        counted = await population(client)
-        assert (counted.events, counted.profiles) == (KILLED_ROWS, len(rows_of(first_rows)))
-
-
 async def test_after_all_that_the_chain_is_intact_and_no_position_missing(
     served: tuple[Installation, Up],
 ) -> None:
-    verified = await served[0].run("verify", within=120)
+    verified = await served[0].run("verify", "--quick", within=120)
     assert verified.code == 0, verified.words
     assert "Everything holds" in verified.out
-
-
-async def importing(installation: Installation, tenant: str, file: Path = FILE) -> Process:
-    mapping = ("--mapping", "examples/cdnow.toml")
-    return await installation.start("import", str(file), *mapping, "--tenant", tenant)
-
-
-def counts(done: Finished) -> dict[str, int]:
-    """Returns the numbers of an import's summary by name."""
-    lines = re.findall(r"^(\w[\w ]*?) +([\d,]+)$", done.out, re.MULTILINE)
-    return {name: int(number.replace(",", "")) for name, number in lines}
-
-
-def ingestion_of(up: Up) -> int:
-    """Returns the number of the ingestion service's process."""
-    return up.child("services.ingestion")
-
-
-def postgres_of(installation: Installation) -> int:
-    """Returns the number of PostgreSQL's main process."""
-    pid_file = installation.home / "postgres" / "postmaster.pid"
-    return int(pid_file.read_text().partition("\n")[0])
-
-
-def client_of(installation: Installation, tenant: str) -> AbstractAsyncContextManager[Client]:
-    return Client.connect(
-        *(installation.ingestion, installation.profile, tenant),
-        engagement=installation.services["engagement"],
-    )
-
-
-async def head(client: Client) -> int:
-    status = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
-    return int(status.status.head_position)
-
-
-async def head_past(client: Client, position: int, importer: Process) -> int:
-    """Returns the head once it is past a position, while the importer still runs."""
-    reached = 0
-    while reached < position:
-        with suppress(grpc.aio.AioRpcError):  # what was killed before is being started again
-            reached = await head(client)
-        assert importer.returncode is None, "the import ended before anything could be killed"
-    return reached
-
-
-async def population(client: Client) -> GetPopulationResponse:
-    """Counts what there is now, once the projections have seen it."""
-    request = GetPopulationRequest(after_position=await head(client))
-    counted: GetPopulationResponse = await client.profile.GetPopulation(request, timeout=60)
-    return counted
 
 
 def customer(number: str) -> ProfileReference:
     """Returns the profile of a customer of the file."""
     return ProfileReference(identity=number_in("cdnow", number))
-
-
-def day_of(line: str) -> date:
-    """Returns the day of a line of the file."""
-    return datetime.strptime(line.split()[1], "%Y%m%d").replace(tzinfo=UTC).date()
-
-
-def rows_of(path: Path) -> dict[str, list[tuple[date, int]]]:
-    """Returns day and millionths of each customer's purchases, by plain reading of the file."""
-    rows = defaultdict(list)
-    for line in path.read_text().splitlines()[1:]:
-        number, _, _, dollars = line.split()
-        rows[number].append((day_of(line), round(float(dollars) * 100) * 10_000))
-    return dict(rows)
 
 
 def bought_in(rows: list[tuple[date, int]]) -> Bought:

@@ -1,4 +1,4 @@
-"""`touchline up`: stays up, alone, comes back after a crash, drains, and goes on with its data."""
+"""`touchline up`: stays up, alone, drains, and goes on with its data."""
 
 import asyncio
 import os
@@ -25,40 +25,18 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path / "home")
 
 
-async def test_a_running_one_refuses_a_second_and_survives_kill_9(
+async def test_it_runs_alone_drains_services_before_servers_and_goes_on_later(
     installation: Installation,
 ) -> None:
     async with installation.up() as up:
         for address in installation.services.values():
             assert address in up.text
             assert await health(address) == health_pb2.HealthCheckResponse.SERVING
-
         second = await installation.run("up")
         assert second.code == 1
         assert f"Touchline already runs on {installation.home}" in second.err
         assert f"process {up.process.pid}" in second.err
 
-        assert (await installation.run(*CONTACTS)).code == 0
-        services = [f"services.{name}" for name in installation.services]
-        for together in (services, ["nats-server"], ["bin/postgres"]):
-            before = {mark: up.child(mark) for mark in together}
-            for pid in before.values():
-                os.kill(pid, signal.SIGKILL)
-            await up.says("it was ended by SIGKILL; it is started again", times=len(together))
-            await up.says("it runs again", times=len(together))
-            for mark, pid in before.items():
-                assert up.child(mark) != pid
-            up.text = ""
-        again = await installation.run(*CONTACTS)
-        assert "duplicates 3" in again.words
-        assert (await installation.run("verify")).code == 0
-    assert up.process.returncode == 0
-
-
-async def test_asked_to_stop_it_drains_services_before_servers_and_goes_on_later(
-    installation: Installation,
-) -> None:
-    async with installation.up() as up:
         assert (await installation.run(*CONTACTS)).code == 0
         pids = children(up.process.pid)
         assert len(pids) == 6
