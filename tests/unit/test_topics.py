@@ -5,11 +5,13 @@ from eventsourcing.domain import Aggregate
 from eventsourcing.utils import get_topic, resolve_topic
 
 from services.engagement.models import ScoringModel
+from services.ingestion.catalogue import Catalogue
 from services.notification.expectations.promises import Promise
 from services.notification.rules.published import Rule
 
 TOPICS = {
     "engagement.ScoringModel": (ScoringModel, ("FirstPublished", "Published")),
+    "ingestion.CustomEventTypes": (Catalogue, ("FirstRegistered", "Registered")),
     "notification.Rule": (Rule, ("FirstPublished", "Published")),
     "notification.Promise": (Promise, ("Given", "Renegotiated", "Ended")),
 }
