@@ -476,9 +476,14 @@ async def test_of_two_processes_one_decides_and_the_other_takes_over(
 
 
 async def test_what_happens_while_the_service_is_down_is_made_up_for(
-    running: tuple[Service, Client], shared_touchline: Touchline
+    touchline: Touchline, servers: SharedPostgres
 ) -> None:
-    service, client = running
+    # On a line of its own: a service of another test would hear of the deadline in time.
+    async with notification_on(touchline, await new_notifications(servers)) as (service, client):
+        await _made_up_for(touchline, service, client)
+
+
+async def _made_up_for(touchline: Touchline, service: Service, client: Client) -> None:
     asked = str(uuid4())
     for seconds in (1, 5, 25):  # a busy machine may not come so far before the deadline
         left, answered, erased = (Awaiting(client, new_email()) for _ in range(3))
@@ -492,7 +497,7 @@ async def test_what_happens_while_the_service_is_down_is_made_up_for(
             break
         await service.start()
     assert states == [OPEN] * 3
-    await forget(shared_touchline, forgotten)
+    await forget(touchline, forgotten)
     await asyncio.sleep(max(0, due - now_us()) / SECOND)
     # In time, though nobody hears of it before the deadline has passed.
     await answered.record(answered.answer(due - 1000, asked))
