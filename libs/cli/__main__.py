@@ -29,18 +29,16 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-_COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
+_COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]]] = {
     "Run": {
         "up": up,
         "demo": demo,
-        "status": commands.show_status,
-        "verify": verify_command.verify,
-        "backup": backup_commands.backup,
-        "restore": backup_commands.restore,
     },
     "Record": {
         "import": import_command,
         "publish": publish_command.publish,
+        "promise": expectation_commands.promise,
+        "types": event_type_commands.types,
     },
     "Customers": {
         "timeline": commands.timeline,
@@ -55,17 +53,24 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None]]]] = {
         "why": notification_commands.why,
         "rules": notification_commands.rules,
         "tail": commands.follow,
+        "rejected": rejected_commands.rejected,
+    },
+    "Operate": {
+        "status": commands.show_status,
+        "verify": verify_command.verify,
+        "feed": feed_command.feed,
+        "parked": parked_commands.parked,
+        "backup": backup_commands.backup,
+        "restore": backup_commands.restore,
     },
 }
 
 for title, named in _COMMANDS.items():
     for name, command in named.items():
-        app.command(name, rich_help_panel=title)(command)
-app.add_typer(feed_command.feed, name="feed", rich_help_panel="Run")
-app.add_typer(parked_commands.parked, name="parked", rich_help_panel="Run")
-app.add_typer(expectation_commands.promise, name="promise", rich_help_panel="Record")
-app.add_typer(event_type_commands.types, name="types", rich_help_panel="Record")
-app.add_typer(rejected_commands.rejected, name="rejected", rich_help_panel="Look into it")
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=title)
+        else:
+            app.command(name, rich_help_panel=title)(command)
 
 if __name__ == "__main__":
     app(prog_name="touchline")

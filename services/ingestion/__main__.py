@@ -48,6 +48,8 @@ from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
 _CANT_START = (SettingError, MigrationError, WrongMasterKey, WrongIdentitySecret, ListenError)
+# Nothing appends in a transaction of several statements; who freezes in another one loses its locks.
+_SESSION = {"idle_in_transaction_session_timeout": "30s"}
 _log = structlog.get_logger("ingestion")
 
 
@@ -62,7 +64,12 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
     await migrate_ingestion(config.database_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            open_pool(config.database_url, application="ingestion", role=eventstore.ROLE)
+            open_pool(
+                config.database_url,
+                application="ingestion",
+                role=eventstore.ROLE,
+                settings=_SESSION,
+            )
         )
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "ingestion"))
         parts = _put_together(config, pool, nats, _lent_registering(stack, config, nats))

@@ -26,6 +26,7 @@ from libs.identity.keys import IdentityKeys, tenant_secret
 from libs.postgres.migrations import migrate
 from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenant
+from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from tests.bench import events as load
@@ -129,11 +130,13 @@ async def seal(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable[R
     master_key = MasterKey(bytes.fromhex(spec["master_key"]))
     async with open_pool(spec["database"], application="bench", size=2) as pool:
         collected = Collected()
+        keyring = Keyring(pool, master_key)
         recorder = Recorder(
             EventStore(pool),
             cast("Appender", collected),
-            Keyring(pool, master_key),
+            keyring,
             Quarantine(pool, master_key),
+            EventTypes(pool, keyring, {1: tenant.identity_keys}),
         )
 
         async def work() -> Result:

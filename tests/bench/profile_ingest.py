@@ -38,6 +38,7 @@ from libs.postgres.migrations import migrate
 from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenant
 from services.ingestion import domain
+from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from tests.bench import events as load
@@ -77,13 +78,14 @@ def recorder() -> tuple[Recorder, Collected]:
     """Return the service's Recorder over memory instead of PostgreSQL."""
     pool = cast("asyncpg.Pool", _KeyTable())
     master_key = MasterKey(bytes(32))
-    at_once = Collected()
+    at_once, keyring = Collected(), Keyring(pool, master_key)
     return (
         Recorder(
             EventStore(pool),
             cast("Appender", at_once),
-            Keyring(pool, master_key),
+            keyring,
             Quarantine(pool, master_key),
+            EventTypes(pool, keyring, {}),  # there are no custom events among these
         ),
         at_once,
     )

@@ -407,7 +407,7 @@ async def test_what_can_not_be_compared_says_why(tables: Checked) -> None:
         (Reactor(), "acts on what it folds"),
         (Newer(), "folded by version 1 of the fold, and this release has version 9"),
         (Unknown(), "never folded in this database"),
-        (Failing(), r"the events from 1 to 7 can't be folded into the copy .* \(ValueError in prepare"),
+        (Failing(), r"events from 1 to 7 can't be folded into the copy .* \(ValueError in prepare"),
     ):
         with pytest.raises(Unverifiable, match=why) as refused:
             await tables.projection(projection)

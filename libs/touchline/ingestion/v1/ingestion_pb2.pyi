@@ -186,8 +186,8 @@ class StoreStatus(_message.Message):
     relay_leader: _builtins.bool
     """True when this process leads the relay."""
     feed_problem: _builtins.str
-    """Why nothing is published on the feed, and what to do, as this process last found it. Default
-    empty: nothing is wrong, or another process leads.
+    """Why nothing is published on the feed, and what to do, as the process that last tried to lead
+    found it, whichever that is. Default empty: nothing is wrong.
     """
     def __init__(
         self,
