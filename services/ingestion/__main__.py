@@ -48,7 +48,7 @@ from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
 _CANT_START = (SettingError, MigrationError, WrongMasterKey, WrongIdentitySecret, ListenError)
-# Nothing appends in a transaction of several statements; who freezes in another one loses its locks.
+# No append is a transaction of several statements; who freezes in another one loses its locks.
 _SESSION = {"idle_in_transaction_session_timeout": "30s"}
 _log = structlog.get_logger("ingestion")
 
