@@ -41,12 +41,12 @@ async def verified(client: Client, service: str, name: str) -> list[VerifyProjec
 
 
 async def test_progress_is_told_and_then_how_each_table_compares(
-    shared_touchline: Touchline,
+    touchline: Touchline,
 ) -> None:
     who = new_email()
-    position = await record(shared_touchline.client, *[told_of(who) for _ in range(3)])
-    await timeline(shared_touchline.client, who, position)
-    *before, last = await verified(shared_touchline.client, "profile", "timeline")
+    position = await record(touchline.client, *[told_of(who) for _ in range(3)])
+    await timeline(touchline.client, who, position)
+    *before, last = await verified(touchline.client, "profile", "timeline")
     assert before
     assert not any(one.finished or one.tables for one in before)
     assert last.finished
@@ -89,13 +89,13 @@ async def test_what_can_not_be_verified_is_refused_with_the_reason(
 
 
 async def test_the_command_tells_each_check_and_fails_when_a_service_is_silent(
-    shared_touchline: Touchline,
+    touchline: Touchline,
 ) -> None:
-    await record(shared_touchline.client, told_of(new_email()))
+    await record(touchline.client, told_of(new_email()))
     shown = Console(file=io.StringIO(), width=100)
     async with Client.connect(
-        shared_touchline.ingestion.listen,
-        shared_touchline.profile.listen,
+        touchline.ingestion.listen,
+        touchline.profile.listen,
         engagement=NOBODY,
         notification=NOBODY,
     ) as client:
