@@ -47,6 +47,7 @@ class Checkpoints:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._positions: dict[str, int] = {}
+        self._told: dict[str, int] = {}  # how often a projection's position was heard
         self._halted: dict[str, str] = {}
         # By tenant and owner of events, the projections that have parked them.
         self._parked: defaultdict[tuple[int, bytes], set[str]] = defaultdict(set)
@@ -130,10 +131,12 @@ class Checkpoints:
                     raise Behind(name, reached, halted)
 
     async def _look(self) -> None:
+        told = dict(self._told)
         with suppress(asyncpg.PostgresError, *UNREACHABLE):
             for name, position, halt_reason in await self._pool.fetch(_SQL["positions"]):
-                self._halted[name] = halt_reason
-                self._set(name, position)
+                if self._told.get(name) == told.get(name):  # else what was told is newer
+                    self._halted[name] = halt_reason
+                    self._set(name, position)
 
     async def look_at_parked(self) -> None:
         """Read what is parked; afterwards notifications tell what changes.
@@ -170,6 +173,7 @@ class Checkpoints:
         """Take in a notification: a projection's name and position."""
         name, _, position = payload.rpartition(" ")
         self._halted[name] = ""  # it moves
+        self._told[name] = self._told.get(name, 0) + 1
         self._set(name, int(position))
 
     def _set(self, name: str, position: int) -> None:

@@ -91,7 +91,8 @@ async def test_what_can_not_be_verified_is_refused_with_the_reason(
 async def test_the_command_tells_each_check_and_fails_when_a_service_is_silent(
     touchline: Touchline,
 ) -> None:
-    await record(touchline.client, told_of(new_email()))
+    who = new_email()
+    await timeline(touchline.client, who, await record(touchline.client, told_of(who)))
     shown = Console(file=io.StringIO(), width=100)
     async with Client.connect(
         touchline.ingestion.listen,
