@@ -157,8 +157,8 @@ class TcpProxy:
                 self._pump(reader, there_writer, upstream=True),
                 self._pump(there_reader, writer, upstream=False),
             )
-        except OSError:
-            pass  # one side reset: the other one is reset too
+        except (OSError, asyncio.CancelledError):
+            pass  # one side reset, or the proxy ends: the other one is reset too
         finally:
             self._writers -= pair
             for each in pair:

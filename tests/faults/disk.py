@@ -16,6 +16,8 @@ NO_SMALL_DISK: Final = (
 )
 
 _LARGE: Final = "6g"
+_ATTEMPTS: Final = 20
+_STEP_KB: Final = 256
 _INSIDE: Final = "TOUCHLINE_FAULTS_INSIDE"
 _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -32,17 +34,22 @@ class Disk:
 
     def fill(self, leaving_kb: int) -> None:
         """Leave so many KiB of it free."""
-        space = os.statvfs(self.place)
-        used = (space.f_blocks - space.f_bfree) * space.f_frsize // 1024
-        self._resize(f"{used + leaving_kb}k")
+        # What is written while this looks makes the size too small, and it is refused.
+        for attempt in range(_ATTEMPTS):
+            space = os.statvfs(self.place)
+            used = (space.f_blocks - space.f_bfree) * space.f_frsize // 1024
+            if self._resized(f"{used + leaving_kb + attempt * _STEP_KB}k"):
+                return
+        raise OSError(f"{self.place} is written faster than it can be made small")
 
     def free(self) -> None:
         """Make it large again."""
-        self._resize(_LARGE)
+        if not self._resized(_LARGE):
+            raise OSError(f"{self.place} can't be made large again")
 
-    def _resize(self, size: str) -> None:
+    def _resized(self, size: str) -> bool:
         command = ["mount", "-o", f"remount,size={size}", "tmpfs", str(self.place)]
-        subprocess.run(command, check=True, capture_output=True)
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def enter_namespace() -> None:
