@@ -47,6 +47,26 @@ class Claimed(NamedTuple):
     folded_by: int
 
 
+class Committed(NamedTuple):
+    """What the database says of a projection, whichever process folds it.
+
+    Attributes:
+        checkpoint: Its last one.
+        halt_reason: Why it stands still, or empty.
+    """
+
+    checkpoint: Checkpoint
+    halt_reason: str
+
+
+async def read_committed(pool: asyncpg.Pool) -> dict[str, Committed]:
+    """Return what a database says of its projections, by their names."""
+    return {
+        name: Committed(Checkpoint(*place), halt_reason)
+        for name, *place, halt_reason in await pool.fetch(_SQL["checkpoints"])
+    }
+
+
 class Ownership:
     """One process's hold on a projection.
 

@@ -9,12 +9,17 @@ import grpc
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE
+from libs.projection.checkpoints import Committed, read_committed
 from libs.projection.parked_calls import ParkingCalls
 from libs.projection.parking import count_parked
 from libs.projection.runner import Runner
 from libs.projection.verifying import VerifyingCalls, is_reactor
 from libs.rpc.tenants import Tenants
-from touchline.projection.v1.projection_pb2 import Projection
+from touchline.projection.v1.projection_pb2 import (
+    PROJECTION_STATE_HALTED,
+    PROJECTION_STATE_WAITING,
+    Projection,
+)
 from touchline.projection.v1.projection_service_pb2 import (
     ListProjectionsRequest,
     ListProjectionsResponse,
@@ -45,12 +50,16 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ProjectionServiceServicer)
     ) -> ListProjectionsResponse:
         """List the service's projections."""
         del request, context
-        parked = dict[str, int]()
+        parked, committed = dict[str, int](), dict[str, Committed]()
         with suppress(asyncpg.PostgresError, *UNREACHABLE):  # the rest this process knows itself
             parked = await count_parked(self._pool)
+            committed = await read_committed(self._pool)
         # Sorted at each call: a service may start and stop projections while it runs.
         running = sorted(self._runners, key=lambda runner: runner.projection.name)
-        listed = [_projection(one, parked.get(one.projection.name, 0)) for one in running]
+        listed = [
+            _projection(one, committed.get(one.projection.name), parked.get(one.projection.name, 0))
+            for one in running
+        ]
         return ListProjectionsResponse(projections=listed)
 
 
@@ -75,16 +84,22 @@ def registration(
     )
 
 
-def _projection(runner: Runner, parked_keys: int) -> Projection:
+def _projection(runner: Runner, committed: Committed | None, parked_keys: int) -> Projection:
+    checkpoint, halt_reason = runner.checkpoint, runner.state.halt_reason
+    state = runner.state.state
+    if committed is not None and not runner.state.owns:
+        # Another process folds it, or did until just now, and only the database knows how far.
+        checkpoint, halt_reason = committed
+        state = PROJECTION_STATE_HALTED if halt_reason else PROJECTION_STATE_WAITING
     told = Projection(
         name=runner.projection.name,
-        position=runner.checkpoint.position,
-        chain=runner.checkpoint.chain,
-        store_id=runner.checkpoint.store_id,
-        head_position=max(runner.state.head, runner.checkpoint.position),
+        position=checkpoint.position,
+        chain=checkpoint.chain,
+        store_id=checkpoint.store_id,
+        head_position=max(runner.state.head, checkpoint.position),
         fold_version=runner.projection.fold_version,
-        state=runner.state.state,
-        halt_reason=runner.state.halt_reason,
+        state=state,
+        halt_reason=halt_reason,
         parked_keys=parked_keys,
         is_reactor=is_reactor(runner),
     )

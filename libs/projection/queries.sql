@@ -42,6 +42,9 @@ WHERE projection = $1 AND epoch = $2 AND halt_reason <> ''
 -- name: positions
 SELECT projection, position, halt_reason FROM projection_checkpoints
 
+-- name: checkpoints
+SELECT projection, epoch, store_id, position, chain, halt_reason FROM projection_checkpoints
+
 -- name: begin_anew
 UPDATE projection_foldings SET number = number + 1 WHERE number = $1 RETURNING true
 

@@ -272,6 +272,10 @@ async def test_given_another_process_then_it_sets_aside_and_refolds_what_the_fir
         calls = service([idle], url, lent, pool)
         told = (await calls.ListProjections(api.ListProjectionsRequest(), CALL)).projections
         assert [one.parked_keys for one in told] == [1]
+        # It says how far the projection came, not how far it came itself.
+        here = runner.checkpoint
+        assert here.position > 0
+        assert [(one.position, one.chain) for one in told] == [(here.position, here.chain)]
         asked = api.RefoldParkedKeysRequest(projection="timeline")
         assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
     mine = "SELECT count(*) FROM timeline WHERE owner_key = $1"
