@@ -92,8 +92,8 @@ def test_after_a_restore_it_is_said_what_to_do() -> None:
     text = shown(restored(result, MANIFEST, HERE, command="touchline", feed=True))
     assert "Restored 1,000 events" in text
     assert f"{UUID(int=9).hex}, a new one" in text
-    assert "touchline_store_before_X was touchline_store" in text
-    assert "DROP DATABASE touchline_store_before_X" in text
+    assert "kept touchline_store_before_X" in text
+    assert "DROP DATABASE touchline_store_before_X;" in text
     assert "feed restart" not in text
     text = shown(restored(result, MANIFEST, None, command="touchline", feed=False))
     assert "touchline feed restart the stream belongs to the old store" in text

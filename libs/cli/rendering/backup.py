@@ -100,8 +100,8 @@ def restored(
     grid.add_row("store id", Text(f"{result.store_id.hex}, a new one"))
     if present is not None:
         grid.add_row("lost", _loss(manifest, present))
-    for former, name in result.kept.items():
-        grid.add_row("kept", Text.assemble((name, ""), (f"  was {former}", palette.QUIET)))
+    for name in result.kept.values():
+        grid.add_row("kept", Text(name, overflow="fold"))
     title = f"{palette.KEPT} Restored {words.count(manifest.store.position, 'event')}"
     steps = Text("\n").join(_steps(command, result, feed=feed))
     return Group(Text(), Text(title, style=f"bold {palette.GOOD}"), Text(), grid, Text(), steps)
@@ -117,9 +117,9 @@ def _steps(command: str, result: Restored, *, feed: bool) -> Iterator[Text]:
     yield _step(f"{command} verify", "proves that all holds")
     yield Text("  Have the sources send again what they sent since the backup.")
     if result.kept:
-        drop = "; ".join(f"DROP DATABASE {name}" for name in result.kept.values())
         yield Text("  Once nobody misses what was replaced:", style=palette.QUIET)
-        yield Text(f"  {drop}", style=palette.QUIET, overflow="fold")
+        for name in result.kept.values():
+            yield Text(f"  DROP DATABASE {name};", style=palette.QUIET, overflow="fold")
 
 
 def _step(command: str, why: str) -> Text:

@@ -76,9 +76,10 @@ def _lines(
             f"on {words.count(feed.servers, 'server')}",
             f"leader no. {feed.epoch:,}",
         ]
-        if feed.made_at is not None:
-            parts.append(f"made {words.when(feed.made_at.astimezone(now.tzinfo), now)}")
         yield Text(" · ".join(parts), style=palette.QUIET)
+        if feed.made_at is not None:
+            made = words.when(feed.made_at.astimezone(now.tzinfo), now)
+            yield Text(f"made {made}", style=palette.QUIET)
     if store.feed_problem:
         yield problem(store.feed_problem)
     elif feed is not None:
