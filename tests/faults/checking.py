@@ -293,6 +293,8 @@ def _decisions(evidence: Evidence) -> Iterator[str]:
     positions = {row.event_id: row.position for row in evidence.rows}
     made: dict[tuple[str, ...], int] = {}
     for row in evidence.rows:
+        if row.of_service and not row.content:
+            yield f"the decision at {row.position} does not open"
         if not row.decision:
             continue
         first = made.setdefault(row.decision, row.position)
