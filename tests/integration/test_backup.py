@@ -1,6 +1,7 @@
 """A backup is a line and what is on no line; a restored one is whole, and a store of its own."""
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ import services.profile.__main__ as profile
 from libs.backup import PARTS, BackupError, SecretsAtHand, check_keys, read_keys_manifest
 from libs.backup.manifest import write_manifest
 from libs.cli.installation import DATABASES
-from libs.cli.stack import SERVICES
+from libs.cli.stack import CHECKOUT, SERVICES
 from libs.embedded import database_url_for
 from tests.backups import EVENTS, Backup, Installation, back_up, fetch, filled, installation
 from tests.servers import SharedPostgres
@@ -105,6 +106,19 @@ async def test_every_table_is_folded_or_kept_or_left_out_for_a_reason(
         return
     [part] = [one for one in PARTS if DATABASES[one.name] == SERVICES_DATABASES[name]]
     assert tables == {*part.left_out, *(part.kept or tables)}
+
+
+async def test_the_runbook_empties_of_notification_what_is_folded_and_nothing_else(
+    servers: SharedPostgres,
+) -> None:
+    url = database_url_for(servers.url, await servers.template(notification.migrate_notification))
+    section = (CHECKOUT / "docs/runbook.md").read_text().split("### Notification folds anew")[1]
+    [block] = re.findall(r"^DO \$\$$.*?^END \$\$;$", section, re.MULTILINE | re.DOTALL)[:1]
+    [kept] = re.findall(r"NOT IN \(([^)]*)\)", block)
+    found = await fetch(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    emptied = {row[0] for row in found} - set(re.findall(r"'(\w+)'", kept))
+    # Who folds compares the number of foldings and needs its row.
+    assert emptied == {*notification.FOLDED_TABLES, *PROGRESS} - {"projection_foldings"}
 
 
 async def test_a_line_that_is_none_is_refused_though_every_file_is_as_the_manifest_says(
