@@ -142,6 +142,8 @@ class Runner:
             began = 0.0
             while True:
                 self._enter(ProjectionState.PROJECTION_STATE_LIVE)
+                # Here and not only when the feed rests: it may never.
+                await self._refold_asked()
                 if subscription.pending_msgs:
                     # They come fast: a transaction costs the same for many, and others need the
                     # processor as well.
@@ -151,7 +153,6 @@ class Runner:
                 arrived = await arriving(subscription, idle)
                 if not arrived.batches:
                     await self._renew()
-                    await self._refold_asked()
                     if self._is_at(await self._store.head()):
                         continue
                     # An event may just be on its way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -20,13 +21,14 @@ from libs.projection import folding
 from libs.projection.grpc_api import ProjectionService
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.parking import list_parked
-from libs.projection.projection import Connection, Projection, Recorded, Table
+from libs.projection.projection import Projection, Recorded
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.errors import CallError
 from libs.tasks import running
 from tests.aggregates import Lent, build_stores, lent_line
+from tests.faulty import Faulty
 from tests.lines import TENANT, Told, key_of, lines, project, recorded, undone
 from tests.projecting import HALTED, LIVE
 from tests.servers import SharedPostgres, start_nats
@@ -43,53 +45,6 @@ TABLES = (
 )
 # The calls under test don't look at it.
 CALL = cast("grpc.aio.ServicerContext[Any, Any]", None)
-SECRET = "nobody may read ana@example.org in an error"
-
-
-class Faulty:
-    """A projection that fails at the events of some owners until it is fixed.
-
-    Attributes:
-        fails_at: The owners' keys.
-        in_prepare: Whether it fails before the transaction, not in it.
-        attempts: How many times events were given to it.
-    """
-
-    def __init__(self, fold: Projection) -> None:
-        self.name, self.fold_version = fold.name, fold.fold_version
-        self.fails_at: set[bytes] = set()
-        self.in_prepare = False
-        self.attempts = 0
-        self._fold = fold
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """Those of the fold."""
-        return self._fold.tables
-
-    def copy(self) -> Projection | None:
-        """The fold itself."""
-        return self._fold.copy()
-
-    async def prepare(self, events: Sequence[Recorded]) -> None:
-        """Fails, or prepares."""
-        self.attempts += 1
-        if self.in_prepare:
-            self._fail(events)
-        await self._fold.prepare(events)
-
-    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
-        """Folds, and may fail afterwards."""
-        await self._fold.apply(connection, events)
-        self._fail(events)
-
-    def aborted(self) -> None:
-        """As the fold."""
-        self._fold.aborted()
-
-    def _fail(self, events: Sequence[Recorded]) -> None:
-        if any(event.record.owner_key in self.fails_at for event in events):
-            raise ValueError(SECRET)
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +209,27 @@ async def test_given_a_corrected_fold_then_a_refold_gives_the_rows_of_a_fold_wit
             await reaches(reference, last)
         assert await rows(clean) == await rows(pool)
     assert await parked(pool) == []
+
+
+async def test_given_a_feed_that_never_rests_then_what_is_asked_for_is_refolded_all_the_same(
+    lent: Lent, pool: asyncpg.Pool, url: str
+) -> None:
+    faulty = Faulty(Timeline())
+    faulty.fails_at = {owner("a@e.example")}
+
+    async def keep_telling() -> None:
+        while True:
+            await tell(lent, "b@e.example")
+            await asyncio.sleep(0.01)
+
+    async with driven(faulty, pool, lent) as runner, running(keep_telling()):
+        await until(lambda: runner.state.state == LIVE, 15)
+        await reaches(runner, await tell(lent, "a@e.example"))
+        faulty.fails_at = set()
+        asked = api.RefoldParkedKeysRequest(projection="timeline")
+        async with asyncio.timeout(10):
+            calls = service([runner], url, lent, pool)
+            assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
 
 
 async def test_given_another_process_then_it_sets_aside_and_refolds_what_the_first_parked(
