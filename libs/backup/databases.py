@@ -51,7 +51,10 @@ def reading() -> Iterator[None]:
         ) from error
     except asyncpg.PostgresError as error:
         # Without the server's text, which may quote a value.
-        raise BackupError(f"The database refuses it ({type(error).__name__}).") from error
+        raise BackupError(
+            f"The database refuses it ({type(error).__name__}): PostgreSQL's log says why. Nothing "
+            "was changed there."
+        ) from error
 
 
 async def there(server: asyncpg.Connection, names: Collection[str]) -> list[str]:
