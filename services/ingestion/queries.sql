@@ -1,8 +1,14 @@
 -- name: keep_rejected
-INSERT INTO rejected_events (tenant, content_hash, violations, sealed_event)
-SELECT $1, r.content_hash, r.violations, r.sealed_event
-FROM unnest($2::bytea[], $3::jsonb[], $4::bytea[]) AS r(content_hash, violations, sealed_event)
-ON CONFLICT DO NOTHING
+-- Who keeps the same event waits for the end of this: should it never come, because the client froze,
+-- the server waits no longer than a second. As the store's append.
+WITH kept AS (
+    INSERT INTO rejected_events (tenant, content_hash, violations, sealed_event)
+    SELECT $1, r.content_hash, r.violations, r.sealed_event
+    FROM unnest($2::bytea[], $3::jsonb[], $4::bytea[]) AS r(content_hash, violations, sealed_event)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+SELECT count(*), set_config('transaction_timeout', '1s', true) FROM kept
 
 -- name: list_rejected
 -- Those that would make the page too large come without their event.

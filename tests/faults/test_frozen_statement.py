@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.eventstore.errors import StoreUnavailable
+from services.ingestion.quarantine import Rejected
 from tests.servers import MakeDatabase
-from tests.store import DEFAULT, RECORDED, Line, build_store, held_head, open_line, row
+from tests.store import DEFAULT, RECORDED, Line, build_store, held_head, open_line, row, said
 from tests.withholding import Withholding, withholding
 
 LONG = "x" * 2000
@@ -79,3 +80,21 @@ async def test_data_keys_that_are_never_committed_are_ended_by_the_server_as_wel
         await half_sent
     theirs = await frozen.keyring.ensure(tenant, keys[10:])
     assert {key: theirs[key].secret for key in made} == {key: made[key].secret for key in made}
+
+
+async def test_a_rejected_event_that_is_never_kept_is_let_go_by_the_server_as_well(
+    frozen: Line, other: Line, way: Withholding
+) -> None:
+    rejected = [Rejected(said(LONG), [("source", "is missing")])]
+    await frozen.kept.keep(DEFAULT.sealed, [Rejected(said("Short"), [])])
+    way.active = True
+    half_sent = asyncio.ensure_future(frozen.kept.keep(DEFAULT.sealed, rejected))
+    await way.withheld.wait()
+    began = time.monotonic()
+    # Who sends the same event again waits for the first, but for a second only.
+    await asyncio.wait_for(other.kept.keep(DEFAULT.sealed, rejected), 20)
+    assert time.monotonic() - began < 5
+    with pytest.raises(StoreUnavailable):
+        await half_sent
+    kept, _ = await other.kept.list(DEFAULT.sealed, 1 << 62, 10)
+    assert [one.event.interaction.text for one in kept] == [LONG, "Short"]
