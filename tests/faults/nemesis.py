@@ -91,6 +91,8 @@ class Nemesis:
             while time.monotonic() < ends:
                 if not deck:
                     deck = [one for one in faults(self.cluster) if self.only in one.kind]
+                    if not deck:
+                        raise ValueError(f"no fault that can happen here is named {self.only!r}")
                     self.chance.shuffle(deck)
                 number += 1
                 if number % _RECOVERY_EVERY == 0:
