@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,15 +20,19 @@ from libs.eventstore import aggregates
 from libs.postgres.pool import open_pool
 from libs.projection.comparing import ProjectionVerification, verify_projection
 from libs.projection.copying import Unverifiable
-from libs.projection.outbox import may_act
+from libs.projection.identity_graph import IdentityGraph
+from libs.projection.outbox import Outbox, may_act
 from libs.projection.parking import ParkedKey, ParkedKeys, ask_to_refold, list_parked
 from libs.projection.projection import Connection, Projection, Recorded, decode
 from libs.projection.runner import Runner
+from libs.projection.timeline import Timeline
+from libs.projection.waiting import follow_checkpoints
 from libs.tasks import running
 from services.engagement.domain.model import compile_model
 from services.engagement.models import Models, PublishedModels
 from services.engagement.scores import Scores, Scoring
 from services.notification.calls import Reader
+from services.notification.expectations.keeping import Expectations
 from services.notification.inbox.notifications import Notifications
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.deciding import Caller, Desk, new_desk
@@ -35,7 +40,16 @@ from tests.faulty import Faulty
 from tests.lines import project, undone
 from tests.servers import SharedPostgres, start_nats
 from tests.services import mint_store, new_notifications, new_scores
-from tests.store import DEFAULT, IDENTITY_KEYS, RECORDED, email, eventually, said
+from tests.store import (
+    DEFAULT,
+    IDENTITY_KEYS,
+    IDENTITY_SECRET,
+    RECORDED,
+    email,
+    eventually,
+    handle,
+    said,
+)
 from tests.telling import told
 from tests.waiting import until
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition
@@ -46,11 +60,19 @@ from touchline.events.v1.decisions_pb2 import (
     NotificationRead,
 )
 from touchline.events.v1.event_pb2 import Event
-from touchline.events.v1.facts_pb2 import EventRetracted, NoteAdded
+from touchline.events.v1.facts_pb2 import (
+    CHANNEL_EMAIL,
+    DIRECTION_OUTBOUND,
+    EventRetracted,
+    ExpectationSet,
+    Interaction,
+    NoteAdded,
+)
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.store.v1.store_pb2 import AppendEvent, AppendRequest, AppendUnit
 
 TENANT = DEFAULT.tenant.number
+READER = Reader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
 CUSTOMERS = [email(f"{name}@late.example") for name in ("ana", "ben", "cleo")]
 SCORED = ModelDefinition(name="late")
 text_format.Parse(
@@ -68,8 +90,7 @@ def scores(lent: Lent) -> Projection:
 
 def notifications(lent: Lent) -> Projection:
     """Inboxes, what was read, and attempts."""
-    reader = Reader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
-    return Notifications(lent.client, {TENANT: reader})
+    return Notifications(lent.client, {TENANT: READER})
 
 
 def models(lent: Lent) -> Projection:
@@ -334,3 +355,50 @@ async def append_after(desk: Desk, now: int) -> None:
 async def told_of(desk: Desk, text: str) -> bool:
     """Whether it was decided about an event, and is on the line."""
     return f"ring back: {text}" in await desk.notes()
+
+
+async def test_given_a_parked_expectation_then_an_answer_to_another_identity_keeps_it_afterwards(
+    lent: Lent, servers: SharedPostgres
+) -> None:
+    now = int(time.time())
+    mail, device = email("dora@late.example"), handle("dora")
+    question = said("Where is it?", who=[mail, device], at_seconds=now - 60)
+    awaited = ExpectationSet(
+        expectation_id=str(uuid4()),
+        promise="An answer",
+        due_at=Timestamp(seconds=now + 3600),
+        answers=question.event_id,
+    )
+    expected = said("", who=[mail], at_seconds=now - 50, interaction=None, expectation_set=awaited)
+    contact = Interaction(
+        channel=CHANNEL_EMAIL,
+        direction=DIRECTION_OUTBOUND,
+        text="On its way",
+        in_reply_to=question.event_id,
+    )
+    answer = said("", who=[device], at_seconds=now - 40, interaction=contact)
+    url = await new_notifications(servers)
+    async with (
+        open_pool(url, application="late") as pool,
+        follow_checkpoints(url, pool) as checkpoints,
+        AsyncExitStack() as stack,
+    ):
+        outbox, readers = Outbox(IDENTITY_SECRET), {TENANT: READER}
+        faulty = Faulty(Expectations(pool, lent.client, outbox, checkpoints, readers))
+        faulty.fails_at = {DEFAULT.identity_keys.identify(mail).key}
+        runners = [
+            Runner(fold, pool, lent.client, uuid4())
+            for fold in (IdentityGraph(), Timeline(), faulty)
+        ]
+        for runner in runners:
+            await stack.enter_async_context(running(runner.run()))
+        last = await lent.line.record(question, expected, answer)
+        await until(lambda: runners[-1].checkpoint.position >= last[-1].position, 15)
+        [waiting] = await parked(pool, faulty.name)
+        assert waiting.waiting_events == 2
+        assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
+
+        faulty.fails_at = set()
+        await ask_to_refold(pool, faulty.name, None, [])
+        await eventually(lambda: nothing_waits(pool, faulty.name))
+        assert await pool.fetchval("SELECT count(*) FROM outbox") == 1

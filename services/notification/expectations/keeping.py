@@ -192,7 +192,10 @@ class Expectations:
         triggers = triggers_among(events)
         if not triggers or not (new or await self._pool.fetchval(_SQL["any_awaiting"])):
             return
-        last, long_ago_us = events[-1].position, events[-1].recorded_at_us - _PROOF_US
+        # Parked events come late: contacts with the customer's other identities are folded already.
+        folded = await self._pool.fetchval(_SQL["folded"], NAME) or 0
+        last = max(events[-1].position, folded)
+        long_ago_us = events[-1].recorded_at_us - _PROOF_US
         await self._checkpoints.wait(NEEDED, last, _WAIT_SECONDS)
         for one, event in new:
             tenant, owner_key = one.record.tenant, one.record.owner_key

@@ -58,6 +58,9 @@ ON CONFLICT (tenant, expectation_key) DO UPDATE SET version = greatest(v.version
 -- name: any_awaiting
 SELECT EXISTS (SELECT FROM expectations WHERE awaiting)
 
+-- name: folded
+SELECT position FROM projection_checkpoints WHERE projection = $1
+
 -- name: awaiting_of
 -- OFFSET 0 keeps each look-up one in an index, whatever the planner thinks of tables that are new.
 SELECT e.expectation_key, t.position, t.record,
