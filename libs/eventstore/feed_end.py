@@ -81,7 +81,7 @@ async def restart_feed(jetstream: JetStreamContext, store: EventStore, replicas:
     Any process may do so, whether its relay leads or not; one at a time does.
 
     Raises:
-        FeedUnavailable: NATS does not answer or refuses, or another process is at it.
+        FeedUnavailable: NATS does not answer or refuses, or another process or store is at it.
         StoreUnavailable: the store's database can't be reached.
     """
     async with database_errors(), store.pool.acquire() as connection, connection.transaction():
@@ -89,6 +89,11 @@ async def restart_feed(jetstream: JetStreamContext, store: EventStore, replicas:
             raise FeedUnavailable("the feed is being begun anew by another process already")
         try:
             return await _restart(jetstream, store, replicas)
+        except FeedForked as error:
+            raise FeedUnavailable(
+                "it was removed, and at once somebody else published on it: "
+                f"{str(error).rstrip('.')}"
+            ) from error
         except (nats.errors.Error, TimeoutError) as error:
             raise FeedUnavailable(
                 f"the stream {feed.STREAM} can't be looked at or removed "

@@ -103,6 +103,24 @@ async def test_what_does_not_continue_the_store_is_refused_and_removed(
             assert await restart_feed(jetstream, line.store, 1) == Restart(False, 2)
 
 
+async def test_restarting_says_when_another_store_publishes_on_what_was_just_made(
+    line: Line, nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await line.append([row(1, "1")], [row(2, "2")])
+    make = feed.ensure_stream
+
+    async def make_beside_another(jetstream: JetStreamContext, replicas: int) -> None:
+        await make(jetstream, replicas)
+        await is_of_another_store(line, jetstream)
+
+    async with connect_nats(nats.url, "relay") as connection:
+        jetstream = connection.jetstream()
+        await make_beside_another(jetstream, 1)
+        monkeypatch.setattr(feed, "ensure_stream", make_beside_another)
+        with pytest.raises(FeedUnavailable, match=r"somebody else published on it: .* of another"):
+            await restart_feed(jetstream, line.store, 1)
+
+
 async def test_nothing_is_published_on_a_spoilt_feed_until_any_process_begins_it_anew(
     line: Line, nats: OwnNats
 ) -> None:
