@@ -92,9 +92,11 @@ async def _presences(connection: NatsClient) -> list[Presence]:
         try:
             await connection.publish(_INFO, b"", reply=inbox)
             while (left := end - time.monotonic()) > 0:
-                told = json.loads((await answers.next_msg(timeout=left)).data).get("metadata") or {}
-                if _STORE in told and _SINCE in told:
-                    found.append(Presence(int(told[_SINCE]), told[_STORE]))
+                answer = await answers.next_msg(timeout=left)
+                # Whatever else may answer must not end a store that serves.
+                with suppress(ValueError, TypeError, LookupError, AttributeError):
+                    told = json.loads(answer.data)["metadata"]
+                    found.append(Presence(int(told[_SINCE]), str(told[_STORE])))
         finally:
             await answers.unsubscribe()
     return found

@@ -6,8 +6,10 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 
-from libs.eventstore import other_stores
+from libs.eventstore import api, other_stores
+from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import AnotherStore
 from libs.eventstore.other_stores import refuse_if_taken
@@ -83,3 +85,25 @@ async def test_of_two_that_start_at_one_moment_the_later_one_ends(
                 await asyncio.sleep(10)
         await asyncio.sleep(0.5)  # it goes on
     assert "another store answers on this NATS, and has to end" in capsys.readouterr().out
+
+
+async def test_what_else_answers_ends_no_store_that_serves(
+    ours: Line, connection: NatsClient, nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(other_stores, "_FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(other_stores, "_ANSWERS_SECONDS", 0.2)
+    asked = asyncio.Event()
+
+    async def answer(question: Msg) -> None:
+        for told in (b"", b"[]", b'{"metadata": 1}', b'{"metadata": {"store_id": 1}}'):
+            await question.respond(told)
+        await question.respond(b'{"metadata": {"store_id": "00", "since_us": "yesterday"}}')
+        asked.set()
+
+    async with connect_nats(nats.url, "else") as another:
+        await another.subscribe(f"$SRV.INFO.{api.SERVICE}", cb=answer)
+        await another.flush()
+        async with serving(ours, connection):
+            await asyncio.wait_for(asked.wait(), 10)
+            await asyncio.sleep(0.3)
+            assert (await StoreClient(another).head()).position == 0
