@@ -191,8 +191,9 @@ async def _run(connection: asyncpg.Connection, migration: Migration) -> str:
         await connection.execute(f"{migration.sql};\n{note}")
     except asyncpg.PostgresError as error:
         raise MigrationError(
+            # Without the detail, which may quote a row.
             f"migration {migration.name} of {migration.component} failed and was rolled back: "
-            f"{error}"
+            f"{error.args[0]}"
         ) from error
     return migration.name
 

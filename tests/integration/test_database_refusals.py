@@ -69,6 +69,17 @@ async def test_tables_in_a_schema_of_their_own_are_somebodys_too(postgres_url: s
     )
 
 
+async def test_a_migration_that_fails_quotes_no_row(postgres_url: str, tmp_path: Path) -> None:
+    await execute(postgres_url, "CREATE TABLE people (email text)")
+    await execute(
+        postgres_url, "INSERT INTO people VALUES ('ana@shop.example'), ('ana@shop.example')"
+    )
+    (tmp_path / "0001_once.sql").write_text("CREATE UNIQUE INDEX people_once ON people (email)")
+    with pytest.raises(MigrationError, match="could not create unique index") as told:
+        await migrate(postgres_url, "people", tmp_path)
+    assert "ana@" not in str(told.value)
+
+
 async def test_the_migrations_of_another_framework_are_not_ours(postgres_url: str) -> None:
     await execute(postgres_url, "CREATE TABLE schema_migrations (version bigint, dirty boolean)")
     said = await refused("ingestion", postgres_url)
