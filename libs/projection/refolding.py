@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from libs.eventstore.chain import Head
 from libs.eventstore.client import StoreClient
 from libs.eventstore.records import event_id_text
+from libs.projection.continuity import Fork
 from libs.projection.folding import Folding
 from libs.projection.parking import Key, error_text, is_outage
 from libs.projection.projection import Connection, Recorded, decode
@@ -30,9 +32,11 @@ async def refold_asked(folding: Folding, store: StoreClient) -> None:
 
     Raises:
         LostLease: the projection is another process's.
+        Fork: the store is not the one that was folded, and its events are not those that wait.
         Exception: an outage; what was asked for is still to be done.
     """
     while (asked := await folding.parked.next_to_refold()) is not None:
+        await _check_line(folding.at, store)
         key, position = asked
         # What the fold remembers is in the order of the line, and these events come later.
         folding.projection.aborted()
@@ -41,6 +45,13 @@ async def refold_asked(folding: Folding, store: StoreClient) -> None:
                 await _unpark(folding, key)
         finally:
             folding.projection.aborted()
+
+
+async def _check_line(at: Head, store: StoreClient) -> None:
+    """Make sure that the store's history has the checkpoint, with all that it has folded before."""
+    page = (await store.history(at.position)).batch
+    if (page.store_id, page.previous_chain) != (at.store_id, at.chain):
+        raise Fork(f"does not continue position {at.position}")
 
 
 async def _refold(folding: Folding, store: StoreClient, key: Key, position: int) -> bool:

@@ -133,7 +133,6 @@ class Runner:
         return True
 
     async def _follow(self) -> None:
-        await self._refold_asked()
         await self._catch_up()
         async with follow_feed(self._store.connection) as subscription:
             # What was recorded before the subscription began is in history.
@@ -175,6 +174,8 @@ class Runner:
         stretch = await self._first_stretch()
         # Only now: a halted projection stays so until history continues it.
         self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
+        # First, so that a projection which has parked too many can go on.
+        await self._refold_asked()
         while stretch.events:
             # What comes next is read while this is folded.
             following = asyncio.create_task(self._read_after(stretch.end))

@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 from libs.embedded import create_database, database_url_for
 from libs.postgres.pool import open_pool
 from libs.projection import folding
+from libs.projection.checkpoints import Ownership
+from libs.projection.continuity import Fork
 from libs.projection.grpc_api import ProjectionService
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.parking import list_parked
 from libs.projection.projection import Projection, Recorded
+from libs.projection.refolding import refold_asked
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints
@@ -230,6 +233,32 @@ async def test_given_a_feed_that_never_rests_then_what_is_asked_for_is_refolded_
         async with asyncio.timeout(10):
             calls = service([runner], url, lent, pool)
             assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
+
+
+async def test_given_another_line_then_nothing_is_refolded_from_it(
+    lent: Lent, pool: asyncpg.Pool
+) -> None:
+    faulty = Faulty(Timeline())
+    faulty.fails_at = {owner("a@f.example")}
+    async with driven(faulty, pool, lent) as runner:
+        await reaches(runner, await tell(lent, "a@f.example"))
+    waiting = await parked(pool)
+    assert len(waiting) == 1
+    # As if the store's events up to here had been others.
+    await pool.execute("UPDATE projection_checkpoints SET chain = $1", bytes(32))
+    await pool.execute("UPDATE parked_keys SET refold = true")
+    async with driven(Timeline(), pool, lent) as runner:
+        await until(lambda: runner.state.state == HALTED, 15)
+    assert await parked(pool) == waiting
+    # Nor when it becomes another one under a process that folds.
+    ownership = Ownership(pool, "timeline", uuid4())
+    claimed = await ownership.claim(Timeline.fold_version)
+    assert claimed
+    mine = folding.Folding(Timeline(), pool, ownership)
+    await mine.begin(claimed.checkpoint)
+    with pytest.raises(Fork):
+        await refold_asked(mine, lent.client)
+    assert await parked(pool) == waiting
 
 
 async def test_given_another_process_then_it_sets_aside_and_refolds_what_the_first_parked(
