@@ -110,7 +110,9 @@ async def _restart(jetstream: JetStreamContext, store: EventStore, replicas: int
         await jetstream.delete_stream(feed.STREAM)
     else:
         return Restart(False, end.position)
-    with suppress(nats.js.errors.BadRequestError):  # the leader made it in between
+    # The leader made it in between. Or the server, which still clears the old one away, can't yet, as
+    # one time in some hundred: then the leader makes it in a moment.
+    with suppress(nats.js.errors.BadRequestError, nats.js.errors.ServerError):
         await feed.ensure_stream(jetstream, replicas)
     return Restart(True, (await end_of_feed(jetstream, store)).position)
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.errors import ServerError
 
 from libs.eventstore import feed
 from libs.eventstore import relay as relays
@@ -119,6 +120,23 @@ async def test_restarting_says_when_another_store_publishes_on_what_was_just_mad
         monkeypatch.setattr(feed, "ensure_stream", make_beside_another)
         with pytest.raises(FeedUnavailable, match=r"somebody else published on it: .* of another"):
             await restart_feed(jetstream, line.store, 1)
+
+
+async def test_a_server_that_can_t_make_the_stream_at_once_leaves_it_to_the_leader(
+    line: Line, nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await line.append([row(1, "1")], [row(2, "2")])
+
+    async def refuse(_: JetStreamContext, __: int) -> None:
+        raise ServerError(code=500, err_code=10049, description="error creating store for stream")
+
+    async with connect_nats(nats.url, "relay") as connection:
+        jetstream = connection.jetstream()
+        await feed.ensure_stream(jetstream)
+        await ends_with_garbage(line, jetstream)
+        monkeypatch.setattr(feed, "ensure_stream", refuse)
+        assert await restart_feed(jetstream, line.store, 1) == Restart(True, 2)
+        assert await feed.find_stream(jetstream) is None
 
 
 async def test_nothing_is_published_on_a_spoilt_feed_until_any_process_begins_it_anew(
