@@ -150,7 +150,7 @@ class Relay:
         renewed = time.monotonic()
         while True:
             self.state.position = end.position
-            if time.monotonic() - renewed > RENEW_SECONDS:
+            if not self.state.leads or time.monotonic() - renewed > RENEW_SECONDS:
                 if not await self._renewed(end):
                     return
                 renewed = time.monotonic()
