@@ -72,6 +72,8 @@ def make_empty(directory: Path) -> None:
     Raises:
         BackupError: it is not empty, or can't be made.
     """
+    if directory.exists() and not directory.is_dir():
+        raise BackupError(f"{directory} is no directory. Name another place.")
     with writing(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         empty = not any(directory.iterdir())

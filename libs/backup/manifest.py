@@ -149,7 +149,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         BackupError: there is none, it is incomplete, damaged or of a newer release.
     """
-    content = _content(directory, "backup")
+    content = _content(directory, "backup", "Name another directory.")
     try:
         return Manifest(
             created_at=datetime.fromisoformat(content["created_at"]),
@@ -166,7 +166,7 @@ def read_keys_manifest(directory: Path) -> KeysManifest:
     Raises:
         BackupError: there is none, it is incomplete, damaged or of a newer release.
     """
-    content = _content(directory, "dump of data keys")
+    content = _content(directory, "dump of data keys", "Say with --keys where they are.")
     try:
         return KeysManifest(
             created_at=datetime.fromisoformat(content["created_at"]),
@@ -179,7 +179,7 @@ def read_keys_manifest(directory: Path) -> KeysManifest:
         raise _damaged(directory) from error
 
 
-def _content(directory: Path, what: str) -> dict[str, Any]:
+def _content(directory: Path, what: str, way_out: str) -> dict[str, Any]:
     path = directory / MANIFEST_FILE
     try:
         content = json.loads(path.read_bytes())
@@ -188,7 +188,7 @@ def _content(directory: Path, what: str) -> dict[str, Any]:
             told = f"The {what} in {directory} is incomplete: it was interrupted, or is no {what}"
         else:
             told = f"There is no {what} in {directory}"
-        raise BackupError(f"{told} ({MANIFEST_FILE} is missing).") from None
+        raise BackupError(f"{told} ({MANIFEST_FILE} is missing). {way_out}") from None
     except (OSError, ValueError) as error:
         raise _damaged(directory) from error
     if not isinstance(content, dict):

@@ -24,6 +24,7 @@ from libs.backup import (
     read_keys_manifest,
     read_manifest,
 )
+from libs.backup.files import make_empty
 from libs.backup.manifest import (
     DumpedPart,
     DumpedTable,
@@ -80,9 +81,17 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_directory_without_a_manifest_is_incomplete_or_no_backup(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="There is no backup in"):
         read_manifest(tmp_path / "nowhere")
+    with pytest.raises(BackupError, match=r"There is no dump of data keys in .* Say with --keys"):
+        read_keys_manifest(tmp_path / "nowhere")
     (tmp_path / "store").mkdir()
-    with pytest.raises(BackupError, match="is incomplete: it was interrupted"):
+    with pytest.raises(BackupError, match=r"is incomplete: it was interrupted.* Name another"):
         read_manifest(tmp_path)
+
+
+def test_a_file_is_no_place_for_a_backup(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match="is no directory"):
+        make_empty(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
