@@ -1,5 +1,6 @@
 """The live tail of the line: a JetStream stream of packed batches."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -33,6 +34,9 @@ LEADERS: Final = "touchline.feed.leaders"
 _SUBJECTS: Final = [SUBJECT, LEADERS]
 KEPT_SECONDS: Final = 7 * 24 * 3600
 DUPLICATE_WINDOW_SECONDS: Final = 120
+
+# A server can't always make a stream while it clears a removed one away; it takes milliseconds.
+_CLEARING_SECONDS: Final = (0.01, 0.05, 0.25)
 
 # Headers of JetStream: names a message, and refuses it unless it follows the one it should.
 MESSAGE_ID: Final = "Nats-Msg-Id"
@@ -100,11 +104,19 @@ async def ensure_stream(jetstream: JetStreamContext, replicas: int = 1) -> Strea
     """Make the feed's stream unless it exists, and keep it on so many servers."""
     found = await find_stream(jetstream)
     if found is None:
-        return await jetstream.add_stream(_new_stream(replicas))
+        return await _made(jetstream, replicas)
     if (found.config.num_replicas, found.config.subjects) != (replicas, _SUBJECTS):
         changed = replace(found.config, num_replicas=replicas, subjects=_SUBJECTS)
         return await jetstream.update_stream(changed)
     return found
+
+
+async def _made(jetstream: JetStreamContext, replicas: int) -> StreamInfo:
+    for pause in _CLEARING_SECONDS:
+        with suppress(nats.js.errors.ServerError):
+            return await jetstream.add_stream(_new_stream(replicas))
+        await asyncio.sleep(pause)
+    return await jetstream.add_stream(_new_stream(replicas))
 
 
 def _new_stream(replicas: int) -> StreamConfig:

@@ -110,8 +110,7 @@ async def _restart(jetstream: JetStreamContext, store: EventStore, replicas: int
         await jetstream.delete_stream(feed.STREAM)
     else:
         return Restart(False, end.position)
-    # The leader made it in between. Or the server, which still clears the old one away, can't yet,
-    # one time in some hundred: then the leader makes it in a moment.
+    # The leader made it in between; or the server can't yet, and the leader makes it in a moment.
     with suppress(nats.js.errors.BadRequestError, nats.js.errors.ServerError):
         await feed.ensure_stream(jetstream, replicas)
     return Restart(True, (await end_of_feed(jetstream, store)).position)

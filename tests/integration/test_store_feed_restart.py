@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import ServerError
 
 from libs.eventstore import feed
@@ -137,6 +138,24 @@ async def test_a_server_that_can_t_make_the_stream_at_once_leaves_it_to_the_lead
         monkeypatch.setattr(feed, "ensure_stream", refuse)
         assert await restart_feed(jetstream, line.store, 1) == Restart(True, 2)
         assert await feed.find_stream(jetstream) is None
+
+
+async def test_a_stream_that_can_t_be_made_at_once_is_made_a_moment_later(
+    nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [ServerError(code=500, err_code=10049, description="error creating store")] * 2
+    async with connect_nats(nats.url, "relay") as connection:
+        jetstream = connection.jetstream()
+        make = jetstream.add_stream
+
+        async def make_later(config: StreamConfig) -> StreamInfo:
+            if failures:
+                raise failures.pop()
+            return await make(config)
+
+        monkeypatch.setattr(jetstream, "add_stream", make_later)
+        made = await feed.ensure_stream(jetstream)
+        assert (failures, made.config.name) == ([], feed.STREAM)
 
 
 async def test_nothing_is_published_on_a_spoilt_feed_until_any_process_begins_it_anew(
