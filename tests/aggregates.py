@@ -14,7 +14,7 @@ from libs.eventstore.aggregates.lending import LINE, borrowed
 from libs.eventstore.aggregates.lending import Line as LentLine
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.relay import Relay
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.postgres.migrations import migrate
 from libs.tasks import running

@@ -15,7 +15,7 @@ from libs.eventstore import feed, store
 from libs.eventstore.appender import Appender
 from libs.eventstore.chain import extend
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.relay import Relay
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.store import EventStore
 from libs.tasks import running
 from tests.servers import OwnNats

@@ -12,7 +12,7 @@ from libs.cli.calling import FAILED, addresses, connected, console, fail, run_co
 from libs.cli.rendering import feed as rendering
 from libs.embedded.servers import NATS_URL
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.feed_summary import FeedSummary, summary
+from libs.eventstore.feed.summary import FeedSummary, summary
 from touchline.ingestion.v1.ingestion_service_pb2 import (
     GetStoreStatusRequest,
     RestartFeedRequest,

@@ -10,10 +10,10 @@ import grpc
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.checkpoints import Committed, read_committed
-from libs.projection.parked_calls import ParkingCalls
 from libs.projection.parking import count_parked
+from libs.projection.parking.calls import ParkingCalls
 from libs.projection.runner import Runner
-from libs.projection.verifying import VerifyingCalls, is_reactor
+from libs.projection.verifying.calls import VerifyingCalls, is_reactor
 from libs.rpc.tenants import Tenants
 from touchline.projection.v1.projection_pb2 import (
     PROJECTION_STATE_HALTED,

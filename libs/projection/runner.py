@@ -18,6 +18,7 @@ from libs.projection.checkpoints import LEASE, Halted, LostLease, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork
 from libs.projection.folding import Folding, TooManyParked
 from libs.projection.parking import MOST_PARKED, is_outage
+from libs.projection.parking.refolding import refold_asked
 from libs.projection.projection import Projection
 from libs.projection.reading import (
     IDLE_SECONDS,
@@ -27,7 +28,6 @@ from libs.projection.reading import (
     read_feed,
     read_history,
 )
-from libs.projection.refolding import refold_asked
 from libs.projection.restored import continued_elsewhere
 from libs.projection.state import RunnerState, state_name
 from libs.tasks import running

@@ -18,9 +18,9 @@ from libs.eventstore.appender import Appender
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import AnotherStore, WrongIdentitySecret, WrongMasterKey
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.other_stores import refuse_if_taken
-from libs.eventstore.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
 from libs.postgres.migrations import MigrationError, migrate_service

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from libs.eventstore.appender import Appender
-from libs.eventstore.relay import Relay
+from libs.eventstore.feed.relay import Relay
 from libs.telemetry import declared, metrics
 from libs.telemetry.metrics import Reading
 from touchline.ingestion.v1.ingestion_pb2 import Outcome

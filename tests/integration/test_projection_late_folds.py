@@ -18,14 +18,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.embedded import create_database, database_url_for
 from libs.eventstore import aggregates
 from libs.postgres.pool import open_pool
-from libs.projection.comparing import ProjectionVerification, verify_projection
-from libs.projection.copying import Unverifiable
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, may_act
 from libs.projection.parking import ParkedKey, ParkedKeys, ask_to_refold, list_parked
 from libs.projection.projection import Connection, Projection, Recorded, decode
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
+from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
+from libs.projection.verifying.copying import Unverifiable
 from libs.projection.waiting import follow_checkpoints
 from libs.tasks import running
 from services.engagement.domain.model import compile_model

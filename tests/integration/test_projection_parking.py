@@ -23,8 +23,8 @@ from libs.projection.continuity import Fork
 from libs.projection.grpc_api import ProjectionService
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.parking import list_parked
+from libs.projection.parking.refolding import refold_asked
 from libs.projection.projection import Projection, Recorded
-from libs.projection.refolding import refold_asked
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints

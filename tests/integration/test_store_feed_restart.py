@@ -12,12 +12,12 @@ from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import ServerError
 
 from libs.eventstore import feed
-from libs.eventstore import relay as relays
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import FeedForked, FeedUnavailable
-from libs.eventstore.feed_end import Restart, end_of_feed, restart_feed
-from libs.eventstore.feed_summary import summary
-from libs.eventstore.relay_lease import relay_report
+from libs.eventstore.feed import relay as relays
+from libs.eventstore.feed.end import Restart, end_of_feed, restart_feed
+from libs.eventstore.feed.lease import relay_report
+from libs.eventstore.feed.summary import summary
 from tests.relaying import events_of, history, on_feed, relaying
 from tests.servers import MakeDatabase, OwnNats
 from tests.store import Line, build_store, open_line, row

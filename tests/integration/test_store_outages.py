@@ -15,7 +15,7 @@ from libs.embedded import postgres_server as postgres_servers
 from libs.embedded.postgres_server import PostgresServer
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import StoreFull, StoreUnavailable
-from libs.eventstore.relay import Relay
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.store import listen
 from libs.tasks import running
 from tests.servers import OwnNats, OwnPostgres

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from libs.eventstore import feed
-from libs.eventstore import relay as relays
+from libs.eventstore.feed import relay as relays
 from tests.relaying import events_of, history, on_feed, relaying
 from tests.servers import MakeDatabase, OwnNats
 from tests.store import Line, build_store, open_line, row

@@ -18,7 +18,7 @@ from libs.eventstore import store
 from libs.eventstore.appender import Appender
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.relay import Relay
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.server import serve_store
 from libs.tasks import running
 from services.ingestion.event_types import EventTypes

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from nats.js.errors import BadRequestError
 
-from libs.eventstore import feed, relay_lease, store
-from libs.eventstore import relay as relays
-from libs.eventstore.relay_lease import relay_report
+from libs.eventstore import feed, store
+from libs.eventstore.feed import lease as relay_lease
+from libs.eventstore.feed import relay as relays
+from libs.eventstore.feed.lease import relay_report
 from libs.postgres.pool import open_pool
 from tests.proxy import TcpProxy
 from tests.relaying import Freezer, Relaying, events_of, history, on_feed, relaying

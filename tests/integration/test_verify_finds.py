@@ -22,15 +22,15 @@ from libs.embedded import create_database, database_url_for, drop_database
 from libs.eventstore import feed
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.feed_verification import FeedVerification, verify_feed
+from libs.eventstore.feed.verification import FeedVerification, verify_feed
 from libs.eventstore.server import serve_store
 from libs.postgres.pool import open_pool
-from libs.projection.comparing import ProjectionVerification, verify_projection
-from libs.projection.copying import SCHEMA_PREFIX, Unverifiable
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import Connection, Projection, Recorded
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
+from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
+from libs.projection.verifying.copying import SCHEMA_PREFIX, Unverifiable
 from libs.tasks import running
 from tests.servers import SharedPostgres, start_nats
 from tests.services import build_views

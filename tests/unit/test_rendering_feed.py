@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from libs.cli.rendering.feed import feed_status, restarted
 from libs.cli.rendering.status import status_table
-from libs.eventstore.feed_summary import FeedSummary
+from libs.eventstore.feed.summary import FeedSummary
 from tests.terminal import NOW, joined, shown
 from touchline.ingestion.v1 import ingestion_pb2 as ingestion
 from touchline.ingestion.v1 import ingestion_service_pb2 as calls

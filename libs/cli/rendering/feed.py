@@ -11,7 +11,7 @@ from rich.text import Text
 
 from libs.cli.rendering import palette, words
 from libs.eventstore.feed import KEPT_SECONDS, STREAM
-from libs.eventstore.feed_summary import FeedSummary
+from libs.eventstore.feed.summary import FeedSummary
 from touchline.ingestion.v1 import ingestion_pb2 as ingestion
 from touchline.ingestion.v1 import ingestion_service_pb2 as calls
 

@@ -9,8 +9,8 @@ from nats.aio.client import Client as NatsClient
 
 from libs.eventstore.appender import Appender
 from libs.eventstore.errors import QueueFull, StoreFull, StoreUnavailable
+from libs.eventstore.feed.relay import Relay
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.relay import Relay
 from libs.eventstore.store import EventStore
 from libs.rpc import errors
 from libs.rpc.tenants import Tenants

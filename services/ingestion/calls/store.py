@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 from libs.eventstore.errors import FeedUnavailable, StoreFull, StoreUnavailable
-from libs.eventstore.feed_verification import verify_feed
-from libs.eventstore.relay_lease import relay_report
+from libs.eventstore.feed.lease import relay_report
+from libs.eventstore.feed.verification import verify_feed
 from libs.eventstore.verification import verify
 from libs.rpc import errors
 from services.ingestion.calls.parts import Calls, Context, call_error

@@ -5,7 +5,7 @@ moves its checkpoint, and by nobody else: a parked key is added, counted on and 
 transactions that commit in that process's epoch or not at all. So what it remembers is what the
 table says, from the moment it claims the projection until it loses it. Whoever wants a key refolded
 only marks its row, and the owner of the projection does it between two batches, with the very fold
-that it drives; see libs.projection.refolding and docs/adr/0022.
+that it drives; see libs.projection.parking.refolding and docs/adr/0022.
 """
 
 from collections import Counter

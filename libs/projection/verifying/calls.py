@@ -10,9 +10,9 @@ import grpc
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
-from libs.projection.comparing import ProjectionVerification, verify_projection
-from libs.projection.copying import Unverifiable
 from libs.projection.runner import Runner
+from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
+from libs.projection.verifying.copying import Unverifiable
 from libs.rpc import errors
 from touchline.projection.v1.projection_pb2 import PROJECTION_STATE_HALTED
 from touchline.projection.v1.projection_service_pb2 import (

@@ -10,8 +10,8 @@ import asyncpg
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
-from libs.projection.copying import Copy, Unverifiable, live_state, scratch_schema
 from libs.projection.projection import Projection, Table
+from libs.projection.verifying.copying import Copy, Unverifiable, live_state, scratch_schema
 from touchline.projection.v1.projection_pb2 import RowDifference, TableComparison
 
 MAX_DIFFERENCES: Final = 20

@@ -16,9 +16,9 @@ from nats.aio.client import Client as NatsClient
 from libs.eventstore import feed
 from libs.eventstore.chain import Head
 from libs.eventstore.errors import StoreError
-from libs.eventstore.feed_end import Restart, end_of_feed, restart_feed
-from libs.eventstore.handed import Handed
-from libs.eventstore.relay_lease import Held, RelayLease
+from libs.eventstore.feed.end import Restart, end_of_feed, restart_feed
+from libs.eventstore.feed.handed import Handed
+from libs.eventstore.feed.lease import Held, RelayLease
 from libs.eventstore.store import Appended, EventStore
 from libs.eventstore.traces import traceparents_of
 from libs.telemetry import messaging

@@ -1,0 +1,1 @@
+"""Proves a projection: `copying` folds it anew beside the live one, `comparing` compares them."""
