@@ -11,12 +11,16 @@ _HEARD_SECONDS: Final = 0.5
 _log = structlog.get_logger("tasks")
 
 
+class OrderlyEnd(Exception):
+    """The process is to end, for a reason that whoever runs it is told: no defect."""
+
+
 @asynccontextmanager
 async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run coroutines beside the block and cancel them when it ends.
 
-    A task that fails is a defect: it ends the block, so that a supervisor can start the process
-    again.
+    A task that fails ends the block, so that a supervisor can start the process again. It is a
+    defect, and logged, unless it says otherwise.
 
     Raises:
         Exception: what a task raised.
@@ -26,7 +30,8 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("background task failed", error=type(error).__name__, exc_info=error)
+            if not isinstance(error, OrderlyEnd):
+                _log.error("background task failed", error=type(error).__name__, exc_info=error)
             failed.append(error)
             # Once: those that fail next must not interrupt what the block does to end in order.
             if block is not None and len(failed) == 1:

@@ -92,7 +92,16 @@ def refold_parked(
                     tenant=tenant,
                     owner_keys=[one.owner_key for one in found if one.tenant == tenant],
                 )
-                response = await calls.RefoldParkedKeys(request, timeout=_REFOLD_SECONDS)
+                try:
+                    response = await calls.RefoldParkedKeys(request, timeout=_REFOLD_SECONDS)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                        raise
+                    fail(
+                        f"It is asked for, and not done after {_REFOLD_SECONDS:.0f} s: the "
+                        "projection folds it as soon as it can. `touchline parked` shows what is "
+                        "still parked, and `touchline status` whether the projection runs."
+                    )
                 console.print(rendering.refolded(response, service))
                 failed = failed or bool(response.still_parked)
         if failed:

@@ -1,5 +1,7 @@
 """What can go wrong with the store. An error's docstring says what it means."""
 
+from libs.tasks import OrderlyEnd
+
 
 class StoreError(Exception):
     """The event store could not do what was asked."""
@@ -41,7 +43,7 @@ class WrongIdentitySecret(StoreError):
     """The identity secret is not the one that names this store's identities."""
 
 
-class AnotherStore(StoreError):
+class AnotherStore(StoreError, OrderlyEnd):
     """Another store answers on the same NATS."""
 
 

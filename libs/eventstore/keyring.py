@@ -37,7 +37,9 @@ class Keyring:
             WrongMasterKey: they are wrapped by another.
         """
         mine = self._master_key.check()
-        if await self._pool.fetchval(_SQL["remember_key_check"], mine) != mine:
+        async with database_errors():
+            known = await self._pool.fetchval(_SQL["remember_key_check"], mine)
+        if known != mine:
             raise WrongMasterKey(
                 "the data keys of this store are wrapped by another master key. Start with the "
                 "TOUCHLINE_MASTER_KEY this store was made with; nothing was changed."
@@ -52,7 +54,9 @@ class Keyring:
         Raises:
             WrongIdentitySecret: they are named under another.
         """
-        if await self._pool.fetchval(_SQL["remember_identity_check"], mine) != mine:
+        async with database_errors():
+            known = await self._pool.fetchval(_SQL["remember_identity_check"], mine)
+        if known != mine:
             raise WrongIdentitySecret(
                 "the identities of this store are named under another identity secret. Start with "
                 "the TOUCHLINE_IDENTITY_SECRET this store was made with, here and in every other "

@@ -13,6 +13,7 @@ from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.continuity import Checkpoint
 from libs.projection.projection import Connection
+from libs.tasks import OrderlyEnd
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 LEASE: Final = timedelta(seconds=5)
@@ -28,7 +29,7 @@ class Halted(Exception):
     """The projection can't go on without skipping events, and stops instead."""
 
 
-class FoldsAnew(Exception):
+class FoldsAnew(OrderlyEnd):
     """What this database has folded is thrown away, and the process must end: it has acted on it.
 
     Attributes:

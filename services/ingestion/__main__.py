@@ -17,7 +17,12 @@ from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.errors import AnotherStore, WrongIdentitySecret, WrongMasterKey
+from libs.eventstore.errors import (
+    AnotherStore,
+    StoreUnavailable,
+    WrongIdentitySecret,
+    WrongMasterKey,
+)
 from libs.eventstore.feed.relay import Relay
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.other_stores import refuse_if_taken
@@ -166,7 +171,7 @@ def main() -> None:
         run(lambda stop: serve_ingestion(config, stop))
     except _CANT_START as error:
         sys.exit(f"ingestion can't start: {error}")
-    except AnotherStore as error:
+    except (AnotherStore, StoreUnavailable) as error:
         sys.exit(f"ingestion can't serve: {error}")
     finally:
         traces.shutdown()

@@ -87,7 +87,8 @@ class Relay:
 
     def hand_over(self, appended: Appended) -> None:
         """Take what this process just appended, so that it need not be read back."""
-        self._handed.add(appended)
+        if self.state.leads:  # nobody else publishes it from here
+            self._handed.add(appended)
         self._woken.set()
 
     def wake(self, position: int) -> None:

@@ -191,8 +191,8 @@ class _TurnsChannel:
         calls = self._calls("unary_unary", method, serializers)
         tries = max(_TRIES, len(calls))
 
-        async def called(request: Any, *, timeout: float = DEFAULT_TIMEOUT, **rest: Any) -> Any:  # noqa: ASYNC109 # as gRPC's calls
-            end = time.monotonic() + timeout
+        async def called(request: Any, *, timeout: float | None = None, **rest: Any) -> Any:  # noqa: ASYNC109 # as gRPC's calls
+            end = time.monotonic() + (DEFAULT_TIMEOUT if timeout is None else timeout)
             for left in reversed(range(tries)):
                 replica = self._replicas.next()
                 seconds = max(0.0, end - time.monotonic())
