@@ -184,9 +184,9 @@ async def test_an_events_trace_leads_from_its_caller_through_append_and_feed_to_
     caller = new_traceparent()
     await traced.record(caller)
 
-    await until(lambda: folded(traced, caller))
+    told = {RECORD, "append_events", f"send {FEED}"}  # each service exports in its own time
+    await until(lambda: folded(traced, caller) and told <= concerned(traced, caller).keys())
     spans = concerned(traced, caller)
-    assert {RECORD, "append_events", f"send {FEED}"} <= spans.keys()
     call, append, send = spans[RECORD], spans["append_events"], spans[f"send {FEED}"]
     of_projections = [one for each in folds(traced, caller).values() for one in each.values()]
     assert {one.trace_id.hex() for one in (call, append, send, *of_projections)} == {caller[3:35]}
@@ -232,7 +232,7 @@ def way(traced: Traced, caller: str) -> list[str]:
 
 
 async def test_callers_who_share_a_batch_find_it_linked_to_their_traces(traced: Traced) -> None:
-    callers = [new_traceparent() for _ in range(30)]
+    callers = [new_traceparent() for _ in range(20)]  # fewer than a span has links
     await asyncio.gather(*map(traced.record, callers))
 
     shared = {"append_events", f"send {FEED}"}

@@ -13,7 +13,7 @@ import pytest
 
 from libs.identity.keys import IdentityKeys, tenant_secret
 from libs.postgres.queries import load_queries
-from libs.projection import waiting
+from libs.projection import parking
 from services.notification.expectations.keeping import NAME as EXPECTATIONS
 from tests.customers import email, of, record, told
 from tests.expecting import HOUR, Awaiting, now_us
@@ -39,7 +39,7 @@ from touchline.projection.v1 import projection_service_pb2 as projection
 
 ANA, BEN = email("ana@example.com"), email("ben@example.com")
 SCORES = "scores:1:default:1"
-_SQL = load_queries(Path(waiting.__file__).with_name("queries.sql"))
+_SQL = load_queries(Path(parking.__file__).with_name("queries.sql"))
 
 
 @dataclass(frozen=True, slots=True)
