@@ -82,17 +82,17 @@ class InboxCalls:
         if request.page_token:
             (before,) = page_tokens.decode(request.page_token, kind, filters, int)
         inbox = await self._inbox(caller, request.inbox)
-        async with views_errors():
-            # In one snapshot: the count is of the lines that are listed.
-            async with (
-                self._parts.pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                rows = await connection.fetch(
-                    inbox.query("inbox"),
-                    *(caller.tenant, inbox.key, before, request.unread_only, size + 1),
-                )
-                unread = await connection.fetchval(inbox.query("unread"), caller.tenant, inbox.key)
+        # In one snapshot: the count is of the lines that are listed.
+        async with (
+            views_errors(),
+            self._parts.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            rows = await connection.fetch(
+                inbox.query("inbox"),
+                *(caller.tenant, inbox.key, before, request.unread_only, size + 1),
+            )
+            unread = await connection.fetchval(inbox.query("unread"), caller.tenant, inbox.key)
         response = api.ListInboxResponse(
             items=await self._items(caller, rows[:size]),
             unread=unread,
