@@ -38,6 +38,8 @@ from touchline.notification.v1.notification_service_pb2 import (
 )
 from touchline.profile.v1 import profile_service_pb2 as profile_api
 from touchline.profile.v1.profile_pb2 import ProfileReference
+from touchline.projection.v1.projection_pb2 import PROJECTION_STATE_LIVE
+from touchline.projection.v1.projection_service_pb2 import ListProjectionsRequest
 
 FEED = "touchline.feed.batches"
 PROJECTIONS = {
@@ -89,6 +91,28 @@ class Traced:
         """The last position of the line."""
         status = await self.call("", lambda client: client.ingestion.GetStoreStatus(STATUS))
         return int(status.status.head_position)
+
+    async def settled(self) -> None:
+        """Returns once nothing more follows from what was recorded: what comes next comes alone."""
+        before = -1
+        async with asyncio.timeout(20):
+            while (now := await self.head()) != before or not await self.call("", _all_at(now)):
+                before = now
+                await asyncio.sleep(1)
+
+
+def _all_at(head: int) -> Callable[[Client], Awaitable[bool]]:
+    """Asks whether every projection follows the feed and stands at the head."""
+
+    async def ask(client: Client) -> bool:
+        listed = [
+            (await each.ListProjections(ListProjectionsRequest())).projections
+            for each in client.projections.values()
+        ]
+        live = PROJECTION_STATE_LIVE
+        return all((one.state, one.position) == (live, head) for each in listed for one in each)
+
+    return ask
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +206,7 @@ async def test_an_events_trace_leads_from_its_caller_through_append_and_feed_to_
     traced: Traced,
 ) -> None:
     caller = new_traceparent()
+    await traced.settled()
     await traced.record(caller)
 
     told = {RECORD, "append_events", f"send {FEED}"}  # each service exports in its own time
