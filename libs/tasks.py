@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import structlog
 
+START_AGAIN: Final = 75
+"""The exit status of a process that is to be started again at once (EX_TEMPFAIL of sysexits.h)."""
+
 _HEARD_SECONDS: Final = 0.5
 _log = structlog.get_logger("tasks")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from libs.embedded.errors import StartFailed
+from libs.tasks import START_AGAIN
 
 RunAs = Literal["plain", "namespace", "nobody"]
 OnLine = Callable[[str, str], None]
@@ -20,6 +21,8 @@ LAUNCHER: Final = Path(__file__).resolve().with_name("launch.py")
 LINES_KEPT: Final = 20
 LONGEST_LINE: Final = 64 * 1024
 LARGEST_LOG: Final = 16 * 1024 * 1024
+_STARTS: Final = 3
+_STARTS_AGAIN: Final = f"it ended with exit status {START_AGAIN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,21 @@ async def start(
         within: Seconds it may take.
 
     Raises:
-        StartFailed: It ended or did not answer in time, with its last lines; it was stopped.
+        StartFailed: It ended or did not answer in time, with its last lines; it was stopped. One
+            that ends with START_AGAIN is started again first, twice at most.
     """
+    for left in reversed(range(_STARTS)):
+        try:
+            return await _start(child, answers, within)
+        except StartFailed as failure:
+            if not left or failure.reason != _STARTS_AGAIN:
+                raise
+    raise AssertionError("the last start returns or raises")
+
+
+async def _start(
+    child: Child, answers: Callable[[], Awaitable[bool]] | None, within: float
+) -> Process:
     process = await spawn(child)
     try:
         async with asyncio.timeout(within):

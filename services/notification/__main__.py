@@ -29,7 +29,7 @@ from libs.rpc.arguments import migrates_only
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
-from libs.tasks import running
+from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
 from services.notification.calls import Applications, Parts
 from services.notification.config import Config, read_config
@@ -177,7 +177,8 @@ def main() -> None:
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"notification can't start: {error}")
     except FoldsAnew as end:
-        sys.exit(f"notification ends: {end}")
+        sys.stderr.write(f"notification ends: {end}\n")
+        sys.exit(START_AGAIN)
     finally:
         traces.shutdown()
 

@@ -26,7 +26,7 @@ from libs.rpc.arguments import migrates_only
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
-from libs.tasks import running
+from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
 from services.profile.config import Config, read_config
 from services.profile.grpc_api import Parts, ProfileService
@@ -100,7 +100,8 @@ def main() -> None:
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"profile can't start: {error}")
     except FoldsAnew as end:
-        sys.exit(f"profile ends: {end}")
+        sys.stderr.write(f"profile ends: {end}\n")
+        sys.exit(START_AGAIN)
     finally:
         traces.shutdown()
 

@@ -81,6 +81,26 @@ async def test_a_start_that_ends_says_how_and_shows_the_last_lines() -> None:
     assert text.endswith("    line 29")
 
 
+async def test_who_ends_its_start_to_be_started_again_is(tmp_path: Path) -> None:
+    """A service that finds that its views must be folded anew ends, whenever it finds it."""
+    code = f"""
+import pathlib, sys, time
+been, here = pathlib.Path({str(tmp_path)!r}, "been"), pathlib.Path({str(tmp_path)!r}, "here")
+if not been.exists():
+    been.touch()
+    sys.exit(75)
+here.touch()
+time.sleep(60)
+"""
+
+    async def answers() -> bool:
+        return (await asyncio.to_thread(os.listdir, tmp_path)).count("here") == 1
+
+    await (await start(Child("child", python(code)), answers)).stop()
+    with pytest.raises(StartFailed, match="it ended with exit status 75"):
+        await start(Child("child", python("import sys; sys.exit(75)")), _never)
+
+
 async def test_a_program_that_is_missing_is_named() -> None:
     with pytest.raises(StartFailed, match="can't run /no/such: No such file or directory"):
         await start(Child("child", ("/no/such",)), _never)
