@@ -1,10 +1,12 @@
 """What a record says in the clear: who needs to know what about an event that nobody opens."""
 
 import struct
+from hashlib import blake2b
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from libs.eventstore.errors import SealBroken
+from touchline.events.v1.decisions_pb2 import Erasure, IdentityDecision
 from touchline.events.v1.event_pb2 import Event, EventType
 from touchline.events.v1.facts_pb2 import (
     CHANNEL_APP,
@@ -21,6 +23,7 @@ from touchline.events.v1.facts_pb2 import (
 )
 from touchline.store.v1.store_pb2 import RecordedEvent
 
+_DIGEST_BYTES: Final = 32
 _CLEAR: Final = struct.Struct(">H16s16sHBBBqB16sq")
 _TYPES: Final[dict[str, EventType.ValueType]] = {
     field.name: field.number  # type: ignore[misc]  # EventType is the field's number
@@ -43,6 +46,9 @@ class Clear(NamedTuple):
     stream_id: bytes
     stream_version: int
     retracts: bytes
+    # What every service folds of a decision about who is who, and of an erasure; None for the rest.
+    identity_decision: IdentityDecision | None = None
+    erasure: Erasure | None = None
 
 
 def clear_of(
@@ -68,7 +74,7 @@ def clear_of(
         DIRECTION_UNSPECIFIED,
         VISIBILITY_UNSPECIFIED,
     )
-    retracts = b""
+    retracts, decision, erasure = b"", None, None
     fact = event.WhichOneof("fact") or ""
     match fact:
         case "interaction":
@@ -88,6 +94,10 @@ def clear_of(
             visibility = VISIBILITY_PUBLIC
         case "event_retracted":
             retracts = UUID(event.event_retracted.event_id).bytes
+        case "identity_decided":
+            decision = event.identity_decided.decision
+        case "profile_erased":
+            erasure = event.profile_erased.erasure
     occurred = event.occurred_at
     return Clear(
         *(tenant, event_id, owner_key, _TYPES[fact]),
@@ -97,6 +107,8 @@ def clear_of(
         stream_id,
         stream_version,
         retracts,
+        decision,
+        erasure,
     )
 
 
@@ -109,6 +121,8 @@ def clear_in(record: RecordedEvent) -> Clear:
         record.stream_id,
         record.stream_version,
         record.retracts,
+        record.identity_decision if record.HasField("identity_decision") else None,
+        record.erasure if record.HasField("erasure") else None,
     )
 
 
@@ -119,6 +133,11 @@ def authenticated(clear: Clear) -> bytes:
         SealBroken: a field is out of its range, so that nothing was ever sealed beside it.
     """
     try:
-        return _CLEAR.pack(*clear[:-1]) + clear.retracts
+        packed = _CLEAR.pack(*clear[:11]) + clear.retracts
     except struct.error as error:
         raise SealBroken("a clear field of the record is out of its range") from error
+    for folded in (clear.identity_decision, clear.erasure):
+        if folded is not None:
+            told = folded.SerializeToString(deterministic=True)
+            packed += blake2b(told, digest_size=_DIGEST_BYTES).digest()
+    return packed

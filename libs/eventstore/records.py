@@ -148,6 +148,8 @@ def seal_event(
         sealed_event=seal(owner.key.cipher, plaintext, authenticated(clear), nonce),
         stream_id=clear.stream_id,
         stream_version=clear.stream_version,
+        identity_decision=clear.identity_decision,
+        erasure=clear.erasure,
     )
     return Row(
         clear.tenant,

@@ -12,11 +12,14 @@ import asyncpg
 from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_AGGREGATE_CHANGED,
     EVENT_TYPE_AGGREGATE_SNAPSHOT,
+    EVENT_TYPE_PROFILE_ERASED,
 )
 from touchline.store.v1.store_pb2 import PackedEvent, RecordedEvent
 
 # Their owner is a stream, which names no customer.
-_OF_AGGREGATES: Final = frozenset({EVENT_TYPE_AGGREGATE_CHANGED, EVENT_TYPE_AGGREGATE_SNAPSHOT})
+_OF_STREAMS: Final = frozenset(
+    {EVENT_TYPE_AGGREGATE_CHANGED, EVENT_TYPE_AGGREGATE_SNAPSHOT, EVENT_TYPE_PROFILE_ERASED}
+)
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -92,7 +95,7 @@ class Projection(Protocol):
 
 def of_customers(events: Sequence[Recorded]) -> list[Recorded]:
     """Return the events that concern a customer: all but those of aggregates."""
-    return [event for event in events if event.record.type not in _OF_AGGREGATES]
+    return [event for event in events if event.record.type not in _OF_STREAMS]
 
 
 def decode(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:

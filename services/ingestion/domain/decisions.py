@@ -56,6 +56,13 @@ _ATTEMPT_CHOICES: Final = (
     choice("outcome", known(decisions_pb2.DeliveryOutcome), required=True),
 )
 _READ: Final = (text("reader", _NAME),)
+_IDENTITY_DECIDED: Final = (text("reason", 4096, required=True),)
+_IDENTITY_DECISION_CHOICES: Final = (
+    choice("kind", known(decisions_pb2.IdentityDecisionKind), required=True),
+)
+_KEY_BYTES: Final = 16
+_MAX_PROFILES: Final = 2
+_MAX_DECIDED_KEYS: Final = 5000
 
 
 def _crossed(fact: decisions_pb2.ScoreCrossed, found: Violations) -> None:
@@ -97,6 +104,25 @@ def _read(fact: decisions_pb2.NotificationRead, found: Violations) -> None:
     check_texts(fact, _READ, "notification_read.", found)
 
 
+def _identity_decided(fact: decisions_pb2.IdentityDecided, found: Violations) -> None:
+    path = "identity_decided.decision."
+    decision = fact.decision
+    check_texts(fact, _IDENTITY_DECIDED, "identity_decided.", found)
+    check_choices(decision, _IDENTITY_DECISION_CHOICES, path, found)
+    if not 1 <= len(decision.profiles) <= _MAX_PROFILES:
+        found.append((f"{path}profiles", f"must be 1 to {_MAX_PROFILES}"))
+    sides = [decision.left_keys, decision.right_keys]
+    if sum(map(len, sides)) > _MAX_DECIDED_KEYS:
+        found.append((f"{path}left_keys", f"has, with right_keys, more than {_MAX_DECIDED_KEYS:,}"))
+    named = [decision.joined_keys, decision.revoked_event_ids, *sides]
+    keys = [key for keys in named for key in keys]
+    keys += [profile.root_key for profile in decision.profiles]
+    if any(len(key) != _KEY_BYTES for key in keys):
+        found.append((path[:-1], f"has a key or an id that has not {_KEY_BYTES} bytes"))
+    if any(profile.version < 1 for profile in decision.profiles):
+        found.append((f"{path}profiles", "has a version below 1"))
+
+
 def _check_notification(fact: Any, path: str, found: Violations) -> None:
     if not is_uuid(fact.notification_id):
         told = "is not a UUID; give the event_id of the decision to notify"
@@ -108,6 +134,7 @@ DECISION_RULES: Final[Mapping[str, Rule]] = {
     "notification_decided": _decided,
     "delivery_attempted": _attempted,
     "notification_read": _read,
+    "identity_decided": _identity_decided,
 }
 """By the name of the field of `Event.fact`."""
 

@@ -70,6 +70,11 @@ _CONSENT_CHOICES: Final = (
     choice("status", known(facts_pb2.ConsentStatus), required=True),
     choice("channel", _CHANNELS),
 )
+_PREFERENCE: Final = (text("purpose", 256), text("note", 1000))
+_PREFERENCE_CHOICES: Final = (
+    choice("status", known(facts_pb2.PreferenceStatus), required=True),
+    choice("channel", _CHANNELS, required=True),
+)
 _NOTE: Final = (text("text", 65_536, required=True),)
 _SIGNAL: Final = (text("kind", 128, required=True), text("text", 4096))
 _CHECK_IN: Final = (text("place", 256),)
@@ -144,6 +149,11 @@ def _campaign(fact: facts_pb2.CampaignTouched, found: Violations) -> None:
 def _consent(fact: facts_pb2.ConsentChanged, found: Violations) -> None:
     check_texts(fact, _CONSENT, "consent_changed.", found)
     check_choices(fact, _CONSENT_CHOICES, "consent_changed.", found)
+
+
+def _preference(fact: facts_pb2.PreferenceChanged, found: Violations) -> None:
+    check_texts(fact, _PREFERENCE, "preference_changed.", found)
+    check_choices(fact, _PREFERENCE_CHOICES, "preference_changed.", found)
 
 
 def _traits(fact: facts_pb2.TraitsObserved, found: Violations) -> None:
@@ -229,6 +239,8 @@ _SERVICES_OWN: Final = (
     "notification_decided",
     "delivery_attempted",
     "notification_read",
+    "identity_decided",
+    "profile_erased",
 )
 
 CALLER_RULES: Final[dict[str, Rule]] = {
@@ -239,6 +251,7 @@ CALLER_RULES: Final[dict[str, Rule]] = {
     "case_changed": _case,
     "campaign_touched": _campaign,
     "consent_changed": _consent,
+    "preference_changed": _preference,
     "traits_observed": _traits,
     "note_added": _note,
     "signal_observed": _signal,

@@ -145,6 +145,44 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "PROJECTION_UNVERIFIABLE", "domain": "touchline",
          "metadata": {"projection": "timeline"}}
     """
+    ERROR_REASON_PROFILE_MERGED_AWAY: _ErrorReason.ValueType  # 24
+    """The profile was absorbed by another. Use that one's id, or an identity.
+
+        {"reason": "PROFILE_MERGED_AWAY", "domain": "touchline",
+         "metadata": {"profile_id": "0a1b…", "into_profile_id": "9f8e…"}}
+    """
+    ERROR_REASON_SAME_PROFILE: _ErrorReason.ValueType  # 25
+    """Both sides are one profile already.
+
+        {"reason": "SAME_PROFILE", "domain": "touchline", "metadata": {"profile_id": "0a1b…"}}
+    """
+    ERROR_REASON_NOT_MERGED: _ErrorReason.ValueType  # 26
+    """Nobody merged these, and no automatic link joins them, so there is nothing to take back.
+
+        {"reason": "NOT_MERGED", "domain": "touchline", "metadata": {"profile_id": "0a1b…"}}
+    """
+    ERROR_REASON_IDENTITY_NOT_DETACHABLE: _ErrorReason.ValueType  # 27
+    """The identity is not, or is all there is, of the profile.
+
+        {"reason": "IDENTITY_NOT_DETACHABLE", "domain": "touchline",
+         "metadata": {"profile_id": "0a1b…"}}
+    """
+    ERROR_REASON_SUGGESTION_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """No such suggestion is open; it may have been accepted or rejected.
+
+        {"reason": "SUGGESTION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+    """
+    ERROR_REASON_PROFILE_ERASED: _ErrorReason.ValueType  # 29
+    """The profile was erased. What is left of it says nothing of a person.
+
+        {"reason": "PROFILE_ERASED", "domain": "touchline", "metadata": {"position": "42"}}
+    """
+    ERROR_REASON_PROFILE_TOO_LARGE: _ErrorReason.ValueType  # 30
+    """The profiles have more identities than a decision can name.
+
+        {"reason": "PROFILE_TOO_LARGE", "domain": "touchline",
+         "metadata": {"identities": "6000", "most": "5000"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -273,5 +311,43 @@ message says why.
 
     {"reason": "PROJECTION_UNVERIFIABLE", "domain": "touchline",
      "metadata": {"projection": "timeline"}}
+"""
+ERROR_REASON_PROFILE_MERGED_AWAY: ErrorReason.ValueType  # 24
+"""The profile was absorbed by another. Use that one's id, or an identity.
+
+    {"reason": "PROFILE_MERGED_AWAY", "domain": "touchline",
+     "metadata": {"profile_id": "0a1b…", "into_profile_id": "9f8e…"}}
+"""
+ERROR_REASON_SAME_PROFILE: ErrorReason.ValueType  # 25
+"""Both sides are one profile already.
+
+    {"reason": "SAME_PROFILE", "domain": "touchline", "metadata": {"profile_id": "0a1b…"}}
+"""
+ERROR_REASON_NOT_MERGED: ErrorReason.ValueType  # 26
+"""Nobody merged these, and no automatic link joins them, so there is nothing to take back.
+
+    {"reason": "NOT_MERGED", "domain": "touchline", "metadata": {"profile_id": "0a1b…"}}
+"""
+ERROR_REASON_IDENTITY_NOT_DETACHABLE: ErrorReason.ValueType  # 27
+"""The identity is not, or is all there is, of the profile.
+
+    {"reason": "IDENTITY_NOT_DETACHABLE", "domain": "touchline",
+     "metadata": {"profile_id": "0a1b…"}}
+"""
+ERROR_REASON_SUGGESTION_NOT_FOUND: ErrorReason.ValueType  # 28
+"""No such suggestion is open; it may have been accepted or rejected.
+
+    {"reason": "SUGGESTION_NOT_FOUND", "domain": "touchline", "metadata": {}}
+"""
+ERROR_REASON_PROFILE_ERASED: ErrorReason.ValueType  # 29
+"""The profile was erased. What is left of it says nothing of a person.
+
+    {"reason": "PROFILE_ERASED", "domain": "touchline", "metadata": {"position": "42"}}
+"""
+ERROR_REASON_PROFILE_TOO_LARGE: ErrorReason.ValueType  # 30
+"""The profiles have more identities than a decision can name.
+
+    {"reason": "PROFILE_TOO_LARGE", "domain": "touchline",
+     "metadata": {"identities": "6000", "most": "5000"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

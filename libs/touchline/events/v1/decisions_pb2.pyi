@@ -140,6 +140,38 @@ DELIVERY_OUTCOME_SUPPRESSED: DeliveryOutcome.ValueType  # 5
 """It was not sent on purpose, such as after a consent was withdrawn."""
 Global___DeliveryOutcome: _TypeAlias = DeliveryOutcome  # noqa: Y015
 
+class _IdentityDecisionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IdentityDecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IdentityDecisionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IDENTITY_DECISION_KIND_UNSPECIFIED: _IdentityDecisionKind.ValueType  # 0
+    """Not said. Rejected."""
+    IDENTITY_DECISION_KIND_MERGED: _IdentityDecisionKind.ValueType  # 1
+    """Two profiles are one person."""
+    IDENTITY_DECISION_KIND_UNMERGED: _IdentityDecisionKind.ValueType  # 2
+    """What looked like one person is two: a merge is taken back, or an automatic link is cut."""
+    IDENTITY_DECISION_KIND_DETACHED: _IdentityDecisionKind.ValueType  # 3
+    """One identity belongs to somebody else."""
+    IDENTITY_DECISION_KIND_SUGGESTION_REJECTED: _IdentityDecisionKind.ValueType  # 4
+    """Two profiles that were suggested to be one person are two."""
+
+class IdentityDecisionKind(_IdentityDecisionKind, metaclass=_IdentityDecisionKindEnumTypeWrapper):
+    """What a person can decide about who is who."""
+
+IDENTITY_DECISION_KIND_UNSPECIFIED: IdentityDecisionKind.ValueType  # 0
+"""Not said. Rejected."""
+IDENTITY_DECISION_KIND_MERGED: IdentityDecisionKind.ValueType  # 1
+"""Two profiles are one person."""
+IDENTITY_DECISION_KIND_UNMERGED: IdentityDecisionKind.ValueType  # 2
+"""What looked like one person is two: a merge is taken back, or an automatic link is cut."""
+IDENTITY_DECISION_KIND_DETACHED: IdentityDecisionKind.ValueType  # 3
+"""One identity belongs to somebody else."""
+IDENTITY_DECISION_KIND_SUGGESTION_REJECTED: IdentityDecisionKind.ValueType  # 4
+"""Two profiles that were suggested to be one person are two."""
+Global___IdentityDecisionKind: _TypeAlias = IdentityDecisionKind  # noqa: Y015
+
 @_typing.final
 class ScoreCrossed(_message.Message):
     """A customer's score passed from one level of a scoring model into another."""
@@ -427,3 +459,188 @@ class NotificationRead(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NotificationRead: _TypeAlias = NotificationRead  # noqa: Y015
+
+@_typing.final
+class IdentityDecision(_message.Message):
+    """The part of a person's decision about who is who that the identity graph folds. It names
+    identities by their keys only, and stands in the clear in the event's envelope.
+
+    A decision holds unless another decision revokes it or an EventRetracted retracts it, whichever
+    of them arrives first; what a revoked decision revoked stays revoked.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PROFILES_FIELD_NUMBER: _builtins.int
+    JOINED_KEYS_FIELD_NUMBER: _builtins.int
+    LEFT_KEYS_FIELD_NUMBER: _builtins.int
+    RIGHT_KEYS_FIELD_NUMBER: _builtins.int
+    REVOKED_EVENT_IDS_FIELD_NUMBER: _builtins.int
+    kind: Global___IdentityDecisionKind.ValueType
+    """What was decided. Required."""
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProfileVersion]:
+        """The profiles it concerns and the version that each has with it; 1 or 2."""
+
+    @_builtins.property
+    def joined_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identities that are one person: the first is linked with each of the others, before all automatic
+        links and whatever their kinds. Default empty: none.
+        """
+
+    @_builtins.property
+    def left_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One side: the identities it had when this was decided, at most 5,000 on both sides. Of a merge
+        they tell what was merged; in any other kind no profile may hold an identity of the one side and
+        one of the other, whatever links them.
+        """
+
+    @_builtins.property
+    def right_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The other side."""
+
+    @_builtins.property
+    def revoked_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The decisions that no longer hold, each the 16 bytes of its event_id. Default empty: none."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___IdentityDecisionKind.ValueType = ...,
+        profiles: _abc.Iterable[Global___ProfileVersion] | None = ...,
+        joined_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        left_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        right_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        revoked_event_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joined_keys", b"joined_keys", "kind", b"kind", "left_keys", b"left_keys", "profiles", b"profiles", "revoked_event_ids", b"revoked_event_ids", "right_keys", b"right_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentityDecision: _TypeAlias = IdentityDecision  # noqa: Y015
+
+@_typing.final
+class ProfileVersion(_message.Message):
+    """A version of a profile: how often people decided about who it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    root_key: _builtins.bytes
+    """The key of the profile's first identity, 16 bytes."""
+    version: _builtins.int
+    """From 1: with the first decision."""
+    def __init__(
+        self,
+        *,
+        root_key: _builtins.bytes = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root_key", b"root_key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileVersion: _TypeAlias = ProfileVersion  # noqa: Y015
+
+@_typing.final
+class IdentityDecided(_message.Message):
+    """A person decided who is who. The event's actor says who decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, at most 4,096 characters."""
+    @_builtins.property
+    def decision(self) -> Global___IdentityDecision:
+        """What was decided."""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___IdentityDecision | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentityDecided: _TypeAlias = IdentityDecided  # noqa: Y015
+
+@_typing.final
+class Erasure(_message.Message):
+    """The part of an erasure that every service folds; in the clear in the event's envelope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_KEYS_FIELD_NUMBER: _builtins.int
+    OCCURRED_FROM_US_FIELD_NUMBER: _builtins.int
+    OCCURRED_BEFORE_US_FIELD_NUMBER: _builtins.int
+    occurred_from_us: _builtins.int
+    """Only events that occurred at this time or later, in microseconds since 1970. Default 0 with
+    occurred_before_us 0: all events, and the identities themselves.
+    """
+    occurred_before_us: _builtins.int
+    """Only events that occurred before this time. Default 0: see occurred_from_us."""
+    @_builtins.property
+    def identity_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The identities whose data keys were deleted, 16 bytes each, at most 5,000. Of an erasure of a time
+        range, those whose events were concerned.
+        """
+
+    def __init__(
+        self,
+        *,
+        identity_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        occurred_from_us: _builtins.int = ...,
+        occurred_before_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_keys", b"identity_keys", "occurred_before_us", b"occurred_before_us", "occurred_from_us", b"occurred_from_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
+class ProfileErased(_message.Message):
+    """The keys of a customer's events were deleted, in the transaction that recorded this. What was
+    sealed under them can't be opened any more, here or in any copy of the line. The event's owner is
+    the stream of the erasure, which names no customer.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, as a reference such as a request's number, at most 256 characters; no name, no address:
+    it is kept. Required.
+    """
+    @_builtins.property
+    def erasure(self) -> Global___Erasure:
+        """What was erased."""
+
+    def __init__(
+        self,
+        *,
+        erasure: Global___Erasure | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileErased: _TypeAlias = ProfileErased  # noqa: Y015

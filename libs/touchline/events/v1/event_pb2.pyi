@@ -75,6 +75,12 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """Event.notification_read."""
     EVENT_TYPE_CUSTOM_EVENT: _EventType.ValueType  # 41
     """Event.custom_event."""
+    EVENT_TYPE_PREFERENCE_CHANGED: _EventType.ValueType  # 42
+    """Event.preference_changed."""
+    EVENT_TYPE_IDENTITY_DECIDED: _EventType.ValueType  # 43
+    """Event.identity_decided."""
+    EVENT_TYPE_PROFILE_ERASED: _EventType.ValueType  # 44
+    """Event.profile_erased. It belongs to no profile."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """The type of an event: the number of the field of `Event.fact` that is set."""
@@ -125,6 +131,12 @@ EVENT_TYPE_NOTIFICATION_READ: EventType.ValueType  # 40
 """Event.notification_read."""
 EVENT_TYPE_CUSTOM_EVENT: EventType.ValueType  # 41
 """Event.custom_event."""
+EVENT_TYPE_PREFERENCE_CHANGED: EventType.ValueType  # 42
+"""Event.preference_changed."""
+EVENT_TYPE_IDENTITY_DECIDED: EventType.ValueType  # 43
+"""Event.identity_decided."""
+EVENT_TYPE_PROFILE_ERASED: EventType.ValueType  # 44
+"""Event.profile_erased. It belongs to no profile."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _ActorKind:
@@ -196,6 +208,9 @@ class Event(_message.Message):
     DELIVERY_ATTEMPTED_FIELD_NUMBER: _builtins.int
     NOTIFICATION_READ_FIELD_NUMBER: _builtins.int
     CUSTOM_EVENT_FIELD_NUMBER: _builtins.int
+    PREFERENCE_CHANGED_FIELD_NUMBER: _builtins.int
+    IDENTITY_DECIDED_FIELD_NUMBER: _builtins.int
+    PROFILE_ERASED_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """A UUID that names this event for ever; a retry carries the same one. UUIDv7 is advised, since
     it keeps index writes local. Required.
@@ -322,6 +337,18 @@ class Event(_message.Message):
     def custom_event(self) -> _facts_pb2.CustomEvent:
         """Something of a type that the caller registered."""
 
+    @_builtins.property
+    def preference_changed(self) -> _facts_pb2.PreferenceChanged:
+        """The customer said how they like, or do not like, to be reached."""
+
+    @_builtins.property
+    def identity_decided(self) -> _decisions_pb2.IdentityDecided:
+        """A person decided who is who. Callers can't record it: they call the profile service."""
+
+    @_builtins.property
+    def profile_erased(self) -> _decisions_pb2.ProfileErased:
+        """The keys of a customer's events were deleted. Callers can't record it: they call EraseProfile."""
+
     def __init__(
         self,
         *,
@@ -358,12 +385,15 @@ class Event(_message.Message):
         delivery_attempted: _decisions_pb2.DeliveryAttempted | None = ...,
         notification_read: _decisions_pb2.NotificationRead | None = ...,
         custom_event: _facts_pb2.CustomEvent | None = ...,
+        preference_changed: _facts_pb2.PreferenceChanged | None = ...,
+        identity_decided: _decisions_pb2.IdentityDecided | None = ...,
+        profile_erased: _decisions_pb2.ProfileErased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "identity_decided", b"identity_decided", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "preference_changed", b"preference_changed", "product_used", b"product_used", "profile_erased", b"profile_erased", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "traits_observed", b"traits_observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "product_used", b"product_used", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aggregate_changed", b"aggregate_changed", "aggregate_snapshot", b"aggregate_snapshot", "campaign_touched", b"campaign_touched", "case_changed", b"case_changed", "causation_id", b"causation_id", "checked_in", b"checked_in", "community_posted", b"community_posted", "consent_changed", b"consent_changed", "context", b"context", "conversation_id", b"conversation_id", "correlation_id", b"correlation_id", "custom_event", b"custom_event", "delivery_attempted", b"delivery_attempted", "event_id", b"event_id", "event_retracted", b"event_retracted", "expectation_resolved", b"expectation_resolved", "expectation_set", b"expectation_set", "fact", b"fact", "historical", b"historical", "identities", b"identities", "identity_decided", b"identity_decided", "interaction", b"interaction", "note_added", b"note_added", "notification_decided", b"notification_decided", "notification_read", b"notification_read", "occurred_at", b"occurred_at", "order_changed", b"order_changed", "payment_attempted", b"payment_attempted", "preference_changed", b"preference_changed", "product_used", b"product_used", "profile_erased", b"profile_erased", "score_crossed", b"score_crossed", "signal_observed", b"signal_observed", "source", b"source", "tenant", b"tenant", "traits_observed", b"traits_observed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot", "checked_in", "payment_attempted", "score_crossed", "notification_decided", "delivery_attempted", "notification_read", "custom_event"]  # noqa: Y015
+    _WhichOneofReturnType_fact: _TypeAlias = _typing.Literal["interaction", "community_posted", "order_changed", "product_used", "case_changed", "campaign_touched", "consent_changed", "traits_observed", "note_added", "signal_observed", "expectation_set", "expectation_resolved", "event_retracted", "aggregate_changed", "aggregate_snapshot", "checked_in", "payment_attempted", "score_crossed", "notification_decided", "delivery_attempted", "notification_read", "custom_event", "preference_changed", "identity_decided", "profile_erased"]  # noqa: Y015
     _WhichOneofArgType_fact: _TypeAlias = _typing.Literal["fact", b"fact"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_fact) -> _WhichOneofReturnType_fact | None: ...
 

@@ -256,6 +256,34 @@ CONSENT_STATUS_WITHDRAWN: ConsentStatus.ValueType  # 2
 """The customer forbids it."""
 Global___ConsentStatus: _TypeAlias = ConsentStatus  # noqa: Y015
 
+class _PreferenceStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreferenceStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreferenceStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREFERENCE_STATUS_UNSPECIFIED: _PreferenceStatus.ValueType  # 0
+    """Not said. Rejected."""
+    PREFERENCE_STATUS_PREFERRED: _PreferenceStatus.ValueType  # 1
+    """The customer likes it best."""
+    PREFERENCE_STATUS_ACCEPTED: _PreferenceStatus.ValueType  # 2
+    """The customer has nothing against it."""
+    PREFERENCE_STATUS_AVOIDED: _PreferenceStatus.ValueType  # 3
+    """The customer would rather not. It forbids nothing: that is what consents are for."""
+
+class PreferenceStatus(_PreferenceStatus, metaclass=_PreferenceStatusEnumTypeWrapper):
+    """How much a customer likes something."""
+
+PREFERENCE_STATUS_UNSPECIFIED: PreferenceStatus.ValueType  # 0
+"""Not said. Rejected."""
+PREFERENCE_STATUS_PREFERRED: PreferenceStatus.ValueType  # 1
+"""The customer likes it best."""
+PREFERENCE_STATUS_ACCEPTED: PreferenceStatus.ValueType  # 2
+"""The customer has nothing against it."""
+PREFERENCE_STATUS_AVOIDED: PreferenceStatus.ValueType  # 3
+"""The customer would rather not. It forbids nothing: that is what consents are for."""
+Global___PreferenceStatus: _TypeAlias = PreferenceStatus  # noqa: Y015
+
 class _PaymentStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -647,6 +675,42 @@ class ConsentChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsentChanged: _TypeAlias = ConsentChanged  # noqa: Y015
+
+@_typing.final
+class PreferenceChanged(_message.Message):
+    """The customer said how they like, or do not like, to be reached."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """What about, such as `offers`, at most 256 characters. Default empty: everything."""
+    channel: Global___Channel.ValueType
+    """The medium it is about. Required."""
+    status: Global___PreferenceStatus.ValueType
+    """How much the customer likes it. Required."""
+    note: _builtins.str
+    """What the customer said, such as `after six only`, at most 1,000 characters. Default empty:
+    nothing more.
+    """
+    def __init__(
+        self,
+        *,
+        purpose: _builtins.str = ...,
+        channel: Global___Channel.ValueType = ...,
+        status: Global___PreferenceStatus.ValueType = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "note", b"note", "purpose", b"purpose", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreferenceChanged: _TypeAlias = PreferenceChanged  # noqa: Y015
 
 @_typing.final
 class TraitsObserved(_message.Message):

@@ -81,6 +81,11 @@ class IngestionServiceStub:
                 request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.SerializeToString,
                 response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.FromString,
                 _registered_method=True)
+        self.CheckErasure = channel.unary_unary(
+                '/touchline.ingestion.v1.IngestionService/CheckErasure',
+                request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureRequest.SerializeToString,
+                response_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureResponse.FromString,
+                _registered_method=True)
         self.GetStoreStatus = channel.unary_unary(
                 '/touchline.ingestion.v1.IngestionService/GetStoreStatus',
                 request_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.GetStoreStatusRequest.SerializeToString,
@@ -178,6 +183,14 @@ class IngestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckErasure(self, request, context):
+        """Looks for what is left of an erased customer in the store and in the memory of the process that
+        answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStoreStatus(self, request, context):
         """Says where the store stands.
         """
@@ -257,6 +270,11 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     servicer.ListCustomEventTypes,
                     request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.FromString,
                     response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.SerializeToString,
+            ),
+            'CheckErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckErasure,
+                    request_deserializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureRequest.FromString,
+                    response_serializer=touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureResponse.SerializeToString,
             ),
             'GetStoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreStatus,
@@ -524,6 +542,33 @@ class IngestionService:
             '/touchline.ingestion.v1.IngestionService/ListCustomEventTypes',
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesRequest.SerializeToString,
             touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.ListCustomEventTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.ingestion.v1.IngestionService/CheckErasure',
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureRequest.SerializeToString,
+            touchline_dot_ingestion_dot_v1_dot_ingestion__service__pb2.CheckErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class IngestionServiceStub:
     """
     ListCustomEventTypes: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ListCustomEventTypesRequest, _ingestion_service_pb2.ListCustomEventTypesResponse]
     """Lists the registered types of custom events, by name."""
+    CheckErasure: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.CheckErasureRequest, _ingestion_service_pb2.CheckErasureResponse]
+    """Looks for what is left of an erased customer in the store and in the memory of the process that
+    answers.
+    """
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetStoreStatusRequest, _ingestion_service_pb2.GetStoreStatusResponse]
     """Says where the store stands."""
     VerifyStore: _aio.UnaryStreamMultiCallable[_ingestion_service_pb2.VerifyStoreRequest, _ingestion_service_pb2.VerifyStoreResponse]
@@ -150,6 +154,16 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_ingestion_service_pb2.ListCustomEventTypesRequest, _abc.Awaitable[_ingestion_service_pb2.ListCustomEventTypesResponse]],
     ) -> _abc.Awaitable[_ingestion_service_pb2.ListCustomEventTypesResponse]:
         """Lists the registered types of custom events, by name."""
+
+    @_abc_1.abstractmethod
+    def CheckErasure(
+        self,
+        request: _ingestion_service_pb2.CheckErasureRequest,
+        context: _aio.ServicerContext[_ingestion_service_pb2.CheckErasureRequest, _abc.Awaitable[_ingestion_service_pb2.CheckErasureResponse]],
+    ) -> _abc.Awaitable[_ingestion_service_pb2.CheckErasureResponse]:
+        """Looks for what is left of an erased customer in the store and in the memory of the process that
+        answers.
+        """
 
     @_abc_1.abstractmethod
     def GetStoreStatus(

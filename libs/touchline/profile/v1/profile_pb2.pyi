@@ -65,10 +65,21 @@ class Profile(_message.Message):
     LAST_CONTACT_AT_FIELD_NUMBER: _builtins.int
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
     DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_TRUNCATED_FIELD_NUMBER: _builtins.int
+    ERASED_AT_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile's id: 32 hexadecimal digits, from its first identity."""
     event_count: _builtins.int
     """How many events the profile has."""
+    version: _builtins.int
+    """How often people decided about who this is; the expected_version of the next decision. Default 0:
+    nobody has yet.
+    """
+    attributes_truncated: _builtins.bool
+    """True when the customer has more observations than an answer folds, and the oldest were left out.
+    Default false.
+    """
     @_builtins.property
     def alias_profile_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids that lead here as well. Default empty: none."""
@@ -95,6 +106,10 @@ class Profile(_message.Message):
         lacks those. Default empty: it is whole.
         """
 
+    @_builtins.property
+    def erased_at(self) -> _timestamp_pb2.Timestamp:
+        """When the whole of it was erased. Default empty: it was not, or somebody came back since."""
+
     def __init__(
         self,
         *,
@@ -106,10 +121,13 @@ class Profile(_message.Message):
         last_contact_at: _timestamp_pb2.Timestamp | None = ...,
         event_count: _builtins.int = ...,
         degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
+        version: _builtins.int = ...,
+        attributes_truncated: _builtins.bool = ...,
+        erased_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_contact_at", b"first_contact_at", "last_contact_at", b"last_contact_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased_at", b"erased_at", "first_contact_at", b"first_contact_at", "last_contact_at", b"last_contact_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_profile_ids", b"alias_profile_ids", "attributes", b"attributes", "degraded_projections", b"degraded_projections", "event_count", b"event_count", "first_contact_at", b"first_contact_at", "identities", b"identities", "last_contact_at", b"last_contact_at", "profile_id", b"profile_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_profile_ids", b"alias_profile_ids", "attributes", b"attributes", "attributes_truncated", b"attributes_truncated", "degraded_projections", b"degraded_projections", "erased_at", b"erased_at", "event_count", b"event_count", "first_contact_at", b"first_contact_at", "identities", b"identities", "last_contact_at", b"last_contact_at", "profile_id", b"profile_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,8 +141,11 @@ class ProfileIdentity(_message.Message):
 
     IDENTITY_FIELD_NUMBER: _builtins.int
     FIRST_POSITION_FIELD_NUMBER: _builtins.int
+    IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     first_position: _builtins.int
     """The position of the event that showed it first."""
+    identity_key: _builtins.str
+    """The identity key, 32 hexadecimal digits: what names it wherever its value must not stand."""
     @_builtins.property
     def identity(self) -> _identity_pb2.Identity:
         """The identity. Its values are empty when its data key was erased."""
@@ -134,10 +155,11 @@ class ProfileIdentity(_message.Message):
         *,
         identity: _identity_pb2.Identity | None = ...,
         first_position: _builtins.int = ...,
+        identity_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_position", b"first_position", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_position", b"first_position", "identity", b"identity", "identity_key", b"identity_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,6 +178,8 @@ class Attribute(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, such as `city`."""
     value: _builtins.str
@@ -164,9 +188,17 @@ class Attribute(_message.Message):
     """The event that said so."""
     source: _builtins.str
     """The system that said so."""
+    observations: _builtins.int
+    """How many observations of the attribute there are, this one included; ListAttributeValues lists
+    them.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When it was observed."""
+
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
 
     def __init__(
         self,
@@ -176,10 +208,12 @@ class Attribute(_message.Message):
         event_id: _builtins.str = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         source: _builtins.str = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+        observations: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "name", b"name", "occurred_at", b"occurred_at", "source", b"source", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "name", b"name", "observations", b"observations", "occurred_at", b"occurred_at", "recorded_at", b"recorded_at", "source", b"source", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

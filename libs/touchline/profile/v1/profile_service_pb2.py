@@ -26,11 +26,14 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from touchline.events.v1 import event_pb2 as touchline_dot_events_dot_v1_dot_event__pb2
 from touchline.events.v1 import facts_pb2 as touchline_dot_events_dot_v1_dot_facts__pb2
 from touchline.events.v1 import identity_pb2 as touchline_dot_events_dot_v1_dot_identity__pb2
+from touchline.profile.v1 import consents_pb2 as touchline_dot_profile_dot_v1_dot_consents__pb2
+from touchline.profile.v1 import erasure_pb2 as touchline_dot_profile_dot_v1_dot_erasure__pb2
+from touchline.profile.v1 import identities_pb2 as touchline_dot_profile_dot_v1_dot_identities__pb2
 from touchline.profile.v1 import profile_pb2 as touchline_dot_profile_dot_v1_dot_profile__pb2
 from touchline.profile.v1 import views_pb2 as touchline_dot_profile_dot_v1_dot_views__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*touchline/profile/v1/profile_service.proto\x12\x14touchline.profile.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\x1a\"touchline/profile/v1/profile.proto\x1a touchline/profile/v1/views.proto\"y\n\x15ResolveProfileRequest\x12\x39\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x08identity\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"7\n\x16ResolveProfileResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\"|\n\x11GetProfileRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"M\n\x12GetProfileResponse\x12\x37\n\x07profile\x18\x01 \x01(\x0b\x32\x1d.touchline.profile.v1.ProfileR\x07profile\"\xe7\x03\n\x19ListTimelineEventsRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\x12\x38\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x1c.touchline.events.v1.ChannelR\x08\x63hannels\x12\x34\n\x05types\x18\x05 \x03(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x05types\x12?\n\roccurred_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0coccurredFrom\x12\x43\n\x0foccurred_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eoccurredBefore\x12%\n\x0e\x61\x66ter_position\x18\x08 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\xd5\x01\n\x1aListTimelineEventsResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12=\n\x07\x65ntries\x18\x02 \x03(\x0b\x32#.touchline.profile.v1.TimelineEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x12\x31\n\x14\x64\x65graded_projections\x18\x04 \x03(\tR\x13\x64\x65gradedProjections\"\x7f\n\x14WatchTimelineRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"R\n\x15WatchTimelineResponse\x12\x39\n\x05\x65ntry\x18\x01 \x01(\x0b\x32#.touchline.profile.v1.TimelineEntryR\x05\x65ntry\"\xde\x01\n\x0eGetViewRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x32\n\x04view\x18\x02 \x01(\x0e\x32\x1e.touchline.profile.v1.ViewKindR\x04view\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\x88\x03\n\x0fGetViewResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12\x37\n\x05sales\x18\x02 \x01(\x0b\x32\x1f.touchline.profile.v1.SalesViewH\x00R\x05sales\x12=\n\x07service\x18\x03 \x01(\x0b\x32!.touchline.profile.v1.ServiceViewH\x00R\x07service\x12\x43\n\tmarketing\x18\x04 \x01(\x0b\x32#.touchline.profile.v1.MarketingViewH\x00R\tmarketing\x12@\n\x08\x63ustomer\x18\x05 \x01(\x0b\x32\".touchline.profile.v1.CustomerViewH\x00R\x08\x63ustomer\x12\x1c\n\ttruncated\x18\x06 \x01(\x08R\ttruncated\x12\x31\n\x14\x64\x65graded_projections\x18\x07 \x03(\tR\x13\x64\x65gradedProjectionsB\x06\n\x04view\"=\n\x14GetPopulationRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\"k\n\x15GetPopulationResponse\x12\x1a\n\x08profiles\x18\x01 \x01(\x03R\x08profiles\x12\x1e\n\nidentities\x18\x02 \x01(\x03R\nidentities\x12\x16\n\x06\x65vents\x18\x03 \x01(\x03R\x06\x65vents\"x\n\x13ListProfilesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\"_\n\x14ListProfilesResponse\x12\x1f\n\x0bprofile_ids\x18\x01 \x03(\tR\nprofileIds\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x8f\x06\n\x0eProfileService\x12p\n\x0eResolveProfile\x12+.touchline.profile.v1.ResolveProfileRequest\x1a,.touchline.profile.v1.ResolveProfileResponse\"\x03\x90\x02\x01\x12\x64\n\nGetProfile\x12\'.touchline.profile.v1.GetProfileRequest\x1a(.touchline.profile.v1.GetProfileResponse\"\x03\x90\x02\x01\x12|\n\x12ListTimelineEvents\x12/.touchline.profile.v1.ListTimelineEventsRequest\x1a\x30.touchline.profile.v1.ListTimelineEventsResponse\"\x03\x90\x02\x01\x12o\n\rWatchTimeline\x12*.touchline.profile.v1.WatchTimelineRequest\x1a+.touchline.profile.v1.WatchTimelineResponse\"\x03\x90\x02\x01\x30\x01\x12[\n\x07GetView\x12$.touchline.profile.v1.GetViewRequest\x1a%.touchline.profile.v1.GetViewResponse\"\x03\x90\x02\x01\x12m\n\rGetPopulation\x12*.touchline.profile.v1.GetPopulationRequest\x1a+.touchline.profile.v1.GetPopulationResponse\"\x03\x90\x02\x01\x12j\n\x0cListProfiles\x12).touchline.profile.v1.ListProfilesRequest\x1a*.touchline.profile.v1.ListProfilesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*touchline/profile/v1/profile_service.proto\x12\x14touchline.profile.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\x1a#touchline/profile/v1/consents.proto\x1a\"touchline/profile/v1/erasure.proto\x1a%touchline/profile/v1/identities.proto\x1a\"touchline/profile/v1/profile.proto\x1a touchline/profile/v1/views.proto\"y\n\x15ResolveProfileRequest\x12\x39\n\x08identity\x18\x01 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x08identity\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"Q\n\x16ResolveProfileResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\"\xad\x01\n\x11GetProfileRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"s\n\x12GetProfileResponse\x12\x37\n\x07profile\x18\x01 \x01(\x0b\x32\x1d.touchline.profile.v1.ProfileR\x07profile\x12$\n\x0e\x61sked_by_alias\x18\x02 \x01(\x08R\x0c\x61skedByAlias\"\xe7\x03\n\x19ListTimelineEventsRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\x12\x38\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x1c.touchline.events.v1.ChannelR\x08\x63hannels\x12\x34\n\x05types\x18\x05 \x03(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x05types\x12?\n\roccurred_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0coccurredFrom\x12\x43\n\x0foccurred_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eoccurredBefore\x12%\n\x0e\x61\x66ter_position\x18\x08 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\xd5\x01\n\x1aListTimelineEventsResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12=\n\x07\x65ntries\x18\x02 \x03(\x0b\x32#.touchline.profile.v1.TimelineEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x12\x31\n\x14\x64\x65graded_projections\x18\x04 \x03(\tR\x13\x64\x65gradedProjections\"\x7f\n\x14WatchTimelineRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"R\n\x15WatchTimelineResponse\x12\x39\n\x05\x65ntry\x18\x01 \x01(\x0b\x32#.touchline.profile.v1.TimelineEntryR\x05\x65ntry\"\xde\x01\n\x0eGetViewRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x32\n\x04view\x18\x02 \x01(\x0e\x32\x1e.touchline.profile.v1.ViewKindR\x04view\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\x88\x03\n\x0fGetViewResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12\x37\n\x05sales\x18\x02 \x01(\x0b\x32\x1f.touchline.profile.v1.SalesViewH\x00R\x05sales\x12=\n\x07service\x18\x03 \x01(\x0b\x32!.touchline.profile.v1.ServiceViewH\x00R\x07service\x12\x43\n\tmarketing\x18\x04 \x01(\x0b\x32#.touchline.profile.v1.MarketingViewH\x00R\tmarketing\x12@\n\x08\x63ustomer\x18\x05 \x01(\x0b\x32\".touchline.profile.v1.CustomerViewH\x00R\x08\x63ustomer\x12\x1c\n\ttruncated\x18\x06 \x01(\x08R\ttruncated\x12\x31\n\x14\x64\x65graded_projections\x18\x07 \x03(\tR\x13\x64\x65gradedProjectionsB\x06\n\x04view\"=\n\x14GetPopulationRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\"k\n\x15GetPopulationResponse\x12\x1a\n\x08profiles\x18\x01 \x01(\x03R\x08profiles\x12\x1e\n\nidentities\x18\x02 \x01(\x03R\nidentities\x12\x16\n\x06\x65vents\x18\x03 \x01(\x03R\x06\x65vents\"x\n\x13ListProfilesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\"_\n\x14ListProfilesResponse\x12\x1f\n\x0bprofile_ids\x18\x01 \x03(\tR\nprofileIds\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x0e\x44\x65\x63idedProfile\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12)\n\x10\x65xpected_version\x18\x02 \x01(\x03R\x0f\x65xpectedVersion\x12\'\n\x0f\x65xpects_version\x18\x03 \x01(\x08R\x0e\x65xpectsVersion\"\x8b\x01\n\x0e\x44\x65\x63isionResult\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x42\n\x08profiles\x18\x03 \x03(\x0b\x32&.touchline.profile.v1.SuggestedProfileR\x08profiles\"\x8b\x02\n\x14MergeProfilesRequest\x12\x38\n\x04left\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecidedProfileR\x04left\x12:\n\x05right\x18\x02 \x01(\x0b\x32$.touchline.profile.v1.DecidedProfileR\x05right\x12\x1d\n\ndecided_by\x18\x03 \x01(\tR\tdecidedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\tR\ndecisionId\x12%\n\x0e\x61\x66ter_position\x18\x06 \x01(\x03R\rafterPosition\"U\n\x15MergeProfilesResponse\x12<\n\x06result\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecisionResultR\x06result\"\xf2\x02\n\x16UnmergeProfilesRequest\x12>\n\x07profile\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecidedProfileR\x07profile\x12&\n\x0emerge_event_id\x18\x02 \x01(\tH\x00R\x0cmergeEventId\x12\x30\n\x13\x61\x62sorbed_profile_id\x18\x03 \x01(\tH\x00R\x11\x61\x62sorbedProfileId\x12\x37\n\x03two\x18\x04 \x01(\x0b\x32#.touchline.profile.v1.TwoIdentitiesH\x00R\x03two\x12\x1d\n\ndecided_by\x18\x05 \x01(\tR\tdecidedBy\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x07 \x01(\tR\ndecisionId\x12%\n\x0e\x61\x66ter_position\x18\x08 \x01(\x03R\rafterPositionB\x06\n\x04what\"w\n\rTwoIdentities\x12\x31\n\x04left\x18\x01 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x04left\x12\x33\n\x05right\x18\x02 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x05right\"W\n\x17UnmergeProfilesResponse\x12<\n\x06result\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecisionResultR\x06result\"\x91\x02\n\x15\x44\x65tachIdentityRequest\x12>\n\x07profile\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecidedProfileR\x07profile\x12\x39\n\x08identity\x18\x02 \x01(\x0b\x32\x1d.touchline.events.v1.IdentityR\x08identity\x12\x1d\n\ndecided_by\x18\x03 \x01(\tR\tdecidedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\tR\ndecisionId\x12%\n\x0e\x61\x66ter_position\x18\x06 \x01(\x03R\rafterPosition\"V\n\x16\x44\x65tachIdentityResponse\x12<\n\x06result\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecisionResultR\x06result\"\xc2\x01\n\x1bListMergeSuggestionsRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x04 \x01(\x03R\rafterPosition\"\x8f\x01\n\x1cListMergeSuggestionsResponse\x12G\n\x0bsuggestions\x18\x01 \x03(\x0b\x32%.touchline.profile.v1.MergeSuggestionR\x0bsuggestions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc2\x01\n\x1c\x41\x63\x63\x65ptMergeSuggestionRequest\x12#\n\rsuggestion_id\x18\x01 \x01(\tR\x0csuggestionId\x12\x1d\n\ndecided_by\x18\x02 \x01(\tR\tdecidedBy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\tR\ndecisionId\x12%\n\x0e\x61\x66ter_position\x18\x05 \x01(\x03R\rafterPosition\"]\n\x1d\x41\x63\x63\x65ptMergeSuggestionResponse\x12<\n\x06result\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecisionResultR\x06result\"\xc2\x01\n\x1cRejectMergeSuggestionRequest\x12#\n\rsuggestion_id\x18\x01 \x01(\tR\x0csuggestionId\x12\x1d\n\ndecided_by\x18\x02 \x01(\tR\tdecidedBy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\tR\ndecisionId\x12%\n\x0e\x61\x66ter_position\x18\x05 \x01(\x03R\rafterPosition\"]\n\x1dRejectMergeSuggestionResponse\x12<\n\x06result\x18\x01 \x01(\x0b\x32$.touchline.profile.v1.DecisionResultR\x06result\"\xaf\x02\n\x18\x45xplainIdentitiesRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12=\n\x07\x62\x65tween\x18\x02 \x01(\x0b\x32#.touchline.profile.v1.TwoIdentitiesR\x07\x62\x65tween\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x05 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\xdf\x01\n\x19\x45xplainIdentitiesResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12\x38\n\x05links\x18\x02 \x03(\x0b\x32\".touchline.profile.v1.IdentityLinkR\x05links\x12\x41\n\x08verdicts\x18\x03 \x03(\x0b\x32%.touchline.profile.v1.IdentityVerdictR\x08verdicts\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xd5\x01\n\x1aListAttributeValuesRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x05 \x01(\x03R\rafterPosition\"\xa2\x01\n\x1bListAttributeValuesResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12<\n\x06values\x18\x02 \x03(\x0b\x32$.touchline.profile.v1.AttributeValueR\x06values\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xa2\x01\n\x13\x46indProfilesRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12%\n\x0e\x61\x66ter_position\x18\x05 \x01(\x03R\rafterPosition\"~\n\x14\x46indProfilesResponse\x12>\n\x08profiles\x18\x01 \x03(\x0b\x32\".touchline.profile.v1.FoundProfileR\x08profiles\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"i\n\x0c\x46oundProfile\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12:\n\x05value\x18\x02 \x01(\x0b\x32$.touchline.profile.v1.AttributeValueR\x05value\"\xaf\x01\n\x13ListConsentsRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\x12/\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04\x61sOf\"\xf1\x01\n\x14ListConsentsResponse\x12\x1d\n\nprofile_id\x18\x01 \x01(\tR\tprofileId\x12>\n\x08\x63onsents\x18\x02 \x03(\x0b\x32\".touchline.profile.v1.ConsentStateR\x08\x63onsents\x12G\n\x0bpreferences\x18\x03 \x03(\x0b\x32%.touchline.profile.v1.PreferenceStateR\x0bpreferences\x12\x31\n\x14\x64\x65graded_projections\x18\x04 \x03(\tR\x13\x64\x65gradedProjections\"\xba\x02\n\x13\x45raseProfileRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12;\n\x08occurred\x18\x02 \x01(\x0b\x32\x1f.touchline.profile.v1.TimeRangeR\x08occurred\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12!\n\x0crequested_by\x18\x04 \x01(\tR\x0brequestedBy\x12\x1d\n\nerasure_id\x18\x05 \x01(\tR\terasureId\x12#\n\ridentity_keys\x18\x06 \x03(\tR\x0cidentityKeys\x12%\n\x0e\x61\x66ter_position\x18\x07 \x01(\x03R\rafterPosition\"L\n\x14\x45raseProfileResponse\x12\x34\n\x06\x65rased\x18\x01 \x01(\x0b\x32\x1c.touchline.profile.v1.ErasedR\x06\x65rased\"\x7f\n\x14\x45xportProfileRequest\x12@\n\x07profile\x18\x01 \x01(\x0b\x32&.touchline.profile.v1.ProfileReferenceR\x07profile\x12%\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03R\rafterPosition\"Q\n\x15\x45xportProfileResponse\x12\x38\n\x05items\x18\x01 \x03(\x0b\x32\".touchline.profile.v1.ExportedItemR\x05items2\xab\x11\n\x0eProfileService\x12p\n\x0eResolveProfile\x12+.touchline.profile.v1.ResolveProfileRequest\x1a,.touchline.profile.v1.ResolveProfileResponse\"\x03\x90\x02\x01\x12\x64\n\nGetProfile\x12\'.touchline.profile.v1.GetProfileRequest\x1a(.touchline.profile.v1.GetProfileResponse\"\x03\x90\x02\x01\x12|\n\x12ListTimelineEvents\x12/.touchline.profile.v1.ListTimelineEventsRequest\x1a\x30.touchline.profile.v1.ListTimelineEventsResponse\"\x03\x90\x02\x01\x12o\n\rWatchTimeline\x12*.touchline.profile.v1.WatchTimelineRequest\x1a+.touchline.profile.v1.WatchTimelineResponse\"\x03\x90\x02\x01\x30\x01\x12[\n\x07GetView\x12$.touchline.profile.v1.GetViewRequest\x1a%.touchline.profile.v1.GetViewResponse\"\x03\x90\x02\x01\x12m\n\rGetPopulation\x12*.touchline.profile.v1.GetPopulationRequest\x1a+.touchline.profile.v1.GetPopulationResponse\"\x03\x90\x02\x01\x12j\n\x0cListProfiles\x12).touchline.profile.v1.ListProfilesRequest\x1a*.touchline.profile.v1.ListProfilesResponse\"\x03\x90\x02\x01\x12m\n\rMergeProfiles\x12*.touchline.profile.v1.MergeProfilesRequest\x1a+.touchline.profile.v1.MergeProfilesResponse\"\x03\x90\x02\x02\x12s\n\x0fUnmergeProfiles\x12,.touchline.profile.v1.UnmergeProfilesRequest\x1a-.touchline.profile.v1.UnmergeProfilesResponse\"\x03\x90\x02\x02\x12p\n\x0e\x44\x65tachIdentity\x12+.touchline.profile.v1.DetachIdentityRequest\x1a,.touchline.profile.v1.DetachIdentityResponse\"\x03\x90\x02\x02\x12\x82\x01\n\x14ListMergeSuggestions\x12\x31.touchline.profile.v1.ListMergeSuggestionsRequest\x1a\x32.touchline.profile.v1.ListMergeSuggestionsResponse\"\x03\x90\x02\x01\x12\x85\x01\n\x15\x41\x63\x63\x65ptMergeSuggestion\x12\x32.touchline.profile.v1.AcceptMergeSuggestionRequest\x1a\x33.touchline.profile.v1.AcceptMergeSuggestionResponse\"\x03\x90\x02\x02\x12\x85\x01\n\x15RejectMergeSuggestion\x12\x32.touchline.profile.v1.RejectMergeSuggestionRequest\x1a\x33.touchline.profile.v1.RejectMergeSuggestionResponse\"\x03\x90\x02\x02\x12y\n\x11\x45xplainIdentities\x12..touchline.profile.v1.ExplainIdentitiesRequest\x1a/.touchline.profile.v1.ExplainIdentitiesResponse\"\x03\x90\x02\x01\x12\x7f\n\x13ListAttributeValues\x12\x30.touchline.profile.v1.ListAttributeValuesRequest\x1a\x31.touchline.profile.v1.ListAttributeValuesResponse\"\x03\x90\x02\x01\x12j\n\x0c\x46indProfiles\x12).touchline.profile.v1.FindProfilesRequest\x1a*.touchline.profile.v1.FindProfilesResponse\"\x03\x90\x02\x01\x12j\n\x0cListConsents\x12).touchline.profile.v1.ListConsentsRequest\x1a*.touchline.profile.v1.ListConsentsResponse\"\x03\x90\x02\x01\x12j\n\x0c\x45raseProfile\x12).touchline.profile.v1.EraseProfileRequest\x1a*.touchline.profile.v1.EraseProfileResponse\"\x03\x90\x02\x02\x12o\n\rExportProfile\x12*.touchline.profile.v1.ExportProfileRequest\x1a+.touchline.profile.v1.ExportProfileResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,34 +54,114 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILESERVICE'].methods_by_name['GetPopulation']._serialized_options = b'\220\002\001'
   _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['ListProfiles']._serialized_options = b'\220\002\001'
-  _globals['_RESOLVEPROFILEREQUEST']._serialized_start=273
-  _globals['_RESOLVEPROFILEREQUEST']._serialized_end=394
-  _globals['_RESOLVEPROFILERESPONSE']._serialized_start=396
-  _globals['_RESOLVEPROFILERESPONSE']._serialized_end=451
-  _globals['_GETPROFILEREQUEST']._serialized_start=453
-  _globals['_GETPROFILEREQUEST']._serialized_end=577
-  _globals['_GETPROFILERESPONSE']._serialized_start=579
-  _globals['_GETPROFILERESPONSE']._serialized_end=656
-  _globals['_LISTTIMELINEEVENTSREQUEST']._serialized_start=659
-  _globals['_LISTTIMELINEEVENTSREQUEST']._serialized_end=1146
-  _globals['_LISTTIMELINEEVENTSRESPONSE']._serialized_start=1149
-  _globals['_LISTTIMELINEEVENTSRESPONSE']._serialized_end=1362
-  _globals['_WATCHTIMELINEREQUEST']._serialized_start=1364
-  _globals['_WATCHTIMELINEREQUEST']._serialized_end=1491
-  _globals['_WATCHTIMELINERESPONSE']._serialized_start=1493
-  _globals['_WATCHTIMELINERESPONSE']._serialized_end=1575
-  _globals['_GETVIEWREQUEST']._serialized_start=1578
-  _globals['_GETVIEWREQUEST']._serialized_end=1800
-  _globals['_GETVIEWRESPONSE']._serialized_start=1803
-  _globals['_GETVIEWRESPONSE']._serialized_end=2195
-  _globals['_GETPOPULATIONREQUEST']._serialized_start=2197
-  _globals['_GETPOPULATIONREQUEST']._serialized_end=2258
-  _globals['_GETPOPULATIONRESPONSE']._serialized_start=2260
-  _globals['_GETPOPULATIONRESPONSE']._serialized_end=2367
-  _globals['_LISTPROFILESREQUEST']._serialized_start=2369
-  _globals['_LISTPROFILESREQUEST']._serialized_end=2489
-  _globals['_LISTPROFILESRESPONSE']._serialized_start=2491
-  _globals['_LISTPROFILESRESPONSE']._serialized_end=2586
-  _globals['_PROFILESERVICE']._serialized_start=2589
-  _globals['_PROFILESERVICE']._serialized_end=3372
+  _globals['_PROFILESERVICE'].methods_by_name['MergeProfiles']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['MergeProfiles']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['UnmergeProfiles']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['UnmergeProfiles']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['DetachIdentity']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['DetachIdentity']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['ListMergeSuggestions']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ListMergeSuggestions']._serialized_options = b'\220\002\001'
+  _globals['_PROFILESERVICE'].methods_by_name['AcceptMergeSuggestion']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['AcceptMergeSuggestion']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['RejectMergeSuggestion']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['RejectMergeSuggestion']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['ExplainIdentities']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ExplainIdentities']._serialized_options = b'\220\002\001'
+  _globals['_PROFILESERVICE'].methods_by_name['ListAttributeValues']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ListAttributeValues']._serialized_options = b'\220\002\001'
+  _globals['_PROFILESERVICE'].methods_by_name['FindProfiles']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['FindProfiles']._serialized_options = b'\220\002\001'
+  _globals['_PROFILESERVICE'].methods_by_name['ListConsents']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ListConsents']._serialized_options = b'\220\002\001'
+  _globals['_PROFILESERVICE'].methods_by_name['EraseProfile']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['EraseProfile']._serialized_options = b'\220\002\002'
+  _globals['_PROFILESERVICE'].methods_by_name['ExportProfile']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['ExportProfile']._serialized_options = b'\220\002\001'
+  _globals['_RESOLVEPROFILEREQUEST']._serialized_start=385
+  _globals['_RESOLVEPROFILEREQUEST']._serialized_end=506
+  _globals['_RESOLVEPROFILERESPONSE']._serialized_start=508
+  _globals['_RESOLVEPROFILERESPONSE']._serialized_end=589
+  _globals['_GETPROFILEREQUEST']._serialized_start=592
+  _globals['_GETPROFILEREQUEST']._serialized_end=765
+  _globals['_GETPROFILERESPONSE']._serialized_start=767
+  _globals['_GETPROFILERESPONSE']._serialized_end=882
+  _globals['_LISTTIMELINEEVENTSREQUEST']._serialized_start=885
+  _globals['_LISTTIMELINEEVENTSREQUEST']._serialized_end=1372
+  _globals['_LISTTIMELINEEVENTSRESPONSE']._serialized_start=1375
+  _globals['_LISTTIMELINEEVENTSRESPONSE']._serialized_end=1588
+  _globals['_WATCHTIMELINEREQUEST']._serialized_start=1590
+  _globals['_WATCHTIMELINEREQUEST']._serialized_end=1717
+  _globals['_WATCHTIMELINERESPONSE']._serialized_start=1719
+  _globals['_WATCHTIMELINERESPONSE']._serialized_end=1801
+  _globals['_GETVIEWREQUEST']._serialized_start=1804
+  _globals['_GETVIEWREQUEST']._serialized_end=2026
+  _globals['_GETVIEWRESPONSE']._serialized_start=2029
+  _globals['_GETVIEWRESPONSE']._serialized_end=2421
+  _globals['_GETPOPULATIONREQUEST']._serialized_start=2423
+  _globals['_GETPOPULATIONREQUEST']._serialized_end=2484
+  _globals['_GETPOPULATIONRESPONSE']._serialized_start=2486
+  _globals['_GETPOPULATIONRESPONSE']._serialized_end=2593
+  _globals['_LISTPROFILESREQUEST']._serialized_start=2595
+  _globals['_LISTPROFILESREQUEST']._serialized_end=2715
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=2717
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=2812
+  _globals['_DECIDEDPROFILE']._serialized_start=2815
+  _globals['_DECIDEDPROFILE']._serialized_end=2981
+  _globals['_DECISIONRESULT']._serialized_start=2984
+  _globals['_DECISIONRESULT']._serialized_end=3123
+  _globals['_MERGEPROFILESREQUEST']._serialized_start=3126
+  _globals['_MERGEPROFILESREQUEST']._serialized_end=3393
+  _globals['_MERGEPROFILESRESPONSE']._serialized_start=3395
+  _globals['_MERGEPROFILESRESPONSE']._serialized_end=3480
+  _globals['_UNMERGEPROFILESREQUEST']._serialized_start=3483
+  _globals['_UNMERGEPROFILESREQUEST']._serialized_end=3853
+  _globals['_TWOIDENTITIES']._serialized_start=3855
+  _globals['_TWOIDENTITIES']._serialized_end=3974
+  _globals['_UNMERGEPROFILESRESPONSE']._serialized_start=3976
+  _globals['_UNMERGEPROFILESRESPONSE']._serialized_end=4063
+  _globals['_DETACHIDENTITYREQUEST']._serialized_start=4066
+  _globals['_DETACHIDENTITYREQUEST']._serialized_end=4339
+  _globals['_DETACHIDENTITYRESPONSE']._serialized_start=4341
+  _globals['_DETACHIDENTITYRESPONSE']._serialized_end=4427
+  _globals['_LISTMERGESUGGESTIONSREQUEST']._serialized_start=4430
+  _globals['_LISTMERGESUGGESTIONSREQUEST']._serialized_end=4624
+  _globals['_LISTMERGESUGGESTIONSRESPONSE']._serialized_start=4627
+  _globals['_LISTMERGESUGGESTIONSRESPONSE']._serialized_end=4770
+  _globals['_ACCEPTMERGESUGGESTIONREQUEST']._serialized_start=4773
+  _globals['_ACCEPTMERGESUGGESTIONREQUEST']._serialized_end=4967
+  _globals['_ACCEPTMERGESUGGESTIONRESPONSE']._serialized_start=4969
+  _globals['_ACCEPTMERGESUGGESTIONRESPONSE']._serialized_end=5062
+  _globals['_REJECTMERGESUGGESTIONREQUEST']._serialized_start=5065
+  _globals['_REJECTMERGESUGGESTIONREQUEST']._serialized_end=5259
+  _globals['_REJECTMERGESUGGESTIONRESPONSE']._serialized_start=5261
+  _globals['_REJECTMERGESUGGESTIONRESPONSE']._serialized_end=5354
+  _globals['_EXPLAINIDENTITIESREQUEST']._serialized_start=5357
+  _globals['_EXPLAINIDENTITIESREQUEST']._serialized_end=5660
+  _globals['_EXPLAINIDENTITIESRESPONSE']._serialized_start=5663
+  _globals['_EXPLAINIDENTITIESRESPONSE']._serialized_end=5886
+  _globals['_LISTATTRIBUTEVALUESREQUEST']._serialized_start=5889
+  _globals['_LISTATTRIBUTEVALUESREQUEST']._serialized_end=6102
+  _globals['_LISTATTRIBUTEVALUESRESPONSE']._serialized_start=6105
+  _globals['_LISTATTRIBUTEVALUESRESPONSE']._serialized_end=6267
+  _globals['_FINDPROFILESREQUEST']._serialized_start=6270
+  _globals['_FINDPROFILESREQUEST']._serialized_end=6432
+  _globals['_FINDPROFILESRESPONSE']._serialized_start=6434
+  _globals['_FINDPROFILESRESPONSE']._serialized_end=6560
+  _globals['_FOUNDPROFILE']._serialized_start=6562
+  _globals['_FOUNDPROFILE']._serialized_end=6667
+  _globals['_LISTCONSENTSREQUEST']._serialized_start=6670
+  _globals['_LISTCONSENTSREQUEST']._serialized_end=6845
+  _globals['_LISTCONSENTSRESPONSE']._serialized_start=6848
+  _globals['_LISTCONSENTSRESPONSE']._serialized_end=7089
+  _globals['_ERASEPROFILEREQUEST']._serialized_start=7092
+  _globals['_ERASEPROFILEREQUEST']._serialized_end=7406
+  _globals['_ERASEPROFILERESPONSE']._serialized_start=7408
+  _globals['_ERASEPROFILERESPONSE']._serialized_end=7484
+  _globals['_EXPORTPROFILEREQUEST']._serialized_start=7486
+  _globals['_EXPORTPROFILEREQUEST']._serialized_end=7613
+  _globals['_EXPORTPROFILERESPONSE']._serialized_start=7615
+  _globals['_EXPORTPROFILERESPONSE']._serialized_end=7696
+  _globals['_PROFILESERVICE']._serialized_start=7699
+  _globals['_PROFILESERVICE']._serialized_end=9918
 # @@protoc_insertion_point(module_scope)

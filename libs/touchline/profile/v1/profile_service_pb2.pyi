@@ -11,6 +11,9 @@ from google.protobuf.internal import containers as _containers
 from touchline.events.v1 import event_pb2 as _event_pb2
 from touchline.events.v1 import facts_pb2 as _facts_pb2
 from touchline.events.v1 import identity_pb2 as _identity_pb2
+from touchline.profile.v1 import consents_pb2 as _consents_pb2
+from touchline.profile.v1 import erasure_pb2 as _erasure_pb2
+from touchline.profile.v1 import identities_pb2 as _identities_pb2
 from touchline.profile.v1 import profile_pb2 as _profile_pb2
 from touchline.profile.v1 import views_pb2 as _views_pb2
 import builtins as _builtins
@@ -59,16 +62,20 @@ class ResolveProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
     """The profile's id."""
+    version: _builtins.int
+    """The profile's version; see Profile.version."""
     def __init__(
         self,
         *,
         profile_id: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile_id", b"profile_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile_id", b"profile_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,21 +89,29 @@ class GetProfileRequest(_message.Message):
 
     PROFILE_FIELD_NUMBER: _builtins.int
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
     @_builtins.property
     def profile(self) -> _profile_pb2.ProfileReference:
         """The profile. Required."""
 
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Who it was at this time: only what had both occurred and been recorded by then, links and decisions
+        too. Default empty: now.
+        """
+
     def __init__(
         self,
         *,
         profile: _profile_pb2.ProfileReference | None = ...,
         after_position: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "as_of", b"as_of", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,6 +124,9 @@ class GetProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    ASKED_BY_ALIAS_FIELD_NUMBER: _builtins.int
+    asked_by_alias: _builtins.bool
+    """True when the request named a profile that was absorbed by this one. Default false."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -117,10 +135,11 @@ class GetProfileResponse(_message.Message):
         self,
         *,
         profile: _profile_pb2.Profile | None = ...,
+        asked_by_alias: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by_alias", b"asked_by_alias", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,3 +518,991 @@ class ListProfilesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListProfilesResponse: _TypeAlias = ListProfilesResponse  # noqa: Y015
+
+@_typing.final
+class DecidedProfile(_message.Message):
+    """A profile that a decision is about, and what the decider knows of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    EXPECTS_VERSION_FIELD_NUMBER: _builtins.int
+    expected_version: _builtins.int
+    """The version that the decider saw; another is refused. Default 0: unless expects_version, whichever
+    it is.
+    """
+    expects_version: _builtins.bool
+    """True: expected_version is meant, also when it is 0. Default false."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. The id of one that was absorbed is refused. Required."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        expected_version: _builtins.int = ...,
+        expects_version: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "expects_version", b"expects_version", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecidedProfile: _TypeAlias = DecidedProfile  # noqa: Y015
+
+@_typing.final
+class DecisionResult(_message.Message):
+    """What came of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    PROFILES_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """The decision's event."""
+    position: _builtins.int
+    """The position from which on every service knows of it."""
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[_identities_pb2.SuggestedProfile]:
+        """The profiles as they are with it; what was named first comes first."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+        profiles: _abc.Iterable[_identities_pb2.SuggestedProfile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "position", b"position", "profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionResult: _TypeAlias = DecisionResult  # noqa: Y015
+
+@_typing.final
+class MergeProfilesRequest(_message.Message):
+    """Asks to merge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    decided_by: _builtins.str
+    """Who decides, as a reference of at most 128 characters, such as `agent-7`. Required."""
+    reason: _builtins.str
+    """Why, at most 4,096 characters. Required."""
+    decision_id: _builtins.str
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
+    Default empty: the request's content names it, within the version it was made at.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def left(self) -> Global___DecidedProfile:
+        """One profile. Required."""
+
+    @_builtins.property
+    def right(self) -> Global___DecidedProfile:
+        """The other. Required."""
+
+    def __init__(
+        self,
+        *,
+        left: Global___DecidedProfile | None = ...,
+        right: Global___DecidedProfile | None = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "right", b"right"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "decided_by", b"decided_by", "decision_id", b"decision_id", "left", b"left", "reason", b"reason", "right", b"right"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeProfilesRequest: _TypeAlias = MergeProfilesRequest  # noqa: Y015
+
+@_typing.final
+class MergeProfilesResponse(_message.Message):
+    """The merged profile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___DecisionResult:
+        """What came of it; one profile."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___DecisionResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeProfilesResponse: _TypeAlias = MergeProfilesResponse  # noqa: Y015
+
+@_typing.final
+class UnmergeProfilesRequest(_message.Message):
+    """Asks to un-merge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    MERGE_EVENT_ID_FIELD_NUMBER: _builtins.int
+    ABSORBED_PROFILE_ID_FIELD_NUMBER: _builtins.int
+    TWO_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    merge_event_id: _builtins.str
+    """The merge to take back: the event_id of its decision."""
+    absorbed_profile_id: _builtins.str
+    """The merge that absorbed this profile: its id of then."""
+    decided_by: _builtins.str
+    """Who decides, as a reference of at most 128 characters, such as `agent-7`. Required."""
+    reason: _builtins.str
+    """Why, at most 4,096 characters. Required."""
+    decision_id: _builtins.str
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
+    Default empty: the request's content names it, within the version it was made at.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> Global___DecidedProfile:
+        """The profile. Required."""
+
+    @_builtins.property
+    def two(self) -> Global___TwoIdentities:
+        """Two identities that are two persons. The others go with the one to which they are linked more
+        strongly.
+        """
+
+    def __init__(
+        self,
+        *,
+        profile: Global___DecidedProfile | None = ...,
+        merge_event_id: _builtins.str = ...,
+        absorbed_profile_id: _builtins.str = ...,
+        two: Global___TwoIdentities | None = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absorbed_profile_id", b"absorbed_profile_id", "merge_event_id", b"merge_event_id", "profile", b"profile", "two", b"two", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absorbed_profile_id", b"absorbed_profile_id", "after_position", b"after_position", "decided_by", b"decided_by", "decision_id", b"decision_id", "merge_event_id", b"merge_event_id", "profile", b"profile", "reason", b"reason", "two", b"two", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["merge_event_id", "absorbed_profile_id", "two"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___UnmergeProfilesRequest: _TypeAlias = UnmergeProfilesRequest  # noqa: Y015
+
+@_typing.final
+class TwoIdentities(_message.Message):
+    """Two identities of one profile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def left(self) -> _identity_pb2.Identity:
+        """One of them."""
+
+    @_builtins.property
+    def right(self) -> _identity_pb2.Identity:
+        """The other."""
+
+    def __init__(
+        self,
+        *,
+        left: _identity_pb2.Identity | None = ...,
+        right: _identity_pb2.Identity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "right", b"right"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "right", b"right"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TwoIdentities: _TypeAlias = TwoIdentities  # noqa: Y015
+
+@_typing.final
+class UnmergeProfilesResponse(_message.Message):
+    """The two profiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___DecisionResult:
+        """What came of it; two profiles or, where links had already gone, more."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___DecisionResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmergeProfilesResponse: _TypeAlias = UnmergeProfilesResponse  # noqa: Y015
+
+@_typing.final
+class DetachIdentityRequest(_message.Message):
+    """Asks to detach an identity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    decided_by: _builtins.str
+    """Who decides, as a reference of at most 128 characters, such as `agent-7`. Required."""
+    reason: _builtins.str
+    """Why, at most 4,096 characters. Required."""
+    decision_id: _builtins.str
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
+    Default empty: the request's content names it, within the version it was made at.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> Global___DecidedProfile:
+        """The profile. Required."""
+
+    @_builtins.property
+    def identity(self) -> _identity_pb2.Identity:
+        """The identity that is somebody else's. Required."""
+
+    def __init__(
+        self,
+        *,
+        profile: Global___DecidedProfile | None = ...,
+        identity: _identity_pb2.Identity | None = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "decided_by", b"decided_by", "decision_id", b"decision_id", "identity", b"identity", "profile", b"profile", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetachIdentityRequest: _TypeAlias = DetachIdentityRequest  # noqa: Y015
+
+@_typing.final
+class DetachIdentityResponse(_message.Message):
+    """The two profiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___DecisionResult:
+        """What came of it; the profile without the identity, and the identity's."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___DecisionResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetachIdentityResponse: _TypeAlias = DetachIdentityResponse  # noqa: Y015
+
+@_typing.final
+class ListMergeSuggestionsRequest(_message.Message):
+    """Asks for suggestions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most. Default 0: 50. More than 500: 500."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the profile must be the same. Default empty: the first
+    page.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """Only those of this profile. Default empty: all."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMergeSuggestionsRequest: _TypeAlias = ListMergeSuggestionsRequest  # noqa: Y015
+
+@_typing.final
+class ListMergeSuggestionsResponse(_message.Message):
+    """One page of suggestions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def suggestions(self) -> _containers.RepeatedCompositeFieldContainer[_identities_pb2.MergeSuggestion]:
+        """The suggestions."""
+
+    def __init__(
+        self,
+        *,
+        suggestions: _abc.Iterable[_identities_pb2.MergeSuggestion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "suggestions", b"suggestions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMergeSuggestionsResponse: _TypeAlias = ListMergeSuggestionsResponse  # noqa: Y015
+
+@_typing.final
+class AcceptMergeSuggestionRequest(_message.Message):
+    """Asks to merge what was suggested."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTION_ID_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    suggestion_id: _builtins.str
+    """The suggestion. Required."""
+    decided_by: _builtins.str
+    """Who decides, as a reference of at most 128 characters, such as `agent-7`. Required."""
+    reason: _builtins.str
+    """Why, at most 4,096 characters. Required."""
+    decision_id: _builtins.str
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
+    Default empty: the request's content names it, within the version it was made at.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    def __init__(
+        self,
+        *,
+        suggestion_id: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "decided_by", b"decided_by", "decision_id", b"decision_id", "reason", b"reason", "suggestion_id", b"suggestion_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptMergeSuggestionRequest: _TypeAlias = AcceptMergeSuggestionRequest  # noqa: Y015
+
+@_typing.final
+class AcceptMergeSuggestionResponse(_message.Message):
+    """The merged profile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___DecisionResult:
+        """What came of it; one profile."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___DecisionResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptMergeSuggestionResponse: _TypeAlias = AcceptMergeSuggestionResponse  # noqa: Y015
+
+@_typing.final
+class RejectMergeSuggestionRequest(_message.Message):
+    """Asks to keep apart what was suggested to be one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTION_ID_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    suggestion_id: _builtins.str
+    """The suggestion. Required."""
+    decided_by: _builtins.str
+    """Who decides, as a reference of at most 128 characters, such as `agent-7`. Required."""
+    reason: _builtins.str
+    """Why, at most 4,096 characters. Required."""
+    decision_id: _builtins.str
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
+    Default empty: the request's content names it, within the version it was made at.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    def __init__(
+        self,
+        *,
+        suggestion_id: _builtins.str = ...,
+        decided_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "decided_by", b"decided_by", "decision_id", b"decision_id", "reason", b"reason", "suggestion_id", b"suggestion_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectMergeSuggestionRequest: _TypeAlias = RejectMergeSuggestionRequest  # noqa: Y015
+
+@_typing.final
+class RejectMergeSuggestionResponse(_message.Message):
+    """The two profiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___DecisionResult:
+        """What came of it; two profiles."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___DecisionResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectMergeSuggestionResponse: _TypeAlias = RejectMergeSuggestionResponse  # noqa: Y015
+
+@_typing.final
+class ExplainIdentitiesRequest(_message.Message):
+    """Asks why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    BETWEEN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many links at most. Default 0: 50. More than 500: 500."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the other fields must be the same. Default empty: the
+    first page.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. Required."""
+
+    @_builtins.property
+    def between(self) -> Global___TwoIdentities:
+        """Why these two are one person, or are not: the links on the way from one to the other. The second
+        may be of another profile. Default empty: all links of the profile.
+        """
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """As it was at this time. Default empty: now."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        between: Global___TwoIdentities | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "between", b"between", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "as_of", b"as_of", "between", b"between", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainIdentitiesRequest: _TypeAlias = ExplainIdentitiesRequest  # noqa: Y015
+
+@_typing.final
+class ExplainIdentitiesResponse(_message.Message):
+    """Why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    profile_id: _builtins.str
+    """The profile that was asked for, under its present id."""
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[_identities_pb2.IdentityLink]:
+        """The links: those that join first, in the order in which they count."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_identities_pb2.IdentityVerdict]:
+        """What people decided about who this is, newest first; in the first page only, at most 500."""
+
+    def __init__(
+        self,
+        *,
+        profile_id: _builtins.str = ...,
+        links: _abc.Iterable[_identities_pb2.IdentityLink] | None = ...,
+        verdicts: _abc.Iterable[_identities_pb2.IdentityVerdict] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["links", b"links", "next_page_token", b"next_page_token", "profile_id", b"profile_id", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainIdentitiesResponse: _TypeAlias = ExplainIdentitiesResponse  # noqa: Y015
+
+@_typing.final
+class ListAttributeValuesRequest(_message.Message):
+    """Asks for observations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Only this attribute. Default empty: all."""
+    page_size: _builtins.int
+    """How many at most. Default 0: 50. More than 500: 500."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the other fields must be the same. Default empty: the
+    first page.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. Required."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAttributeValuesRequest: _TypeAlias = ListAttributeValuesRequest  # noqa: Y015
+
+@_typing.final
+class ListAttributeValuesResponse(_message.Message):
+    """One page of observations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    profile_id: _builtins.str
+    """The profile that was asked for, under its present id."""
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[_erasure_pb2.AttributeValue]:
+        """The observations, newest first."""
+
+    def __init__(
+        self,
+        *,
+        profile_id: _builtins.str = ...,
+        values: _abc.Iterable[_erasure_pb2.AttributeValue] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "profile_id", b"profile_id", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAttributeValuesResponse: _TypeAlias = ListAttributeValuesResponse  # noqa: Y015
+
+@_typing.final
+class FindProfilesRequest(_message.Message):
+    """Asks for profiles by an attribute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The attribute's name. Required."""
+    value: _builtins.str
+    """Its value; capitals and spaces at its ends don't matter. Required."""
+    page_size: _builtins.int
+    """How many at most. Default 0: 50. More than 500: 500."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the other fields must be the same. Default empty: the
+    first page.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindProfilesRequest: _TypeAlias = FindProfilesRequest  # noqa: Y015
+
+@_typing.final
+class FindProfilesResponse(_message.Message):
+    """One page of profiles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundProfile]:
+        """The profiles, the one that was observed last first."""
+
+    def __init__(
+        self,
+        *,
+        profiles: _abc.Iterable[Global___FoundProfile] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindProfilesResponse: _TypeAlias = FindProfilesResponse  # noqa: Y015
+
+@_typing.final
+class FoundProfile(_message.Message):
+    """A profile, and the observation by which it was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    profile_id: _builtins.str
+    """The profile's id."""
+    @_builtins.property
+    def value(self) -> _erasure_pb2.AttributeValue:
+        """The last observation of the value. `current` says whether it still holds."""
+
+    def __init__(
+        self,
+        *,
+        profile_id: _builtins.str = ...,
+        value: _erasure_pb2.AttributeValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile_id", b"profile_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundProfile: _TypeAlias = FoundProfile  # noqa: Y015
+
+@_typing.final
+class ListConsentsRequest(_message.Message):
+    """Asks what a customer allows and likes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. Required."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """As it was at this time: only what had both occurred and been recorded by then. Default empty: now."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        after_position: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "as_of", b"as_of", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsRequest: _TypeAlias = ListConsentsRequest  # noqa: Y015
+
+@_typing.final
+class ListConsentsResponse(_message.Message):
+    """What a customer allows and likes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: _builtins.int
+    CONSENTS_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
+    DEGRADED_PROJECTIONS_FIELD_NUMBER: _builtins.int
+    profile_id: _builtins.str
+    """The profile that was asked for, under its present id."""
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[_consents_pb2.ConsentState]:
+        """Consents, by purpose and channel."""
+
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedCompositeFieldContainer[_consents_pb2.PreferenceState]:
+        """Preferences, by purpose and channel."""
+
+    @_builtins.property
+    def degraded_projections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projections that could not fold some of this customer's events and have set them aside: the answer
+        lacks those. Default empty: it is whole.
+        """
+
+    def __init__(
+        self,
+        *,
+        profile_id: _builtins.str = ...,
+        consents: _abc.Iterable[_consents_pb2.ConsentState] | None = ...,
+        preferences: _abc.Iterable[_consents_pb2.PreferenceState] | None = ...,
+        degraded_projections: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "degraded_projections", b"degraded_projections", "preferences", b"preferences", "profile_id", b"profile_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsResponse: _TypeAlias = ListConsentsResponse  # noqa: Y015
+
+@_typing.final
+class EraseProfileRequest(_message.Message):
+    """Asks to erase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    OCCURRED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    IDENTITY_KEYS_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, as a reference such as a request's number, at most 256 characters; it is kept, so it must
+    have no name and no address. Required.
+    """
+    requested_by: _builtins.str
+    """Who asks, as a reference of at most 128 characters. Required."""
+    erasure_id: _builtins.str
+    """Names the erasure, a UUID: asked again with the same one it answers as the first time. Default
+    empty: a new one.
+    """
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. Required, unless identity_keys are given."""
+
+    @_builtins.property
+    def occurred(self) -> _erasure_pb2.TimeRange:
+        """Only what occurred in this range. Default empty: everything, and the identities."""
+
+    @_builtins.property
+    def identity_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The keys of identities, 32 hexadecimal digits each, as Erased tells them: erases again what a
+        restored backup brought back. Default empty: those of the profile.
+        """
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        occurred: _erasure_pb2.TimeRange | None = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        erasure_id: _builtins.str = ...,
+        identity_keys: _abc.Iterable[_builtins.str] | None = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred", b"occurred", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "erasure_id", b"erasure_id", "identity_keys", b"identity_keys", "occurred", b"occurred", "profile", b"profile", "reason", b"reason", "requested_by", b"requested_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseProfileRequest: _TypeAlias = EraseProfileRequest  # noqa: Y015
+
+@_typing.final
+class EraseProfileResponse(_message.Message):
+    """What was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def erased(self) -> _erasure_pb2.Erased:
+        """What was done."""
+
+    def __init__(
+        self,
+        *,
+        erased: _erasure_pb2.Erased | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseProfileResponse: _TypeAlias = EraseProfileResponse  # noqa: Y015
+
+@_typing.final
+class ExportProfileRequest(_message.Message):
+    """Asks for all there is of one customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    after_position: _builtins.int
+    """The answer includes this position. Default 0: whatever is there now."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.ProfileReference:
+        """The profile. Required."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.ProfileReference | None = ...,
+        after_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportProfileRequest: _TypeAlias = ExportProfileRequest  # noqa: Y015
+
+@_typing.final
+class ExportProfileResponse(_message.Message):
+    """Part of all there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_erasure_pb2.ExportedItem]:
+        """The next things, in the order of ExportedItem's fields."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_erasure_pb2.ExportedItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015

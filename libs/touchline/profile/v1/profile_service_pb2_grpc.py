@@ -74,6 +74,66 @@ class ProfileServiceStub:
                 request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesRequest.SerializeToString,
                 response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesResponse.FromString,
                 _registered_method=True)
+        self.MergeProfiles = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/MergeProfiles',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.FromString,
+                _registered_method=True)
+        self.UnmergeProfiles = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/UnmergeProfiles',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesResponse.FromString,
+                _registered_method=True)
+        self.DetachIdentity = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/DetachIdentity',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityResponse.FromString,
+                _registered_method=True)
+        self.ListMergeSuggestions = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/ListMergeSuggestions',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsResponse.FromString,
+                _registered_method=True)
+        self.AcceptMergeSuggestion = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/AcceptMergeSuggestion',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionResponse.FromString,
+                _registered_method=True)
+        self.RejectMergeSuggestion = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/RejectMergeSuggestion',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionResponse.FromString,
+                _registered_method=True)
+        self.ExplainIdentities = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/ExplainIdentities',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesResponse.FromString,
+                _registered_method=True)
+        self.ListAttributeValues = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/ListAttributeValues',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesResponse.FromString,
+                _registered_method=True)
+        self.FindProfiles = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/FindProfiles',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesResponse.FromString,
+                _registered_method=True)
+        self.ListConsents = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/ListConsents',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsResponse.FromString,
+                _registered_method=True)
+        self.EraseProfile = channel.unary_unary(
+                '/touchline.profile.v1.ProfileService/EraseProfile',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileResponse.FromString,
+                _registered_method=True)
+        self.ExportProfile = channel.unary_stream(
+                '/touchline.profile.v1.ProfileService/ExportProfile',
+                request_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileRequest.SerializeToString,
+                response_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -133,6 +193,91 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergeProfiles(self, request, context):
+        """Says that two profiles are one person. Nothing is copied: UnmergeProfiles restores both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnmergeProfiles(self, request, context):
+        """Says that what is one profile is two persons: takes a merge back, or cuts an automatic link. They
+        stay apart, whatever is seen together later, until somebody merges them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetachIdentity(self, request, context):
+        """Says that one identity belongs to somebody else. The others stay one profile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMergeSuggestions(self, request, context):
+        """Lists profiles that may be one person, the strongest evidence first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptMergeSuggestion(self, request, context):
+        """Merges two profiles that were suggested.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectMergeSuggestion(self, request, context):
+        """Says that two profiles that were suggested are two persons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainIdentities(self, request, context):
+        """Says why identities are one person: each link, its event and its rule, and what people decided.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAttributeValues(self, request, context):
+        """Lists all that was ever observed of a customer's attributes, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindProfiles(self, request, context):
+        """Finds profiles by the value of an attribute, also by one that no longer holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsents(self, request, context):
+        """Says what a customer allows, forbids and likes, and what decides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseProfile(self, request, context):
+        """Erases a customer, or what happened in a time range: deletes the keys, for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportProfile(self, request, context):
+        """Tells all there is of one customer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +315,66 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.ListProfiles,
                     request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesRequest.FromString,
                     response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesResponse.SerializeToString,
+            ),
+            'MergeProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeProfiles,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.SerializeToString,
+            ),
+            'UnmergeProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnmergeProfiles,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesResponse.SerializeToString,
+            ),
+            'DetachIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetachIdentity,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityResponse.SerializeToString,
+            ),
+            'ListMergeSuggestions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMergeSuggestions,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsResponse.SerializeToString,
+            ),
+            'AcceptMergeSuggestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptMergeSuggestion,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionResponse.SerializeToString,
+            ),
+            'RejectMergeSuggestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectMergeSuggestion,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionResponse.SerializeToString,
+            ),
+            'ExplainIdentities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainIdentities,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesResponse.SerializeToString,
+            ),
+            'ListAttributeValues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttributeValues,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesResponse.SerializeToString,
+            ),
+            'FindProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindProfiles,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesResponse.SerializeToString,
+            ),
+            'ListConsents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsents,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsResponse.SerializeToString,
+            ),
+            'EraseProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseProfile,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileResponse.SerializeToString,
+            ),
+            'ExportProfile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportProfile,
+                    request_deserializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileRequest.FromString,
+                    response_serializer=touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -366,6 +571,330 @@ class ProfileService:
             '/touchline.profile.v1.ProfileService/ListProfiles',
             touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesRequest.SerializeToString,
             touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/MergeProfiles',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnmergeProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/UnmergeProfiles',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.UnmergeProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetachIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/DetachIdentity',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.DetachIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMergeSuggestions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/ListMergeSuggestions',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListMergeSuggestionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptMergeSuggestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/AcceptMergeSuggestion',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.AcceptMergeSuggestionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectMergeSuggestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/RejectMergeSuggestion',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.RejectMergeSuggestionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainIdentities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/ExplainIdentities',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExplainIdentitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttributeValues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/ListAttributeValues',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListAttributeValuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/FindProfiles',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.FindProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/ListConsents',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ListConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/EraseProfile',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.EraseProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/touchline.profile.v1.ProfileService/ExportProfile',
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileRequest.SerializeToString,
+            touchline_dot_profile_dot_v1_dot_profile__service__pb2.ExportProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,32 @@ class ProfileServiceStub:
     """Counts the tenant's profiles, identities and events."""
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfilesRequest, _profile_service_pb2.ListProfilesResponse]
     """Lists the tenant's profiles, in the order of their ids."""
+    MergeProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.MergeProfilesRequest, _profile_service_pb2.MergeProfilesResponse]
+    """Says that two profiles are one person. Nothing is copied: UnmergeProfiles restores both."""
+    UnmergeProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UnmergeProfilesRequest, _profile_service_pb2.UnmergeProfilesResponse]
+    """Says that what is one profile is two persons: takes a merge back, or cuts an automatic link. They
+    stay apart, whatever is seen together later, until somebody merges them.
+    """
+    DetachIdentity: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.DetachIdentityRequest, _profile_service_pb2.DetachIdentityResponse]
+    """Says that one identity belongs to somebody else. The others stay one profile."""
+    ListMergeSuggestions: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListMergeSuggestionsRequest, _profile_service_pb2.ListMergeSuggestionsResponse]
+    """Lists profiles that may be one person, the strongest evidence first."""
+    AcceptMergeSuggestion: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.AcceptMergeSuggestionRequest, _profile_service_pb2.AcceptMergeSuggestionResponse]
+    """Merges two profiles that were suggested."""
+    RejectMergeSuggestion: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.RejectMergeSuggestionRequest, _profile_service_pb2.RejectMergeSuggestionResponse]
+    """Says that two profiles that were suggested are two persons."""
+    ExplainIdentities: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ExplainIdentitiesRequest, _profile_service_pb2.ExplainIdentitiesResponse]
+    """Says why identities are one person: each link, its event and its rule, and what people decided."""
+    ListAttributeValues: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListAttributeValuesRequest, _profile_service_pb2.ListAttributeValuesResponse]
+    """Lists all that was ever observed of a customer's attributes, newest first."""
+    FindProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.FindProfilesRequest, _profile_service_pb2.FindProfilesResponse]
+    """Finds profiles by the value of an attribute, also by one that no longer holds."""
+    ListConsents: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListConsentsRequest, _profile_service_pb2.ListConsentsResponse]
+    """Says what a customer allows, forbids and likes, and what decides."""
+    EraseProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.EraseProfileRequest, _profile_service_pb2.EraseProfileResponse]
+    """Erases a customer, or what happened in a time range: deletes the keys, for ever."""
+    ExportProfile: _aio.UnaryStreamMultiCallable[_profile_service_pb2.ExportProfileRequest, _profile_service_pb2.ExportProfileResponse]
+    """Tells all there is of one customer."""
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers who a customer is and what happened. The tenant comes with the call, as the metadata
@@ -99,5 +125,103 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_profile_service_pb2.ListProfilesRequest, _abc.Awaitable[_profile_service_pb2.ListProfilesResponse]],
     ) -> _abc.Awaitable[_profile_service_pb2.ListProfilesResponse]:
         """Lists the tenant's profiles, in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def MergeProfiles(
+        self,
+        request: _profile_service_pb2.MergeProfilesRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.MergeProfilesRequest, _abc.Awaitable[_profile_service_pb2.MergeProfilesResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.MergeProfilesResponse]:
+        """Says that two profiles are one person. Nothing is copied: UnmergeProfiles restores both."""
+
+    @_abc_1.abstractmethod
+    def UnmergeProfiles(
+        self,
+        request: _profile_service_pb2.UnmergeProfilesRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.UnmergeProfilesRequest, _abc.Awaitable[_profile_service_pb2.UnmergeProfilesResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.UnmergeProfilesResponse]:
+        """Says that what is one profile is two persons: takes a merge back, or cuts an automatic link. They
+        stay apart, whatever is seen together later, until somebody merges them.
+        """
+
+    @_abc_1.abstractmethod
+    def DetachIdentity(
+        self,
+        request: _profile_service_pb2.DetachIdentityRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.DetachIdentityRequest, _abc.Awaitable[_profile_service_pb2.DetachIdentityResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.DetachIdentityResponse]:
+        """Says that one identity belongs to somebody else. The others stay one profile."""
+
+    @_abc_1.abstractmethod
+    def ListMergeSuggestions(
+        self,
+        request: _profile_service_pb2.ListMergeSuggestionsRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.ListMergeSuggestionsRequest, _abc.Awaitable[_profile_service_pb2.ListMergeSuggestionsResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.ListMergeSuggestionsResponse]:
+        """Lists profiles that may be one person, the strongest evidence first."""
+
+    @_abc_1.abstractmethod
+    def AcceptMergeSuggestion(
+        self,
+        request: _profile_service_pb2.AcceptMergeSuggestionRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.AcceptMergeSuggestionRequest, _abc.Awaitable[_profile_service_pb2.AcceptMergeSuggestionResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.AcceptMergeSuggestionResponse]:
+        """Merges two profiles that were suggested."""
+
+    @_abc_1.abstractmethod
+    def RejectMergeSuggestion(
+        self,
+        request: _profile_service_pb2.RejectMergeSuggestionRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.RejectMergeSuggestionRequest, _abc.Awaitable[_profile_service_pb2.RejectMergeSuggestionResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.RejectMergeSuggestionResponse]:
+        """Says that two profiles that were suggested are two persons."""
+
+    @_abc_1.abstractmethod
+    def ExplainIdentities(
+        self,
+        request: _profile_service_pb2.ExplainIdentitiesRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.ExplainIdentitiesRequest, _abc.Awaitable[_profile_service_pb2.ExplainIdentitiesResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.ExplainIdentitiesResponse]:
+        """Says why identities are one person: each link, its event and its rule, and what people decided."""
+
+    @_abc_1.abstractmethod
+    def ListAttributeValues(
+        self,
+        request: _profile_service_pb2.ListAttributeValuesRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.ListAttributeValuesRequest, _abc.Awaitable[_profile_service_pb2.ListAttributeValuesResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.ListAttributeValuesResponse]:
+        """Lists all that was ever observed of a customer's attributes, newest first."""
+
+    @_abc_1.abstractmethod
+    def FindProfiles(
+        self,
+        request: _profile_service_pb2.FindProfilesRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.FindProfilesRequest, _abc.Awaitable[_profile_service_pb2.FindProfilesResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.FindProfilesResponse]:
+        """Finds profiles by the value of an attribute, also by one that no longer holds."""
+
+    @_abc_1.abstractmethod
+    def ListConsents(
+        self,
+        request: _profile_service_pb2.ListConsentsRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.ListConsentsRequest, _abc.Awaitable[_profile_service_pb2.ListConsentsResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.ListConsentsResponse]:
+        """Says what a customer allows, forbids and likes, and what decides."""
+
+    @_abc_1.abstractmethod
+    def EraseProfile(
+        self,
+        request: _profile_service_pb2.EraseProfileRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.EraseProfileRequest, _abc.Awaitable[_profile_service_pb2.EraseProfileResponse]],
+    ) -> _abc.Awaitable[_profile_service_pb2.EraseProfileResponse]:
+        """Erases a customer, or what happened in a time range: deletes the keys, for ever."""
+
+    @_abc_1.abstractmethod
+    def ExportProfile(
+        self,
+        request: _profile_service_pb2.ExportProfileRequest,
+        context: _aio.ServicerContext[_profile_service_pb2.ExportProfileRequest, _abc.AsyncIterator[_profile_service_pb2.ExportProfileResponse]],
+    ) -> _abc.AsyncIterator[_profile_service_pb2.ExportProfileResponse]:
+        """Tells all there is of one customer."""
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _aio.Server) -> None: ...

@@ -25,35 +25,47 @@ _sym_db = _symbol_database.Default()
 from touchline.projection.v1 import projection_pb2 as touchline_dot_projection_dot_v1_dot_projection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0touchline/projection/v1/projection_service.proto\x12\x17touchline.projection.v1\x1a(touchline/projection/v1/projection.proto\"\x18\n\x16ListProjectionsRequest\"`\n\x17ListProjectionsResponse\x12\x45\n\x0bprojections\x18\x01 \x03(\x0b\x32#.touchline.projection.v1.ProjectionR\x0bprojections\"S\n\x15ListParkedKeysRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x85\x01\n\x16ListParkedKeysResponse\x12\x43\n\x0bparked_keys\x18\x01 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\nparkedKeys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n\x17RefoldParkedKeysRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n\nowner_keys\x18\x03 \x03(\x0cR\townerKeys\"\x86\x01\n\x18RefoldParkedKeysResponse\x12#\n\rrefolded_keys\x18\x01 \x01(\x03R\x0crefoldedKeys\x12\x45\n\x0cstill_parked\x18\x02 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\x0bstillParked\"9\n\x17VerifyProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"\xf2\x01\n\x18VerifyProjectionResponse\x12#\n\rfolded_events\x18\x01 \x01(\x03R\x0c\x66oldedEvents\x12\x16\n\x06\x65vents\x18\x02 \x01(\x03R\x06\x65vents\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12@\n\x06tables\x18\x04 \x03(\x0b\x32(.touchline.projection.v1.TableComparisonR\x06tables\x12\x1f\n\x0bparked_keys\x18\x05 \x01(\x03R\nparkedKeys\x12\x1a\n\x08\x66inished\x18\x06 \x01(\x08R\x08\x66inished2\xff\x03\n\x11ProjectionService\x12y\n\x0fListProjections\x12/.touchline.projection.v1.ListProjectionsRequest\x1a\x30.touchline.projection.v1.ListProjectionsResponse\"\x03\x90\x02\x01\x12v\n\x0eListParkedKeys\x12..touchline.projection.v1.ListParkedKeysRequest\x1a/.touchline.projection.v1.ListParkedKeysResponse\"\x03\x90\x02\x01\x12w\n\x10RefoldParkedKeys\x12\x30.touchline.projection.v1.RefoldParkedKeysRequest\x1a\x31.touchline.projection.v1.RefoldParkedKeysResponse\x12~\n\x10VerifyProjection\x12\x30.touchline.projection.v1.VerifyProjectionRequest\x1a\x31.touchline.projection.v1.VerifyProjectionResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0touchline/projection/v1/projection_service.proto\x12\x17touchline.projection.v1\x1a(touchline/projection/v1/projection.proto\"I\n\x13\x43heckErasureRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\"\xef\x01\n\x14\x43heckErasureResponse\x12Z\n\tpositions\x18\x01 \x03(\x0b\x32<.touchline.projection.v1.CheckErasureResponse.PositionsEntryR\tpositions\x12=\n\x06\x63hecks\x18\x02 \x03(\x0b\x32%.touchline.projection.v1.ErasureCheckR\x06\x63hecks\x1a<\n\x0ePositionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"J\n\x0c\x45rasureCheck\x12\x12\n\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n\x04left\x18\x02 \x01(\x03R\x04left\x12\x12\n\x04shut\x18\x03 \x01(\x03R\x04shut\"\x18\n\x16ListProjectionsRequest\"`\n\x17ListProjectionsResponse\x12\x45\n\x0bprojections\x18\x01 \x03(\x0b\x32#.touchline.projection.v1.ProjectionR\x0bprojections\"S\n\x15ListParkedKeysRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x85\x01\n\x16ListParkedKeysResponse\x12\x43\n\x0bparked_keys\x18\x01 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\nparkedKeys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n\x17RefoldParkedKeysRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n\nowner_keys\x18\x03 \x03(\x0cR\townerKeys\"\x86\x01\n\x18RefoldParkedKeysResponse\x12#\n\rrefolded_keys\x18\x01 \x01(\x03R\x0crefoldedKeys\x12\x45\n\x0cstill_parked\x18\x02 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\x0bstillParked\"9\n\x17VerifyProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"\xf2\x01\n\x18VerifyProjectionResponse\x12#\n\rfolded_events\x18\x01 \x01(\x03R\x0c\x66oldedEvents\x12\x16\n\x06\x65vents\x18\x02 \x01(\x03R\x06\x65vents\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12@\n\x06tables\x18\x04 \x03(\x0b\x32(.touchline.projection.v1.TableComparisonR\x06tables\x12\x1f\n\x0bparked_keys\x18\x05 \x01(\x03R\nparkedKeys\x12\x1a\n\x08\x66inished\x18\x06 \x01(\x08R\x08\x66inished2\xf1\x04\n\x11ProjectionService\x12y\n\x0fListProjections\x12/.touchline.projection.v1.ListProjectionsRequest\x1a\x30.touchline.projection.v1.ListProjectionsResponse\"\x03\x90\x02\x01\x12v\n\x0eListParkedKeys\x12..touchline.projection.v1.ListParkedKeysRequest\x1a/.touchline.projection.v1.ListParkedKeysResponse\"\x03\x90\x02\x01\x12w\n\x10RefoldParkedKeys\x12\x30.touchline.projection.v1.RefoldParkedKeysRequest\x1a\x31.touchline.projection.v1.RefoldParkedKeysResponse\x12~\n\x10VerifyProjection\x12\x30.touchline.projection.v1.VerifyProjectionRequest\x1a\x31.touchline.projection.v1.VerifyProjectionResponse\"\x03\x90\x02\x01\x30\x01\x12p\n\x0c\x43heckErasure\x12,.touchline.projection.v1.CheckErasureRequest\x1a-.touchline.projection.v1.CheckErasureResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.projection.v1.projection_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._loaded_options = None
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_options = b'8\001'
   _globals['_PROJECTIONSERVICE'].methods_by_name['ListProjections']._loaded_options = None
   _globals['_PROJECTIONSERVICE'].methods_by_name['ListProjections']._serialized_options = b'\220\002\001'
   _globals['_PROJECTIONSERVICE'].methods_by_name['ListParkedKeys']._loaded_options = None
   _globals['_PROJECTIONSERVICE'].methods_by_name['ListParkedKeys']._serialized_options = b'\220\002\001'
   _globals['_PROJECTIONSERVICE'].methods_by_name['VerifyProjection']._loaded_options = None
   _globals['_PROJECTIONSERVICE'].methods_by_name['VerifyProjection']._serialized_options = b'\220\002\001'
-  _globals['_LISTPROJECTIONSREQUEST']._serialized_start=119
-  _globals['_LISTPROJECTIONSREQUEST']._serialized_end=143
-  _globals['_LISTPROJECTIONSRESPONSE']._serialized_start=145
-  _globals['_LISTPROJECTIONSRESPONSE']._serialized_end=241
-  _globals['_LISTPARKEDKEYSREQUEST']._serialized_start=243
-  _globals['_LISTPARKEDKEYSREQUEST']._serialized_end=326
-  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_start=329
-  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_end=462
-  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_start=464
-  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_end=576
-  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_start=579
-  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_end=713
-  _globals['_VERIFYPROJECTIONREQUEST']._serialized_start=715
-  _globals['_VERIFYPROJECTIONREQUEST']._serialized_end=772
-  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_start=775
-  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_end=1017
-  _globals['_PROJECTIONSERVICE']._serialized_start=1020
-  _globals['_PROJECTIONSERVICE']._serialized_end=1531
+  _globals['_PROJECTIONSERVICE'].methods_by_name['CheckErasure']._loaded_options = None
+  _globals['_PROJECTIONSERVICE'].methods_by_name['CheckErasure']._serialized_options = b'\220\002\001'
+  _globals['_CHECKERASUREREQUEST']._serialized_start=119
+  _globals['_CHECKERASUREREQUEST']._serialized_end=192
+  _globals['_CHECKERASURERESPONSE']._serialized_start=195
+  _globals['_CHECKERASURERESPONSE']._serialized_end=434
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_start=374
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_end=434
+  _globals['_ERASURECHECK']._serialized_start=436
+  _globals['_ERASURECHECK']._serialized_end=510
+  _globals['_LISTPROJECTIONSREQUEST']._serialized_start=512
+  _globals['_LISTPROJECTIONSREQUEST']._serialized_end=536
+  _globals['_LISTPROJECTIONSRESPONSE']._serialized_start=538
+  _globals['_LISTPROJECTIONSRESPONSE']._serialized_end=634
+  _globals['_LISTPARKEDKEYSREQUEST']._serialized_start=636
+  _globals['_LISTPARKEDKEYSREQUEST']._serialized_end=719
+  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_start=722
+  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_end=855
+  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_start=857
+  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_end=969
+  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_start=972
+  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_end=1106
+  _globals['_VERIFYPROJECTIONREQUEST']._serialized_start=1108
+  _globals['_VERIFYPROJECTIONREQUEST']._serialized_end=1165
+  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_start=1168
+  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_end=1410
+  _globals['_PROJECTIONSERVICE']._serialized_start=1413
+  _globals['_PROJECTIONSERVICE']._serialized_end=2038
 # @@protoc_insertion_point(module_scope)

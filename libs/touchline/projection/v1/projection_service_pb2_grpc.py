@@ -55,6 +55,11 @@ class ProjectionServiceStub:
                 request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
                 response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
                 _registered_method=True)
+        self.CheckErasure = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/CheckErasure',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureResponse.FromString,
+                _registered_method=True)
 
 
 class ProjectionServiceServicer:
@@ -92,6 +97,14 @@ class ProjectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckErasure(self, request, context):
+        """Looks for what is left of an erased customer in the service's database and in the memory of the
+        process that answers, once everything up to the erasure is folded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProjectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +127,11 @@ def add_ProjectionServiceServicer_to_server(servicer, server):
                     servicer.VerifyProjection,
                     request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.FromString,
                     response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.SerializeToString,
+            ),
+            'CheckErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckErasure,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +243,33 @@ class ProjectionService:
             '/touchline.projection.v1.ProjectionService/VerifyProjection',
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/CheckErasure',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,10 @@ class ProjectionServiceStub:
     snapshot at the same position, telling its progress. The live tables are not touched, and the
     copy is removed. The last message has `finished` set.
     """
+    CheckErasure: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.CheckErasureRequest, _projection_service_pb2.CheckErasureResponse]
+    """Looks for what is left of an erased customer in the service's database and in the memory of the
+    process that answers, once everything up to the erasure is folded.
+    """
 
 class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
     """How far the projections of a service came. Every service with projections serves it."""
@@ -68,6 +72,16 @@ class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Folds a copy of a projection from position 1 and compares it with the live tables, in one
         snapshot at the same position, telling its progress. The live tables are not touched, and the
         copy is removed. The last message has `finished` set.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckErasure(
+        self,
+        request: _projection_service_pb2.CheckErasureRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.CheckErasureRequest, _abc.Awaitable[_projection_service_pb2.CheckErasureResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.CheckErasureResponse]:
+        """Looks for what is left of an erased customer in the service's database and in the memory of the
+        process that answers, once everything up to the erasure is folded.
         """
 
 def add_ProjectionServiceServicer_to_server(servicer: ProjectionServiceServicer, server: _aio.Server) -> None: ...

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from touchline.events.v1 import decisions_pb2 as _decisions_pb2
 from touchline.events.v1 import event_pb2 as _event_pb2
 from touchline.events.v1 import facts_pb2 as _facts_pb2
 from touchline.events.v1 import identity_pb2 as _identity_pb2
@@ -85,6 +86,9 @@ class RecordedEvent(_message.Message):
     SEALED_EVENT_FIELD_NUMBER: _builtins.int
     STREAM_ID_FIELD_NUMBER: _builtins.int
     STREAM_VERSION_FIELD_NUMBER: _builtins.int
+    IDENTITY_DECISION_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    EVENT_SECRET_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """The event's UUID, 16 bytes."""
     tenant: _builtins.int
@@ -109,16 +113,29 @@ class RecordedEvent(_message.Message):
     """The W3C trace context of the call that recorded it. Default empty: none."""
     sealed_event: _builtins.bytes
     """The serialised touchline.events.v1.Event without its tenant and identities, sealed with AES-GCM
-    under the owner's data key: nonce (12 bytes), ciphertext, tag (16 bytes). The clear fields above
-    are authenticated with it.
+    under the event's key (see event_secret_id): nonce (12 bytes), ciphertext, tag (16 bytes). The
+    other clear fields are authenticated with it.
     """
     stream_id: _builtins.bytes
     """The decision stream's UUID, 16 bytes. Default empty: it is a fact and belongs to none."""
     stream_version: _builtins.int
     """Its version in that stream, from 0. Default 0, also with an empty stream_id."""
+    event_secret_id: _builtins.bytes
+    """The fingerprint of the owner's event secret, 4 bytes. The event is sealed under a key of its own,
+    derived from that secret and its event_id. Default empty: it is sealed under the owner's data key,
+    as releases before erasure of a time range did.
+    """
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedIdentity]:
         """The identities seen together, the owner first."""
+
+    @_builtins.property
+    def identity_decision(self) -> _decisions_pb2.IdentityDecision:
+        """What a person decided about who is who. Default empty: it is no such decision."""
+
+    @_builtins.property
+    def erasure(self) -> _decisions_pb2.Erasure:
+        """What was erased. Default empty: it is no erasure."""
 
     def __init__(
         self,
@@ -138,10 +155,13 @@ class RecordedEvent(_message.Message):
         sealed_event: _builtins.bytes = ...,
         stream_id: _builtins.bytes = ...,
         stream_version: _builtins.int = ...,
+        identity_decision: _decisions_pb2.IdentityDecision | None = ...,
+        erasure: _decisions_pb2.Erasure | None = ...,
+        event_secret_id: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "identity_decision", b"identity_decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "direction", b"direction", "event_id", b"event_id", "historical", b"historical", "identities", b"identities", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "stream_id", b"stream_id", "stream_version", b"stream_version", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "direction", b"direction", "erasure", b"erasure", "event_id", b"event_id", "event_secret_id", b"event_secret_id", "historical", b"historical", "identities", b"identities", "identity_decision", b"identity_decision", "occurred_at_us", b"occurred_at_us", "owner_key", b"owner_key", "retracts", b"retracts", "sealed_event", b"sealed_event", "stream_id", b"stream_id", "stream_version", b"stream_version", "tenant", b"tenant", "traceparent", b"traceparent", "type", b"type", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,23 +644,189 @@ class DataKey(_message.Message):
 
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     DATA_KEY_FIELD_NUMBER: _builtins.int
+    EVENT_SECRET_FIELD_NUMBER: _builtins.int
     identity_key: _builtins.bytes
     """The identity key, 16 bytes."""
     data_key: _builtins.bytes
-    """The AES-256 key, 32 bytes."""
+    """The AES-256 key that seals the identity's value, 32 bytes."""
+    event_secret: _builtins.bytes
+    """The secret from which the keys of the events that it owns derive, 32 bytes. An erasure of a time
+    range replaces it. Default empty: events are sealed under data_key.
+    """
     def __init__(
         self,
         *,
         identity_key: _builtins.bytes = ...,
         data_key: _builtins.bytes = ...,
+        event_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "identity_key", b"identity_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "event_secret", b"event_secret", "identity_key", b"identity_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DataKey: _TypeAlias = DataKey  # noqa: Y015
+
+@_typing.final
+class GetEventKeysRequest(_message.Message):
+    """Asks for the keys of single events, which were kept when their owner's event secret was replaced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    EVENT_IDS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.int
+    """The tenant's small number."""
+    @_builtins.property
+    def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The events, 16 bytes each, at most 5,000."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.int = ...,
+        event_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventKeysRequest: _TypeAlias = GetEventKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetEventKeysResponse(_message.Message):
+    """The keys that were kept. One that is missing was erased, or was never kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventKey]:
+        """The keys, in no order."""
+
+    def __init__(
+        self,
+        *,
+        event_keys: _abc.Iterable[Global___EventKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_keys", b"event_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventKeysResponse: _TypeAlias = GetEventKeysResponse  # noqa: Y015
+
+@_typing.final
+class EventKey(_message.Message):
+    """One event's key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.bytes
+    """The event, 16 bytes."""
+    key: _builtins.bytes
+    """The AES-256 key, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.bytes = ...,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventKey: _TypeAlias = EventKey  # noqa: Y015
+
+@_typing.final
+class EraseRequest(_message.Message):
+    """Asks to erase: to delete keys and to record it, in one transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant's name."""
+    erasure_id: _builtins.str
+    """Names the erasure, a UUID; asked again it answers as the first time."""
+    reason: _builtins.str
+    """See ProfileErased.reason."""
+    requested_by: _builtins.str
+    """Who asked for it, as a reference of at most 128 characters."""
+    @_builtins.property
+    def erasure(self) -> _decisions_pb2.Erasure:
+        """What to erase."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        erasure_id: _builtins.str = ...,
+        erasure: _decisions_pb2.Erasure | None = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "erasure_id", b"erasure_id", "reason", b"reason", "requested_by", b"requested_by", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseRequest: _TypeAlias = EraseRequest  # noqa: Y015
+
+@_typing.final
+class EraseResponse(_message.Message):
+    """What was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_US_FIELD_NUMBER: _builtins.int
+    DELETED_KEYS_FIELD_NUMBER: _builtins.int
+    ERASED_EVENTS_FIELD_NUMBER: _builtins.int
+    KEPT_EVENTS_FIELD_NUMBER: _builtins.int
+    DISCARDED_REJECTED_EVENTS_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """The position of ProfileErased."""
+    recorded_at_us: _builtins.int
+    """When it was recorded, in microseconds since 1970 UTC."""
+    deleted_keys: _builtins.int
+    """How many identities lost their data key."""
+    erased_events: _builtins.int
+    """How many events of theirs can't be opened any more. They stay on the line, and in every count."""
+    kept_events: _builtins.int
+    """How many events of theirs stay open: of an erasure of a time range, those outside it."""
+    discarded_rejected_events: _builtins.int
+    """How many rejected events that named them were discarded."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        recorded_at_us: _builtins.int = ...,
+        deleted_keys: _builtins.int = ...,
+        erased_events: _builtins.int = ...,
+        kept_events: _builtins.int = ...,
+        discarded_rejected_events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_keys", b"deleted_keys", "discarded_rejected_events", b"discarded_rejected_events", "erased_events", b"erased_events", "kept_events", b"kept_events", "position", b"position", "recorded_at_us", b"recorded_at_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseResponse: _TypeAlias = EraseResponse  # noqa: Y015
 
 @_typing.final
 class GetHeadRequest(_message.Message):
@@ -790,12 +976,17 @@ class AppendEvent(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     STREAM_ID_FIELD_NUMBER: _builtins.int
     STREAM_VERSION_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_POSITION_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
     """The decision stream it belongs to, a UUID. Default empty: it is a fact and belongs to none. An
     AggregateChanged belongs to the stream whose UUID is its owner key.
     """
     stream_version: _builtins.int
     """Its version in that stream, from 0; taken once. Default 0, also with an empty stream_id."""
+    decided_at_position: _builtins.int
+    """What was known of the line when this was decided. It is rejected if one of its identities was
+    erased later than that: it may say what was to be forgotten. Default 0: it is not looked at.
+    """
     @_builtins.property
     def event(self) -> _event_pb2.Event:
         """The event."""
@@ -806,10 +997,11 @@ class AppendEvent(_message.Message):
         event: _event_pb2.Event | None = ...,
         stream_id: _builtins.str = ...,
         stream_version: _builtins.int = ...,
+        decided_at_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "stream_id", b"stream_id", "stream_version", b"stream_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at_position", b"decided_at_position", "event", b"event", "stream_id", b"stream_id", "stream_version", b"stream_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
