@@ -28,8 +28,9 @@ from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
+from services.profile.calls.parts import Parts
 from services.profile.config import Config, read_config
-from services.profile.grpc_api import Parts, ProfileService
+from services.profile.grpc_api import ProfileService
 from services.profile.reading import Profiles
 from touchline.profile.v1.profile_service_pb2 import DESCRIPTOR
 from touchline.profile.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server

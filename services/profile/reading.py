@@ -1,7 +1,7 @@
 """Reads profiles: whose an identity is, what happened, and what the sealed events say."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -169,6 +169,13 @@ class Profiles:
             return await self._store.data_keys(reader.tenant, keys)
         except StoreError as error:
             raise errors.store_unavailable() from error
+
+
+def as_of(page: Page, as_of_us: int | None) -> Page:
+    """Return a page of what had both occurred and been recorded by a time."""
+    if as_of_us is None:
+        return page
+    return replace(page, before=min(page.before, (as_of_us, LAST_ID)), recorded_by_us=as_of_us)
 
 
 def entry(touch: Touch) -> TimelineEntry:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from services.profile.calls.views import MAX_FOLDED
 from services.profile.domain import Touch
-from services.profile.grpc_api import MAX_FOLDED
 from tests.customers import new_email, new_phone, of, record, told, view
 from tests.given import call, case, consent, money, note, order, promise, stamp, traits, used
 from tests.given import email as mail

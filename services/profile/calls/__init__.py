@@ -1,0 +1,1 @@
+"""The calls of the profile service, by what they are about."""

@@ -1,0 +1,76 @@
+"""The calls about who customers are."""
+
+from typing import Final
+
+from libs.projection.profiles import identity_key
+from libs.rpc import page_tokens
+from services.profile.calls.parts import Calls, Context
+from services.profile.domain import ATTRIBUTES_READ, attributes
+from services.profile.reading import Page
+from touchline.profile.v1 import profile_service_pb2 as api
+from touchline.profile.v1.profile_pb2 import Profile as ProfileMessage
+from touchline.profile.v1.profile_pb2 import ProfileReference
+from touchline.times import timestamp_of
+
+_MAX_ATTRIBUTE_EVENTS: Final = 5000
+
+
+class ProfileCalls(Calls):
+    """Says who customers are, and how many there are."""
+
+    async def ResolveProfile(  # noqa: N802 - gRPC names it
+        self, request: api.ResolveProfileRequest, context: Context
+    ) -> api.ResolveProfileResponse:
+        """Find the profile of an identity."""
+        reader = await self._reader(request, context)
+        identity_key(reader.identity_keys, request.identity, "identity")
+        reference = ProfileReference(identity=request.identity)
+        profile = await self._profiles.find(reader, reference, "identity")
+        return api.ResolveProfileResponse(profile_id=profile.profile_id)
+
+    async def GetProfile(  # noqa: N802 - gRPC names it
+        self, request: api.GetProfileRequest, context: Context
+    ) -> api.GetProfileResponse:
+        """Say who a customer is."""
+        reader = await self._reader(request, context)
+        profile = await self._profiles.find(reader, request.profile, "profile")
+        degraded = self._degraded(reader, profile)
+        page = Page(limit=_MAX_ATTRIBUTE_EVENTS, types=ATTRIBUTES_READ)
+        touches = await self._profiles.page(reader, profile, page)
+        first_us, last_us, count = await self._profiles.span(reader, profile)
+        message = ProfileMessage(
+            profile_id=profile.profile_id,
+            alias_profile_ids=sorted(key.hex() for key in profile.keys if key != profile.root),
+            identities=await self._profiles.identities(reader, profile),
+            attributes=attributes(touches),
+            event_count=count,
+            degraded_projections=degraded,
+        )
+        if first_us is not None and last_us is not None:
+            message.first_contact_at.CopyFrom(timestamp_of(first_us))
+            message.last_contact_at.CopyFrom(timestamp_of(last_us))
+        return api.GetProfileResponse(profile=message)
+
+    async def GetPopulation(  # noqa: N802 - gRPC names it
+        self, request: api.GetPopulationRequest, context: Context
+    ) -> api.GetPopulationResponse:
+        """Count the tenant's profiles, identities and events."""
+        reader = await self._reader(request, context)
+        profiles, identities, events = await self._profiles.population(reader)
+        return api.GetPopulationResponse(profiles=profiles, identities=identities, events=events)
+
+    async def ListProfiles(  # noqa: N802 - gRPC names it
+        self, request: api.ListProfilesRequest, context: Context
+    ) -> api.ListProfilesResponse:
+        """List the tenant's profiles, in the order of their ids."""
+        reader = await self._reader(request, context)
+        size = page_tokens.page_size(request.page_size)
+        after, kind, filters = b"", "profiles/1", reader.name.encode()
+        if request.page_token:
+            (after,) = page_tokens.decode(request.page_token, kind, filters, bytes)
+        ids = await self._profiles.profile_ids(reader, after, size + 1)
+        response = api.ListProfilesResponse(profile_ids=ids[:size])
+        if len(ids) > size:
+            last = bytes.fromhex(ids[size - 1])
+            response.next_page_token = page_tokens.encode(kind, filters, last)
+        return response
