@@ -33,6 +33,13 @@ EVERY_ERROR = [
     (errors.expectation_ended(), "EXPECTATION_ENDED"),
     (errors.expectation_exists(), "EXPECTATION_EXISTS"),
     (errors.rejected_event_not_found(7), "REJECTED_EVENT_NOT_FOUND"),
+    (errors.profile_merged_away("0a" * 16, "9f" * 16), "PROFILE_MERGED_AWAY"),
+    (errors.same_profile("0a" * 16), "SAME_PROFILE"),
+    (errors.not_merged("0a" * 16), "NOT_MERGED"),
+    (errors.identity_not_detachable("0a" * 16), "IDENTITY_NOT_DETACHABLE"),
+    (errors.suggestion_not_found(), "SUGGESTION_NOT_FOUND"),
+    (errors.profile_erased(42), "PROFILE_ERASED"),
+    (errors.profile_too_large(6000, 5000), "PROFILE_TOO_LARGE"),
 ]
 
 
