@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from libs.eventstore.errors import QueueFull, StoreError, StoreFull, StoreUnavailable
+from libs.eventstore.errors import (
+    ErasureRefused,
+    NothingToErase,
+    QueueFull,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 
 SERVICE: Final = "touchline-store"
 VERSION: Final = "1.0.0"
@@ -13,6 +20,8 @@ EVENTS_OF_KEYS: Final = "touchline.store.events-of-keys"
 STREAM: Final = "touchline.store.stream"
 CHANGES: Final = "touchline.store.changes"
 DATA_KEYS: Final = "touchline.store.data-keys"
+EVENT_KEYS: Final = "touchline.store.event-keys"
+ERASE: Final = "touchline.store.erase"
 HEAD: Final = "touchline.store.head"
 _OF_EACH: Final = ".each"
 
@@ -35,11 +44,16 @@ BAD_REQUEST: Final = "400"
 UNAVAILABLE: Final = "503"
 QUEUE_FULL: Final = "429"
 STORE_FULL: Final = "507"
+NOTHING_TO_ERASE: Final = "410"
+ERASURE_REFUSED: Final = "422"
 FAILED: Final = "500"
 
 STREAM_ID_BYTES: Final = 16
+EVENT_ID_BYTES: Final = 16
 MAX_OWNER_KEYS: Final = 1000
 MAX_DATA_KEYS: Final = 5000
+MAX_EVENT_KEYS: Final = 5000
+MAX_ERASED_KEYS: Final = 5000
 
 
 def code_of(error: Exception) -> str:
@@ -51,6 +65,10 @@ def code_of(error: Exception) -> str:
             return STORE_FULL
         case StoreUnavailable():
             return UNAVAILABLE
+        case NothingToErase():
+            return NOTHING_TO_ERASE
+        case ErasureRefused():
+            return ERASURE_REFUSED
         case ValueError():
             return BAD_REQUEST
         case _:
@@ -63,4 +81,8 @@ def error_of(code: str, text: str) -> StoreError:
         return StoreFull(text)
     if code in (UNAVAILABLE, QUEUE_FULL):
         return StoreUnavailable(text)
+    if code == NOTHING_TO_ERASE:
+        return NothingToErase(text)
+    if code == ERASURE_REFUSED:
+        return ErasureRefused(text)
     return StoreError(text)

@@ -1,9 +1,17 @@
 """The other services' side of the store's NATS API."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from typing import Final, TypeVar
 
 import nats.errors
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
@@ -13,15 +21,20 @@ from libs.eventstore.chain import Ancestor, Head, Lineage
 from libs.eventstore.errors import StoreError, StoreUnavailable
 from libs.eventstore.hedging import first_answer
 from libs.eventstore.lru import LruCache
+from libs.eventstore.records import Keys, identity_keys_of, needs_kept_key, outdated
 from libs.eventstore.sealing import DataKey, data_key
 from libs.telemetry.messaging import headers_with_trace
 from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
+    EraseRequest,
+    EraseResponse,
     GetChangesRequest,
     GetChangesResponse,
     GetDataKeysRequest,
     GetDataKeysResponse,
+    GetEventKeysRequest,
+    GetEventKeysResponse,
     GetEventsOfKeysRequest,
     GetEventsOfKeysResponse,
     GetHeadRequest,
@@ -35,9 +48,12 @@ from touchline.store.v1.store_pb2 import (
 )
 
 _TIMEOUT_SECONDS: Final = 10.0
+# An erasure of a time range reads every event of its identities.
+_ERASE_SECONDS: Final = 120.0
 _CACHED_KEYS: Final = 200_000
 
 Answer = TypeVar("Answer", bound=Message)
+Known = TypeVar("Known")
 
 
 class StoreClient:
@@ -52,6 +68,7 @@ class StoreClient:
         self.connection = connection
         self._timeout = timeout
         self._data_keys: LruCache[tuple[int, bytes], DataKey] = LruCache(_CACHED_KEYS)
+        self._event_keys: LruCache[tuple[int, bytes], AESGCM] = LruCache(_CACHED_KEYS)
 
     async def head(self) -> Head:
         """Return where the line ends.
@@ -164,29 +181,77 @@ class StoreClient:
         """
         return await self._ask(api.APPEND, request, AppendResponse)
 
-    async def data_keys(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, DataKey]:
-        """Return the data keys of identities that exist; the rest was erased.
+    async def erase(self, request: EraseRequest) -> EraseResponse:
+        """Delete the keys of identities, or of what happened to them in a time, and record it.
+
+        Asked again with the same erasure_id it answers as the first time.
+
+        Raises:
+            NothingToErase: none of the identities has a data key.
+            ErasureRefused: it can't be done as asked, such as a time range in which events are that
+                an older release sealed; says why. Nothing was erased.
+            StoreError: the request makes no sense.
+            StoreUnavailable: whether it was done is not known; ask again with the same erasure_id.
+        """
+        return await self._ask(api.ERASE, request, EraseResponse, within=_ERASE_SECONDS)
+
+    def forget_keys(self) -> None:
+        """Forget every key that was fetched, since somebody was erased; they are asked for anew."""
+        # Answers that are under way go into what is dropped here.
+        self._data_keys = LruCache(_CACHED_KEYS)
+        self._event_keys = LruCache(_CACHED_KEYS)
+
+    async def keys_of(self, tenant: int, records: Sequence[RecordedEvent]) -> Keys:
+        """Return the keys that open some events of one tenant; those that are missing were erased.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        found, missing = {}, []
-        for key in dict.fromkeys(identity_keys):
-            known = self._data_keys.get((tenant, key))
-            if known is None:
-                missing.append(key)
-            else:
-                found[key] = known
+        data_keys = await self.data_keys(tenant, identity_keys_of(records))
+        if old := {key for record in records for key in outdated(record, data_keys)}:
+            # Or the keys are: fetched before an erasure of which nobody told this process yet.
+            for key in old:
+                self._data_keys.forget((tenant, key))
+                del data_keys[key]
+            data_keys |= await self.data_keys(tenant, old)
+        kept = [record.event_id for record in records if needs_kept_key(record, data_keys)]
+        return Keys(data_keys, await self._kept_keys(tenant, kept) if kept else {})
+
+    async def data_keys(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, DataKey]:
+        """Return the data keys of identities that exist; the rest was erased.
+
+        To open events, ask for `keys_of` them.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        known = self._data_keys
+        found, missing = _known(known, tenant, identity_keys)
         for start in range(0, len(missing), api.MAX_DATA_KEYS):
             asked = missing[start : start + api.MAX_DATA_KEYS]
             request = GetDataKeysRequest(tenant=tenant, identity_keys=asked)
             answer = await self._ask(api.DATA_KEYS, request, GetDataKeysResponse)
             for told in answer.data_keys:
-                fetched = found[told.identity_key] = data_key(told.data_key)
-                self._data_keys.put((tenant, told.identity_key), fetched)
+                fetched = data_key(told.data_key, told.event_secret)
+                found[told.identity_key] = fetched
+                known.put((tenant, told.identity_key), fetched)
         return found
 
-    async def _ask(self, subject: str, request: Message, answer: type[Answer]) -> Answer:
+    async def _kept_keys(self, tenant: int, event_ids: Iterable[bytes]) -> dict[bytes, AESGCM]:
+        known = self._event_keys
+        found, missing = _known(known, tenant, event_ids)
+        for start in range(0, len(missing), api.MAX_EVENT_KEYS):
+            asked = missing[start : start + api.MAX_EVENT_KEYS]
+            request = GetEventKeysRequest(tenant=tenant, event_ids=asked)
+            answer = await self._ask(api.EVENT_KEYS, request, GetEventKeysResponse)
+            for told in answer.event_keys:
+                found[told.event_id] = AESGCM(told.key)
+                known.put((tenant, told.event_id), found[told.event_id])
+        return found
+
+    async def _ask(
+        self, subject: str, request: Message, answer: type[Answer], within: float = 0
+    ) -> Answer:
         payload = request.SerializeToString()
         headers = headers_with_trace() or None
 
@@ -195,7 +260,7 @@ class StoreClient:
             return self.connection.request(to, payload, timeout=timeout, headers=headers)
 
         try:
-            message = await first_answer(ask, self._timeout)
+            message = await first_answer(ask, within or self._timeout)
         except nats.errors.MaxPayloadError as error:
             raise StoreError(
                 f"the request on {subject} is larger than NATS takes; split it"
@@ -209,3 +274,17 @@ class StoreClient:
         if code := told.get(api.ERROR_CODE):
             raise api.error_of(code, told.get(api.ERROR_TEXT, ""))
         return answer.FromString(message.data)
+
+
+def _known(
+    cache: LruCache[tuple[int, bytes], Known], tenant: int, names: Iterable[bytes]
+) -> tuple[dict[bytes, Known], list[bytes]]:
+    """Return what a cache knows by name, and the names that it does not know."""
+    found, missing = {}, []
+    for name in dict.fromkeys(names):
+        known = cache.get((tenant, name))
+        if known is None:
+            missing.append(name)
+        else:
+            found[name] = known
+    return found, missing

@@ -31,6 +31,18 @@ class RequestRefused(StoreError):
     """The database refused one request of a group for its content; the others went through."""
 
 
+class SealsStale(StoreError):
+    """Somebody was erased since this was sealed; nothing of it was recorded. Seal it again."""
+
+
+class NothingToErase(StoreError):
+    """None of the identities has a data key: they were erased, or never existed."""
+
+
+class ErasureRefused(StoreError):
+    """The erasure can't be done as it was asked; nothing was erased."""
+
+
 class SealBroken(StoreError):
     """A sealed value does not open with its key, or its clear fields were changed."""
 

@@ -1,20 +1,50 @@
 """The data keys of identities: made once, wrapped by the master key, deletable."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import asyncpg
+from asyncpg.pgproto.pgproto import UUID
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libs.eventstore.errors import SealBroken, WrongIdentitySecret, WrongMasterKey
 from libs.eventstore.lru import LruCache
+from libs.eventstore.records import IdentitySeal, Keys, identity_keys_of, needs_kept_key
 from libs.eventstore.sealing import KEY_BYTES, DataKey, MasterKey, data_key
 from libs.eventstore.store import database_errors
 from libs.postgres.queries import load_queries
+from touchline.store.v1.store_pb2 import RecordedEvent
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CACHED_KEYS: Final = 200_000
+_CACHED_SEALS: Final = 100_000
+# What an event's key is bound to, before the event's id: no key of an identity passes for one.
+_EVENT: Final = b"event"
+
+
+class Era:
+    """What a process remembers between two erasures: keys, and what was sealed with them.
+
+    Whoever fetches keys or seals takes an era first and brings what it remembers into that one; so
+    nothing that was under way when the next erasure came gets into what is remembered after it.
+
+    Args:
+        erasures: How many erasures there had been when it began.
+
+    Attributes:
+        erasures: What is sealed with what this era remembers is appended only if there are as many.
+        data_keys: By tenant and identity key.
+        seals: By tenant and the identity as its caller spelled it.
+    """
+
+    __slots__ = ("data_keys", "erasures", "seals")
+
+    def __init__(self, erasures: int) -> None:
+        self.erasures = erasures
+        self.data_keys: LruCache[tuple[int, bytes], DataKey] = LruCache(_CACHED_KEYS)
+        self.seals: LruCache[tuple[int, bytes], IdentitySeal] = LruCache(_CACHED_SEALS)
 
 
 class Keyring:
@@ -23,12 +53,19 @@ class Keyring:
     Args:
         pool: Connections to the store's database.
         master_key: Wraps the data keys.
+        forget: Called when somebody was erased, to forget what else is remembered of identities.
     """
 
-    def __init__(self, pool: asyncpg.Pool, master_key: MasterKey) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        master_key: MasterKey,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pool = pool
         self._master_key = master_key
-        self._cache: LruCache[tuple[int, bytes], DataKey] = LruCache(_CACHED_KEYS)
+        self._forget = forget
+        self._era: Era | None = None
 
     async def check_master_key(self) -> None:
         """Makes sure that this store's data keys are wrapped by this master key.
@@ -63,21 +100,72 @@ class Keyring:
                 "service; nothing was changed."
             )
 
+    async def era(self) -> Era:
+        """Returns what is remembered, without looking whether anybody was erased since.
+
+        To append what was sealed with it is what tells (SealsStale).
+        """
+        return self._era or await self.renewed()
+
+    async def renewed(self) -> Era:
+        """Returns what is remembered; nothing is if anybody was erased since."""
+        async with database_errors():
+            erasures: int = await self._pool.fetchval(_SQL["erasures"])
+        era = self._era
+        if era is None or erasures > era.erasures:
+            self._forget()
+            era = self._era = Era(erasures)
+        return era
+
     async def ensure(self, tenant: int, identity_keys: Collection[bytes]) -> dict[bytes, DataKey]:
         """Returns the data keys of identities, making those that do not exist yet.
 
-        New keys are on disk before this returns: an event is never safer than its key.
+        New keys are on disk before this returns: an event is never safer than its key. Whoever
+        seals with them has taken an era before.
         """
-        keys = await self.fetch(tenant, identity_keys)
+        era = await self.era()
+        keys = await self._known(era, tenant, identity_keys)
         if new := [key for key in identity_keys if key not in keys]:
-            keys |= await self._make(tenant, new)
+            keys |= await self._make(era, tenant, new)
         return keys
 
     async def fetch(self, tenant: int, identity_keys: Iterable[bytes]) -> dict[bytes, DataKey]:
-        """Returns the data keys that exist."""
+        """Returns the data keys that exist now."""
+        return await self._known(await self.renewed(), tenant, identity_keys)
+
+    async def keys_of(self, tenant: int, records: Sequence[RecordedEvent]) -> Keys:
+        """Returns the keys that open some events of one tenant now."""
+        data_keys = await self.fetch(tenant, identity_keys_of(records))
+        kept = [record.event_id for record in records if needs_kept_key(record, data_keys)]
+        found = await self.event_keys(tenant, kept) if kept else {}
+        return Keys(data_keys, {event_id: AESGCM(key) for event_id, key in found.items()})
+
+    async def event_keys(self, tenant: int, event_ids: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Returns the keys that were kept for single events."""
+        async with database_errors():
+            rows = await self._pool.fetch(_SQL["event_keys"], tenant, list(map(UUID, event_ids)))
+        return {
+            event_id.bytes: self._unwrap(tenant, _EVENT + event_id.bytes, wrapped)
+            for event_id, wrapped in rows
+        }
+
+    def wrap_event_key(self, tenant: int, event_id: bytes, key: bytes) -> bytes:
+        """Returns an event's key as the store keeps it."""
+        return self._master_key.wrap(key, tenant, _EVENT + event_id)
+
+    def with_new_event_secret(self, tenant: int, identity_key: bytes, key: DataKey) -> bytes:
+        """Returns a data key as the store keeps it, with another event secret."""
+        while True:
+            new = data_key(key.secret, os.urandom(KEY_BYTES))
+            if new.event_secret_id != key.event_secret_id:
+                return self._master_key.wrap(new.secret + new.event_secret, tenant, identity_key)
+
+    async def _known(
+        self, era: Era, tenant: int, identity_keys: Iterable[bytes]
+    ) -> dict[bytes, DataKey]:
         found, missing = {}, []
         for identity_key in identity_keys:
-            key = self._cache.get((tenant, identity_key))
+            key = era.data_keys.get((tenant, identity_key))
             if key is None:
                 missing.append(identity_key)
             else:
@@ -86,27 +174,30 @@ class Keyring:
             async with database_errors():
                 rows = await self._pool.fetch(_SQL["data_keys"], tenant, missing)
             for identity_key, wrapped in rows:
-                found[identity_key] = self._unwrap(tenant, identity_key, wrapped)
+                secret = self._unwrap(tenant, identity_key, wrapped)
+                found[identity_key] = _remember(era, tenant, identity_key, secret)
         return found
 
-    async def _make(self, tenant: int, identity_keys: list[bytes]) -> dict[bytes, DataKey]:
-        made = {identity_key: os.urandom(KEY_BYTES) for identity_key in identity_keys}
+    async def _make(
+        self, era: Era, tenant: int, identity_keys: list[bytes]
+    ) -> dict[bytes, DataKey]:
+        made = {identity_key: os.urandom(2 * KEY_BYTES) for identity_key in identity_keys}
         wrapped = [self._master_key.wrap(secret, tenant, key) for key, secret in made.items()]
         async with database_errors():
             mine = await self._pool.fetchval(_SQL["add_data_keys"], tenant, list(made), wrapped)
-        won = {key: self._remember(tenant, key, made[key]) for key in mine or ()}
+        won = {key: _remember(era, tenant, key, made[key]) for key in mine or ()}
         # Another process made the others in the meantime: theirs count.
         lost = [key for key in identity_keys if key not in won]
-        return won | (await self.fetch(tenant, lost) if lost else {})
+        return won | (await self._known(era, tenant, lost) if lost else {})
 
-    def _unwrap(self, tenant: int, identity_key: bytes, wrapped_key: bytes) -> DataKey:
+    def _unwrap(self, tenant: int, bound_to: bytes, wrapped_key: bytes) -> bytes:
         try:
-            secret = self._master_key.unwrap(wrapped_key, tenant, identity_key)
+            return self._master_key.unwrap(wrapped_key, tenant, bound_to)
         except SealBroken as error:
-            raise WrongMasterKey("a data key of this store does not unwrap") from error
-        return self._remember(tenant, identity_key, secret)
+            raise WrongMasterKey("a key of this store does not unwrap") from error
 
-    def _remember(self, tenant: int, identity_key: bytes, secret: bytes) -> DataKey:
-        key = data_key(secret)
-        self._cache.put((tenant, identity_key), key)
-        return key
+
+def _remember(era: Era, tenant: int, identity_key: bytes, secrets: bytes) -> DataKey:
+    key = data_key(secrets[:KEY_BYTES], secrets[KEY_BYTES:])
+    era.data_keys.put((tenant, identity_key), key)
+    return key

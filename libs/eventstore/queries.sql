@@ -66,6 +66,12 @@ FROM store_head h
 -- name: data_keys
 SELECT identity_key, wrapped_key FROM data_keys WHERE tenant = $1 AND identity_key = ANY($2)
 
+-- name: event_keys
+SELECT event_id, wrapped_key FROM event_keys WHERE tenant = $1 AND event_id = ANY($2)
+
+-- name: erasures
+SELECT erasures FROM store_head
+
 -- name: add_data_keys
 -- Who makes the same key waits for the end of this: see append.
 WITH made AS (

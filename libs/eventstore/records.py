@@ -1,7 +1,8 @@
 """From a caller's event to the record the store keeps, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -76,6 +77,19 @@ def event_id_text(value: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+class Keys(NamedTuple):
+    """What opens some events of one tenant.
+
+    Attributes:
+        data_keys: By identity key.
+        event_keys: By the event's 16 bytes: what was kept of single events when an erasure of a
+            time range replaced the secret that their keys derived from.
+    """
+
+    data_keys: Mapping[bytes, DataKey]
+    event_keys: Mapping[bytes, AESGCM] = MappingProxyType({})
+
+
 class IdentitySeal(NamedTuple):
     """An identity as sealing an event of its needs it; made once per identity and spelling.
 
@@ -130,9 +144,9 @@ def seal_event(
     event.ClearField("identities")
     event.ClearField("tenant")
     plaintext = event.SerializeToString(deterministic=True)
-    clear = clear_of(
-        tenant.number, event_id_bytes(event.event_id), owner.identity_key, event, *stream
-    )
+    event_id = event_id_bytes(event.event_id)
+    clear = clear_of(tenant.number, event_id, owner.identity_key, event, *stream)
+    cipher = owner.key.event_cipher(event_id)
     record = RecordedEvent(
         event_id=clear.event_id,
         tenant=clear.tenant,
@@ -145,11 +159,12 @@ def seal_event(
         historical=clear.historical,
         retracts=clear.retracts,
         traceparent=traceparent,
-        sealed_event=seal(owner.key.cipher, plaintext, authenticated(clear), nonce),
+        sealed_event=seal(cipher, plaintext, authenticated(clear), nonce),
         stream_id=clear.stream_id,
         stream_version=clear.stream_version,
         identity_decision=clear.identity_decision,
         erasure=clear.erasure,
+        event_secret_id=owner.key.event_secret_id,
     )
     return Row(
         clear.tenant,
@@ -164,19 +179,24 @@ def seal_event(
     )
 
 
-def open_event(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> Event | None:
+def open_event(record: RecordedEvent, keys: Keys) -> Event | None:
     """Returns the event as it was sent, with canonical identity values, owner first.
 
-    Identities whose data key is gone keep their kind only. None when the owner's key is gone.
+    Identities whose data key is gone keep their kind only. None when the event's own key is gone:
+    its owner was erased, or a range of time in which it occurred.
+
+    Args:
+        record: The event.
+        keys: From `StoreClient.keys_of` or, in the store's own process, `Keyring.keys_of`.
 
     Raises:
         SealBroken: a sealed value or a clear field was changed.
     """
-    plaintext = _plaintext(record, data_keys)
+    plaintext = _plaintext(record, keys)
     if plaintext is None:
         return None
     event = Event.FromString(plaintext)
-    event.identities.extend(open_identity(sealed, data_keys) for sealed in record.identities)
+    event.identities.extend(open_identity(sealed, keys.data_keys) for sealed in record.identities)
     return event
 
 
@@ -186,30 +206,25 @@ def open_identity(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) ->
     Raises:
         SealBroken: the sealed value was changed.
     """
-    cipher = _cipher(sealed, data_keys)
+    cipher = _identity_cipher(sealed, data_keys)
     if cipher is None:
         return Identity(kind=sealed.kind)
     return Identity.FromString(unseal(cipher, sealed.sealed_value, sealed.identity_key))
 
 
-def content_hash_of(
-    tenant_secret: bytes, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]
-) -> bytes | None:
+def content_hash_of(tenant_secret: bytes, record: RecordedEvent, keys: Keys) -> bytes | None:
     """Returns the content hash that a stored record should have; None when a key is gone.
 
     Raises:
         SealBroken: a sealed value or a clear field was changed.
     """
-    plaintext = _plaintext(record, data_keys)
-    if plaintext is None or any(_cipher(one, data_keys) is None for one in record.identities):
+    plaintext = _plaintext(record, keys)
+    if plaintext is None:
         return None
-    sent = [_sent(open_identity(sealed, data_keys)) for sealed in record.identities]
+    if any(_identity_cipher(one, keys.data_keys) is None for one in record.identities):
+        return None
+    sent = [_sent(open_identity(sealed, keys.data_keys)) for sealed in record.identities]
     return content_hash(tenant_secret, plaintext, [part_digest(one) for one in sent])
-
-
-def identity_keys(record: RecordedEvent) -> list[bytes]:
-    """Returns the identity keys of a record, the owner's first."""
-    return [sealed.identity_key for sealed in record.identities]
 
 
 def same_event(one: Event | None, other: Event | None) -> bool:
@@ -223,15 +238,51 @@ def same_event(one: Event | None, other: Event | None) -> bool:
     return one == other
 
 
-def _plaintext(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> bytes | None:
-    owner = record.identities[0]
-    cipher = _cipher(owner, data_keys)
+def needs_kept_key(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> bool:
+    """Tells whether an event opens, if at all, with a key that was kept for it alone."""
+    if not record.event_secret_id:
+        return False
+    owner = data_keys.get(record.owner_key)
+    return owner is not None and owner.event_secret_id != record.event_secret_id
+
+
+def outdated(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> list[bytes]:
+    """Returns the identities of a record that other keys sealed than these: newer or erased ones.
+
+    An identity without a key is not among them.
+    """
+    found = [
+        sealed.identity_key
+        for sealed in record.identities
+        if (key := data_keys.get(sealed.identity_key)) and key.key_id != sealed.key_id
+    ]
+    if needs_kept_key(record, data_keys):
+        found.append(record.owner_key)
+    return found
+
+
+def identity_keys_of(records: Iterable[RecordedEvent]) -> set[bytes]:
+    """Returns the identity keys of some records."""
+    return {sealed.identity_key for record in records for sealed in record.identities}
+
+
+def _plaintext(record: RecordedEvent, keys: Keys) -> bytes | None:
+    cipher = _event_cipher(record, keys)
     if cipher is None:
         return None
     return unseal(cipher, record.sealed_event, authenticated(clear_in(record)))
 
 
-def _cipher(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> AESGCM | None:
+def _event_cipher(record: RecordedEvent, keys: Keys) -> AESGCM | None:
+    if not record.event_secret_id:
+        return _identity_cipher(record.identities[0], keys.data_keys)
+    owner = keys.data_keys.get(record.owner_key)
+    if owner is not None and owner.event_secret_id == record.event_secret_id:
+        return owner.event_cipher(record.event_id)
+    return keys.event_keys.get(record.event_id)
+
+
+def _identity_cipher(sealed: SealedIdentity, data_keys: Mapping[bytes, DataKey]) -> AESGCM | None:
     key = data_keys.get(sealed.identity_key)
     # Another key than the one that sealed it: the identity was erased, and came back later.
     return key.cipher if key is not None and key.key_id == sealed.key_id else None

@@ -1,4 +1,4 @@
-"""Authenticated encryption of what is personal: AES-256-GCM, one data key per identity."""
+"""Authenticated encryption of what is personal: AES-256-GCM, keys per identity and per event."""
 
 import os
 from dataclasses import dataclass
@@ -16,26 +16,46 @@ KEY_ID_BYTES: Final = 4
 
 
 class DataKey(NamedTuple):
-    """One identity's data key.
+    """One identity's data key, and the secret from which its events' own keys derive.
 
     Attributes:
-        secret: 32 bytes.
+        secret: 32 bytes; seals the identity's value.
         cipher: Made of the secret.
         key_id: Tells it from another key of the same identity, 4 bytes.
+        event_secret: 32 bytes; an erasure of a time range replaces it. Empty for an identity that
+            an older release made, whose events are sealed under the secret itself.
+        event_secret_id: Tells it from another event secret of the same identity, 4 bytes or none.
     """
 
     secret: bytes
     cipher: AESGCM
     key_id: bytes
+    event_secret: bytes = b""
+    event_secret_id: bytes = b""
 
     def __repr__(self) -> str:
         return f"DataKey({self.key_id.hex()})"  # the secret must not reach a log
 
+    def event_key(self, event_id: bytes) -> bytes:
+        """Return the key of an event that the identity owns, by the event's 16 bytes.
 
-def data_key(secret: bytes) -> DataKey:
-    """Return the data key of a secret of 32 bytes."""
-    fingerprint = blake2b(b"touchline data key", key=secret, digest_size=KEY_ID_BYTES).digest()
-    return DataKey(secret, AESGCM(secret), fingerprint)
+        It is BLAKE2b of the event id, keyed by the event secret, 32 bytes.
+        """
+        return blake2b(event_id, key=self.event_secret, digest_size=KEY_BYTES).digest()
+
+    def event_cipher(self, event_id: bytes) -> AESGCM:
+        """Return what seals an event that the identity owns, now."""
+        return AESGCM(self.event_key(event_id)) if self.event_secret else self.cipher
+
+
+def data_key(secret: bytes, event_secret: bytes = b"") -> DataKey:
+    """Return the data key of a secret of 32 bytes and an event secret of as many or none."""
+    key_id = blake2b(b"touchline data key", key=secret, digest_size=KEY_ID_BYTES).digest()
+    event_secret_id = b""
+    if event_secret:
+        told = b"touchline event secret"
+        event_secret_id = blake2b(told, key=event_secret, digest_size=KEY_ID_BYTES).digest()
+    return DataKey(secret, AESGCM(secret), key_id, event_secret, event_secret_id)
 
 
 def fresh_nonces(count: int) -> list[bytes]:

@@ -26,10 +26,13 @@ from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
     DataKey,
+    EventKey,
     GetChangesRequest,
     GetChangesResponse,
     GetDataKeysRequest,
     GetDataKeysResponse,
+    GetEventKeysRequest,
+    GetEventKeysResponse,
     GetEventsOfKeysRequest,
     GetEventsOfKeysResponse,
     GetHeadRequest,
@@ -58,7 +61,7 @@ async def serve_store(
     Args:
         connection: To NATS.
         store: Answers head, history, events of keys, streams and changes.
-        keyring: Answers data keys.
+        keyring: Answers data keys and kept event keys.
         append: Validates, seals and appends a request, given its trace context.
 
     Raises:
@@ -76,7 +79,7 @@ async def serve_store(
         ),
     )
     appending: Endpoint = (api.APPEND, AppendRequest, append)
-    for subject, asked, answer in (*_reads(store, keyring), appending):
+    for subject, asked, answer in (*_reads(store), *_keys(keyring), appending):
         name = subject.rpartition(".")[2]
         handler = _handler(tasks, asked, answer)
         await service.add_endpoint(name=name, subject=subject, handler=handler)
@@ -96,7 +99,7 @@ async def serve_store(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _reads(store: EventStore, keyring: Keyring) -> tuple[Endpoint, ...]:
+def _reads(store: EventStore) -> tuple[Endpoint, ...]:
     async def head(_: GetHeadRequest, __: str) -> GetHeadResponse:
         line = await store.lineage()
         at = line.head
@@ -130,24 +133,42 @@ def _reads(store: EventStore, keyring: Keyring) -> tuple[Endpoint, ...]:
     async def changes(request: GetChangesRequest, _: str) -> GetChangesResponse:
         return await changes_page(store.pool, request)
 
-    async def data_keys(request: GetDataKeysRequest, _: str) -> GetDataKeysResponse:
-        if len(request.identity_keys) > api.MAX_DATA_KEYS:
-            raise ValueError(f"at most {api.MAX_DATA_KEYS} data keys may be asked for at once")
-        found = await keyring.fetch(request.tenant, request.identity_keys)
-        return GetDataKeysResponse(
-            data_keys=[
-                DataKey(identity_key=identity_key, data_key=key.secret)
-                for identity_key, key in found.items()
-            ]
-        )
-
     return (
         (api.HEAD, GetHeadRequest, head),
         (api.HISTORY, GetHistoryRequest, history),
         (api.EVENTS_OF_KEYS, GetEventsOfKeysRequest, events_of_keys),
         (api.STREAM, GetStreamRequest, stream),
         (api.CHANGES, GetChangesRequest, changes),
+    )
+
+
+def _keys(keyring: Keyring) -> tuple[Endpoint, ...]:
+    async def data_keys(request: GetDataKeysRequest, _: str) -> GetDataKeysResponse:
+        if len(request.identity_keys) > api.MAX_DATA_KEYS:
+            raise ValueError(f"at most {api.MAX_DATA_KEYS} data keys may be asked for at once")
+        found = await keyring.fetch(request.tenant, request.identity_keys)
+        return GetDataKeysResponse(
+            data_keys=[
+                DataKey(
+                    identity_key=identity_key, data_key=key.secret, event_secret=key.event_secret
+                )
+                for identity_key, key in found.items()
+            ]
+        )
+
+    async def event_keys(request: GetEventKeysRequest, _: str) -> GetEventKeysResponse:
+        if len(request.event_ids) > api.MAX_EVENT_KEYS:
+            raise ValueError(f"at most {api.MAX_EVENT_KEYS} event keys may be asked for at once")
+        if any(len(event_id) != api.EVENT_ID_BYTES for event_id in request.event_ids):
+            raise ValueError(f"an event's id has {api.EVENT_ID_BYTES} bytes")
+        found = await keyring.event_keys(request.tenant, request.event_ids)
+        return GetEventKeysResponse(
+            event_keys=[EventKey(event_id=event_id, key=key) for event_id, key in found.items()]
+        )
+
+    return (
         (api.DATA_KEYS, GetDataKeysRequest, data_keys),
+        (api.EVENT_KEYS, GetEventKeysRequest, event_keys),
     )
 
 

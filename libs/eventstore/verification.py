@@ -1,7 +1,7 @@
 """Reads the whole line again and says whether it is what was recorded."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from libs.eventstore.chain import GENESIS, extend
 from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import content_hash_of, identity_keys, open_identity
+from libs.eventstore.records import Keys, content_hash_of, identity_keys_of, open_identity
 from libs.eventstore.sealing import DataKey, unseal
 from libs.eventstore.store import EventStore
 from libs.identity.keys import IdentityKeys, partition_of
@@ -117,16 +117,16 @@ class _Contents:
 
     async def check(self, rows: Sequence[asyncpg.Record]) -> None:
         records = {row["position"]: record for row in rows if (record := self._parsed(row))}
-        wanted: dict[int, set[bytes]] = {}
+        wanted: dict[int, list[RecordedEvent]] = {}
         for record in records.values():
-            wanted.setdefault(record.tenant, set()).update(identity_keys(record))
-        data_keys = {tenant: await self._data_keys(tenant, keys) for tenant, keys in wanted.items()}
+            wanted.setdefault(record.tenant, []).append(record)
+        keys = {tenant: await self._keys_of(tenant, theirs) for tenant, theirs in wanted.items()}
         for number, row in enumerate(rows):
             if not number % _CHECKED_AT_ONCE:
                 await asyncio.sleep(0)
             if record := records.get(row["position"]):
                 self._check_columns(row, record)
-                self._check_content(row, record, data_keys[record.tenant])
+                self._check_content(row, record, keys[record.tenant])
 
     def _parsed(self, row: asyncpg.Record) -> RecordedEvent | None:
         try:
@@ -142,17 +142,18 @@ class _Contents:
             return None
         return record
 
-    async def _data_keys(self, tenant: int, keys: Iterable[bytes]) -> dict[bytes, DataKey]:
+    async def _keys_of(self, tenant: int, records: Sequence[RecordedEvent]) -> Keys:
         try:
-            found = await self._keyring.fetch(tenant, keys)
+            return await self._keyring.keys_of(tenant, records)
         except WrongMasterKey:
-            found = {}
-            for key in keys:  # which one is it?
-                try:
-                    found |= await self._keyring.fetch(tenant, [key])
-                except WrongMasterKey:
-                    self._state.report(f"the data key of identity {key.hex()} was changed")
-        return found
+            pass  # which one is it?
+        data_keys: dict[bytes, DataKey] = {}
+        for key in identity_keys_of(records):
+            try:
+                data_keys |= await self._keyring.fetch(tenant, [key])
+            except WrongMasterKey:
+                self._state.report(f"the data key of identity {key.hex()} was changed")
+        return Keys(data_keys)
 
     def _check_columns(self, row: asyncpg.Record, record: RecordedEvent) -> None:
         columns = (row["tenant"], row["event_id"].bytes, row["owner_key"], row["type"])
@@ -163,13 +164,11 @@ class _Contents:
         if row["partition"] != partition_of(record.owner_key):
             self._state.report(f"event {row['position']} has another partition than its owner")
 
-    def _check_content(
-        self, row: asyncpg.Record, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]
-    ) -> None:
+    def _check_content(self, row: asyncpg.Record, record: RecordedEvent, keys: Keys) -> None:
         position, report = row["position"], self._state.report
         try:
-            found = content_hash_of(self._secrets[record.tenant], record, data_keys)
-            if not self._identities_are_named(record, data_keys):
+            found = content_hash_of(self._secrets[record.tenant], record, keys)
+            if not self._identities_are_named(record, keys.data_keys):
                 report(f"event {position} names an identity otherwise than it is sealed")
         except (SealBroken, DecodeError):
             report(f"event {position} does not open: its record was changed")

@@ -177,7 +177,7 @@ class EventTypes:
 
     async def _learn(self, tenant: int, positioned: PositionedEvent) -> None:
         record = RecordedEvent.FromString(positioned.event.record)
-        opened = open_event(record, await self._keyring.fetch(tenant, [record.owner_key]))
+        opened = open_event(record, await self._keyring.keys_of(tenant, [record]))
         if opened is not None:
             told = registration_in(opened.aggregate_changed.state)
             before = self._types[tenant].get(told["name"])

@@ -15,7 +15,6 @@ from libs.eventstore.records import (
     SealedTenant,
     Stream,
     event_id_bytes,
-    identity_keys,
     open_event,
     same_event,
     seal_event,
@@ -304,9 +303,9 @@ class Recorder:
         stored = await self._store.records_at(doubtful.values())
         for index, position in doubtful.items():
             mine = RecordedEvent.FromString(rows[index].record)
-            keys = {*identity_keys(mine), *identity_keys(stored[position])}
-            data_keys = await self._keyring.fetch(secrets.sealed.number, keys)
-            if same_event(open_event(mine, data_keys), open_event(stored[position], data_keys)):
+            theirs = stored[position]
+            keys = await self._keyring.keys_of(secrets.sealed.number, [mine, theirs])
+            if same_event(open_event(mine, keys), open_event(theirs, keys)):
                 verdicts[index] = AppendVerdict(APPEND_OUTCOME_DUPLICATE, position)
         return verdicts
 

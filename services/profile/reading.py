@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
-from libs.eventstore.records import event_id_text, identity_keys, open_event, open_identity
+from libs.eventstore.records import Keys, event_id_text, open_event, open_identity
 from libs.eventstore.sealing import DataKey
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
@@ -149,20 +149,25 @@ class Profiles:
 
     async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
         records = [RecordedEvent.FromString(row["record"]) for row in rows]
-        keys = {key for record in records for key in identity_keys(record)}
-        data_keys = await self._data_keys(reader, keys)
+        keys = await self._keys_of(reader, records)
         return [
             Touch(
                 position=row["position"],
                 recorded_at_us=row["recorded_at_us"],
                 occurred_at_us=row["occurred_at_us"],
-                event=open_event(record, data_keys) or _envelope(record),
+                event=open_event(record, keys) or _envelope(record),
                 event_id=record.event_id,
                 type=record.type,
                 owner_key=record.owner_key,
             )
             for row, record in zip(rows, records, strict=True)
         ]
+
+    async def _keys_of(self, reader: Reader, records: Sequence[RecordedEvent]) -> Keys:
+        try:
+            return await self._store.keys_of(reader.tenant, records)
+        except StoreError as error:
+            raise errors.store_unavailable() from error
 
     async def _data_keys(self, reader: Reader, keys: Collection[bytes]) -> dict[bytes, DataKey]:
         try:
@@ -190,7 +195,7 @@ def entry(touch: Touch) -> TimelineEntry:
 
 
 def _envelope(record: RecordedEvent) -> Event:
-    """Return what is left of an event once its owner's key is gone."""
+    """Return what is left of an event once its key is gone."""
     event = Event(event_id=event_id_text(record.event_id), historical=record.historical)
     event.occurred_at.CopyFrom(timestamp_of(record.occurred_at_us))
     return event

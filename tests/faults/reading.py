@@ -11,7 +11,7 @@ from nats.js.errors import NotFoundError
 from libs.eventstore import feed
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import SealBroken
-from libs.eventstore.records import identity_keys, open_event
+from libs.eventstore.records import Keys, open_event
 from tests.faults.checking import Batch, Row
 from tests.faults.cluster import INGESTION, PROJECTING, Cluster
 from tests.faults.history import content_of
@@ -64,10 +64,9 @@ async def read_rows(cluster: Cluster, store: StoreClient) -> list[Row]:
         after = 0
         while page := await connection.fetch(_SQL, after, _PAGE):
             records = [RecordedEvent.FromString(one["record"]) for one in page]
-            wanted = {key for record in records for key in identity_keys(record)}
-            data_keys = await store.data_keys(1, wanted)
+            keys = await store.keys_of(1, records)
             for one, record in zip(page, records, strict=True):
-                rows.append(_row(one, _opened(record, data_keys)))
+                rows.append(_row(one, _opened(record, keys)))
             after = page[-1]["position"]
     return rows
 
@@ -113,9 +112,9 @@ async def connected(url: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
-def _opened(record: RecordedEvent, data_keys: Any) -> Event | None:
+def _opened(record: RecordedEvent, keys: Keys) -> Event | None:
     try:
-        return open_event(record, data_keys)
+        return open_event(record, keys)
     except SealBroken:
         return None
 

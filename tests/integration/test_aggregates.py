@@ -240,7 +240,7 @@ async def test_a_save_says_its_cause_and_its_time(lent: Lent) -> None:
         lambda: promises.save(Promise(to="Ana"), causation_id=cause, occurred_at=at)
     )
     (record,) = await records_of(lent.line.store)
-    opened = open_event(record, await lent.client.data_keys(1, [record.owner_key]))
+    opened = open_event(record, await lent.client.keys_of(1, [record]))
     assert opened is not None
     assert (opened.causation_id, opened.source) == (cause, "promises")
     assert (opened.actor.kind, opened.actor.reference) == (ACTOR_KIND_SYSTEM, "promises")

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.eventstore.records import identity_keys, open_event
+from libs.eventstore.records import open_event
 from tests.custom_types import register_type
 from tests.events import FACTS, an_event
 from tests.ingesting import held_appends, record, record_batch
@@ -43,8 +43,7 @@ async def stored(touchline: Touchline, position: int) -> tuple[RecordedEvent, Ev
         store = StoreClient(connection)
         page = await store.history(position - 1)
         found = RecordedEvent.FromString(page.batch.events[0].record)
-        ciphers = await store.data_keys(found.tenant, identity_keys(found))
-        return found, open_event(found, ciphers)
+        return found, open_event(found, await store.keys_of(found.tenant, [found]))
 
 
 async def test_an_event_is_recorded_once_and_never_overwritten(

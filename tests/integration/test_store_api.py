@@ -147,7 +147,7 @@ async def test_data_keys_open_events_and_those_that_are_gone_are_absent(
     first, second = await records_of(line.store)
     found = await client.data_keys(1, [first.owner_key, second.owner_key, ANA])
     assert set(found) == {first.owner_key, second.owner_key}
-    opened = open_event(first, found)
+    opened = open_event(first, await client.keys_of(1, [first]))
     assert opened is not None
     assert opened.interaction.text == "hello"
     assert await client.data_keys(2, [first.owner_key]) == {}

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import open_event
+from libs.eventstore.records import Keys, open_event
 from libs.eventstore.sealing import NONCE_BYTES, MasterKey
 from tests.events import an_event
 from tests.histories import FACTS, fill
@@ -160,10 +160,12 @@ async def test_tenants_may_use_one_id_and_one_address(line: Line) -> None:
     mine, theirs = await records_of(line.store)
     assert mine.owner_key != theirs.owner_key
     keys = await line.keyring.fetch(2, [theirs.owner_key])
-    assert open_event(mine, {mine.owner_key: keys[theirs.owner_key]}) is None
-    forged = keys[theirs.owner_key]._replace(key_id=mine.identities[0].key_id)
+    assert open_event(mine, Keys({mine.owner_key: keys[theirs.owner_key]})) is None
+    forged = keys[theirs.owner_key]._replace(
+        key_id=mine.identities[0].key_id, event_secret_id=mine.event_secret_id
+    )
     with pytest.raises(SealBroken):
-        open_event(mine, {mine.owner_key: forged})
+        open_event(mine, Keys({mine.owner_key: forged}))
 
 
 async def test_a_bad_event_is_kept_with_its_reasons_and_the_others_are_recorded(
@@ -359,9 +361,7 @@ async def test_an_event_opens_as_it_was_sent_with_canonical_identities(line: Lin
     event = said("hello", who=[handle("@Ana"), email(" Ana@Example.ORG ")])
     await line.record(event)
     (record,) = await records_of(line.store)
-    keys = [sealed.identity_key for sealed in record.identities]
-    found = await Keyring(line.pool, MASTER_KEY).fetch(1, keys)
-    opened = open_event(record, found)
+    opened = open_event(record, await Keyring(line.pool, MASTER_KEY).keys_of(1, [record]))
     assert opened is not None
     assert [one.canonical_value for one in opened.identities] == ["ana@example.org", "ana"]
     for one in opened.identities:
@@ -378,8 +378,8 @@ async def test_without_its_key_an_event_is_closed_and_stays_on_the_line(line: Li
     await line.owner("DELETE FROM data_keys WHERE identity_key = $1", owner)
     found = await Keyring(line.pool, MASTER_KEY).fetch(1, [owner, other])
     assert set(found) == {other}
-    assert open_event(first, found) is None
-    assert open_event(second, found) is None
+    assert open_event(first, Keys(found)) is None
+    assert open_event(second, Keys(found)) is None
     assert await line.store.head() == head
     assert len(await records_of(line.store)) == 2
 
@@ -391,7 +391,7 @@ async def test_one_who_comes_back_after_an_erasure_opens_nothing_of_the_past(lin
     async with open_line(line.url) as restarted:
         await restarted.record(said("after"))
         before, after = await records_of(restarted.store)
-        keys = await restarted.keyring.fetch(1, [before.owner_key])
+        keys = await restarted.keyring.keys_of(1, [before, after])
         assert open_event(before, keys) is None
         opened = open_event(after, keys)
         assert opened is not None

@@ -109,19 +109,19 @@ class LineAggregateRecorder(AggregateRecorder):
     ) -> list[StoredEvent]:
         owner = owner_of(self.line.keys, self._application, originator_id)
         request.stream_id = self._purpose.stream_of(owner.key)
-        found: list[StoredEvent] = []
+        records: list[RecordedEvent] = []
         async with persistence_errors():
-            data_keys = await self.line.client.data_keys(self.line.tenant.number, [owner.key])
-            if not data_keys:
-                return []
             async for change in self.line.client.stream(request):
                 record = RecordedEvent.FromString(change.event.record)
                 if record.stream_id != request.stream_id:
                     raise InternalError(f"event {change.position} is of another stream")
-                event = open_event(record, data_keys)
-                if event is not None:
-                    found.append(stored_of(event, record.stream_version, self._purpose))
-        return found
+                records.append(record)
+            keys = await self.line.client.keys_of(self.line.tenant.number, records)
+            return [
+                stored_of(event, record.stream_version, self._purpose)
+                for record in records
+                if (event := open_event(record, keys)) is not None
+            ]
 
 
 class LineApplicationRecorder(LineAggregateRecorder, ApplicationRecorder):
@@ -202,12 +202,11 @@ class LineApplicationRecorder(LineAggregateRecorder, ApplicationRecorder):
 
     async def _notifications(self, page: list[PositionedEvent]) -> list[Notification]:
         records = [RecordedEvent.FromString(change.event.record) for change in page]
-        owners = [record.owner_key for record in records]
-        data_keys = await self.line.client.data_keys(self.line.tenant.number, owners)
+        keys = await self.line.client.keys_of(self.line.tenant.number, records)
         return [
             Notification(
                 **vars(stored_of(event, record.stream_version, CHANGES)), id=change.position
             )
             for change, record in zip(page, records, strict=True)
-            if (event := open_event(record, data_keys)) is not None
+            if (event := open_event(record, keys)) is not None
         ]
