@@ -1,6 +1,15 @@
 """Identities: one spelling, keyed names, and the graph that says who is one person."""
 
-from libs.identity.graph import Edge, GraphFold, Node, clash_label, edges_of, fold
+from libs.identity.graph import (
+    Cut,
+    Edge,
+    GraphFold,
+    Node,
+    clash_label,
+    decided_edges,
+    edges_of,
+    fold,
+)
 from libs.identity.keys import (
     Identified,
     IdentityKeys,
@@ -15,6 +24,7 @@ from libs.identity.streams import changes_stream, snapshots_stream, stream_ident
 
 __all__ = [
     "Canonical",
+    "Cut",
     "Edge",
     "GraphFold",
     "Identified",
@@ -25,6 +35,7 @@ __all__ = [
     "canonical",
     "changes_stream",
     "clash_label",
+    "decided_edges",
     "edges_of",
     "fold",
     "owner_first",

@@ -1,13 +1,19 @@
 """Folds "these identities were seen together" into components: one component is one profile.
 
 The rule (docs/adr/0010): take the edges in order of (strength, occurred_at, event_id) and let each
-join its two components, unless the joined one would hold two strong identities with one clash label
-(two emails, or two ids of one system). Such an edge is blocked: a suggestion for people to decide.
-This is Kruskal's algorithm with a condition; what it returns depends on the set of edges alone.
+join its two components, unless
 
-An edge is as strong as its weaker end:
+- a person said that they are two: a cut has an identity of each component on opposite sides; or
+- the joined one would hold two strong identities with one clash label (two emails, or two ids of
+  one system). Such an edge clashes: a suggestion for people to decide.
+
+This is Kruskal's algorithm with two conditions; what it returns depends on the set of edges and the
+set of cuts alone.
+
+An edge is as strong as its weaker end, and what a person decided comes before all:
 
     ends                            strength
+    joined by a person's decision   0  Strength.DECIDED; it may join what clashes
     strong - strong                 1  Strength.STRONG
     strong or social - social       2  Strength.SOCIAL
     strong to device - device       3  Strength.DEVICE
@@ -16,11 +22,11 @@ An edge is as strong as its weaker end:
 where strong means external id, email or phone. So a family's shared device goes with whom it was
 first seen with, and never before what two people's own identifiers say.
 
-Components are independent of each other as long as no edge, blocked ones included, runs between
-them. So after new events it is enough to fold again what those edges reach.
+Components are independent of each other as long as no edge, one that joins nothing included, runs
+between them. So after new events it is enough to fold again what those edges reach.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -28,7 +34,7 @@ from typing import Final
 from libs.identity.kinds import Strength, strength_of
 
 ClashLabel = tuple[int, bytes]
-"""(kind, namespace key): no component holds two identities with one label."""
+"""(kind, namespace key): edges never give a component two identities with one label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Two identities seen together in an event.
+    """Two identities seen together in an event, or joined by a decision.
 
     Attributes:
         a: The smaller identity key.
         b: The larger identity key.
-        strength: The `Strength` of the weaker end.
+        strength: The `Strength` of the weaker end; DECIDED when a person joined them.
         occurred_at_us: When the event happened, in microseconds since 1970 UTC.
         event_id: The event's UUID, 16 bytes.
     """
@@ -66,21 +72,42 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A person's word that two sets of identities are two people, whatever links them.
+
+    Attributes:
+        left: Identity keys of the one.
+        right: Identity keys of the other.
+    """
+
+    left: Collection[bytes]
+    right: Collection[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class GraphFold:
-    """What the edges say.
+    """What edges and cuts say.
+
+    Of each pair of identities only the first edge by the rule is in one of the three tuples, which
+    are in the order of the rule. An edge in none has both ends in a component that others joined.
 
     Attributes:
         components: Each node's key to its component's root, the node with the smallest
             (first_position, key).
-        blocked: The edges between components that must stay apart, in the order of the rule, one
-            for each pair of identities. Every other edge has both ends in one component.
+        joining: The edges that joined two components, one fewer than its identities for each
+            component: why these identities are one person.
+        clashing: The edges between components that have a clash label in common: suggestions.
+        cut: The edges between components that a person keeps apart.
     """
 
     components: Mapping[bytes, bytes]
-    blocked: tuple[Edge, ...]
+    joining: tuple[Edge, ...]
+    clashing: tuple[Edge, ...]
+    cut: tuple[Edge, ...]
 
 
 _edge_order: Final = attrgetter("strength", "occurred_at_us", "event_id", "a", "b")
+_DECIDED: Final = int(Strength.DECIDED)
 
 
 def clash_label(kind: int, namespace_key: bytes) -> ClashLabel | None:
@@ -137,47 +164,71 @@ def edges_of(
     )
 
 
-def fold(nodes: Iterable[Node], edges: Iterable[Edge]) -> GraphFold:
-    """Fold edges into components; see the module for the rule.
-
-    Neither order nor repetition of the arguments matters. The time is that of sorting both.
+def decided_edges(
+    joined_keys: Sequence[bytes], occurred_at_us: int, event_id: bytes
+) -> tuple[Edge, ...]:
+    """Return the edges that a person's decision makes: from the first identity to each other one.
 
     Args:
-        nodes: Every identity that an edge names; of one given twice the smallest position counts.
-        edges: What was seen together; of one pair's edges the first by the rule counts.
+        joined_keys: The identities that are one person, by key.
+        occurred_at_us: When it was decided, in microseconds since 1970 UTC.
+        event_id: The decision's UUID, 16 bytes.
+    """
+    return tuple(
+        Edge(min(first, key), max(first, key), Strength.DECIDED, occurred_at_us, event_id)
+        for first in joined_keys[:1]
+        for key in dict.fromkeys(joined_keys[1:])
+        if key != first
+    )
 
-    Returns:
-        The components and the blocked edges.
+
+def fold(nodes: Iterable[Node], edges: Iterable[Edge], cuts: Iterable[Cut] = ()) -> GraphFold:
+    """Fold edges and cuts into components; see the module for the rule.
+
+    Neither order nor repetition of the arguments matters. The time is that of sorting nodes and
+    edges, and that of reading the cuts.
+
+    Args:
+        nodes: The identities; of one given twice the smallest position counts.
+        edges: What was seen together or joined; of one pair's edges the first by the rule counts.
+            One that names an identity that is not among the nodes says nothing.
+        cuts: What people keep apart. Identities that are not among the nodes say nothing.
 
     Raises:
-        ValueError: An edge names an identity that is not among the nodes, or one identity comes
-            with two clash labels.
+        ValueError: One identity comes with two clash labels.
     """
     firsts = _first_nodes(nodes)
-    keys = [node.key for node in firsts]
-    index = {key: i for i, key in enumerate(keys)}
-    labels = _label_sets(firsts)
-    parents = list(range(len(keys)))
-    blocked: dict[tuple[bytes, bytes], Edge] = {}
+    index = {node.key: i for i, node in enumerate(firsts)}
+    parents = list(range(len(firsts)))
+    holds, refuses, cut_bits = _bit_sets(firsts, index, cuts)
+    joining: list[Edge] = []
+    apart: dict[tuple[bytes, bytes], Edge] = {}
     for edge in sorted(edges, key=_edge_order):
-        try:
-            one, other = _root(parents, index[edge.a]), _root(parents, index[edge.b])
-        except KeyError:
-            raise ValueError(
-                "an edge names an identity that is not among the nodes: pass both ends of each edge"
-            ) from None
+        a, b = index.get(edge.a), index.get(edge.b)
+        if a is None or b is None:
+            continue
+        one, other = _root(parents, a), _root(parents, b)
         if one == other:
             continue
-        if labels[one] & labels[other]:
-            # Labels only ever join a component, so a blocked pair stays apart: first edge stays.
-            blocked.setdefault((edge.a, edge.b), edge)
+        refused = holds[one] & refuses[other]
+        if refused and (edge.strength != _DECIDED or refused & cut_bits):
+            # Bits only ever join a component, so a pair stays apart: its first edge stays.
+            apart.setdefault((edge.a, edge.b), edge)
             continue
+        joining.append(edge)
         # Nodes are numbered by (first_position, key), so the smaller number is the root.
         root, child = (one, other) if one < other else (other, one)
         parents[child] = root
-        labels[root] |= labels[child]
-    components = {key: keys[_root(parents, i)] for i, key in enumerate(keys)}
-    return GraphFold(components, tuple(blocked.values()))
+        holds[root] |= holds[child]
+        refuses[root] |= refuses[child]
+    # Two components may have come to be cut after an edge between them clashed.
+    clashing: list[Edge] = []
+    cut: list[Edge] = []
+    for edge in apart.values():
+        one, other = _root(parents, index[edge.a]), _root(parents, index[edge.b])
+        (cut if holds[one] & refuses[other] & cut_bits else clashing).append(edge)
+    components = {node.key: firsts[_root(parents, i)].key for i, node in enumerate(firsts)}
+    return GraphFold(components, tuple(joining), tuple(clashing), tuple(cut))
 
 
 def _first_nodes(nodes: Iterable[Node]) -> list[Node]:
@@ -196,12 +247,29 @@ def _first_nodes(nodes: Iterable[Node]) -> list[Node]:
     return sorted(firsts.values(), key=attrgetter("first_position", "key"))
 
 
-def _label_sets(nodes: Sequence[Node]) -> list[int]:
-    # A set of labels is an integer with one bit for each label: there are few, and & is fast.
+def _bit_sets(
+    nodes: Sequence[Node], index: Mapping[bytes, int], cuts: Iterable[Cut]
+) -> tuple[list[int], list[int], int]:
+    """Return what each node holds, what it refuses, and which of it cuts say, as bits of integers.
+
+    A clash label is held and refused. Of a cut the left side is held by the left and refused by the
+    right, and likewise the right side. So two components refuse one another, or neither does.
+    """
     bits: dict[ClashLabel, int] = {}
-    return [
+    holds = [
         0 if node.clash is None else bits.setdefault(node.clash, 1 << len(bits)) for node in nodes
     ]
+    refuses, bit, cut_bits = holds, 1 << len(bits), 0
+    for cut in cuts:
+        if refuses is holds:
+            refuses = holds.copy()
+        for keys, held, refused in ((cut.left, bit, bit << 1), (cut.right, bit << 1, bit)):
+            for i in [index[key] for key in keys if key in index]:
+                holds[i] |= held
+                refuses[i] |= refused
+        cut_bits |= bit | bit << 1
+        bit <<= 2
+    return holds, refuses, cut_bits
 
 
 def _root(parents: list[int], node: int) -> int:

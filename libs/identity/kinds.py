@@ -15,8 +15,12 @@ from touchline.events.v1.identity_pb2 import (
 
 
 class Strength(IntEnum):
-    """A class of identities, the strongest first. Lower numbers come first in every order."""
+    """A class of identities, the strongest first. Lower numbers come first in every order.
 
+    DECIDED is no class of identities: it is the strength of an edge that a person decided.
+    """
+
+    DECIDED = 0
     STRONG = 1
     SOCIAL = 2
     DEVICE = 3

@@ -1,6 +1,9 @@
-"""Whose an identity is, from the tables of the identity graph."""
+"""Whose an identity is, from the tables of the identity graph.
 
-from collections.abc import AsyncIterator
+What is needed to decide who is who is read by libs.projection.clusters and .suggestions.
+"""
+
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +15,16 @@ from libs.identity.keys import KEY_BYTES, IdentityKeys
 from libs.identity.normalise import IdentityError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
+from libs.projection.clusters import read_cluster
 from libs.projection.projection import Connection
 from libs.rpc import errors
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.profile.v1.profile_pb2 import ProfileReference
 
-_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_SQL: Final = {
+    **load_queries(Path(__file__).with_name("queries.sql")),
+    **load_queries(Path(__file__).with_name("clusters.sql")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,21 @@ class Profile:
     def profile_id(self) -> str:
         """Its name outside: 32 hexadecimal digits."""
         return self.root.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedIdentity:
+    """An identity whose values can't be read: its data key was deleted, and it has no newer one.
+
+    Attributes:
+        key: The identity key.
+        position: Of the erasure.
+        recorded_at_us: When the store accepted that, in microseconds since 1970 UTC.
+    """
+
+    key: bytes
+    position: int
+    recorded_at_us: int
 
 
 async def find_profile(
@@ -47,6 +69,60 @@ async def find_profile(
     if not rows:
         return None
     return Profile(rows[0]["root_key"], tuple(row["identity_key"] for row in rows))
+
+
+async def profile_as_of(
+    database: asyncpg.Pool | Connection, tenant: int, key: bytes, as_of_us: int
+) -> Profile | None:
+    """Return the profile of an identity as it was; None when nothing was ever recorded of it.
+
+    Only what had occurred and was recorded by then counts. An identity that was not known by then
+    is a profile of its own, without events.
+
+    Args:
+        database: Connections to the database of the identity graph.
+        tenant: The tenant's number.
+        key: The identity key, 16 bytes.
+        as_of_us: In microseconds since 1970 UTC.
+    """
+    cluster = await read_cluster(database, tenant, [key], as_of_us=as_of_us)
+    components = cluster.fold().components
+    if (root := components.get(key)) is None:
+        return None
+    return Profile(root, tuple(node.key for node in cluster.nodes if components[node.key] == root))
+
+
+async def profile_versions(
+    database: asyncpg.Pool | Connection, tenant: int, roots: Collection[bytes]
+) -> dict[bytes, int]:
+    """Return how often people decided about each of some profiles, by root; 0 for never.
+
+    Args:
+        database: Connections to the database of the identity graph.
+        tenant: The tenant's number.
+        roots: The profiles' roots.
+    """
+    rows = await database.fetch(_SQL["versions"], tenant, list(roots))
+    return dict.fromkeys(roots, 0) | {row["root_key"]: row["version"] for row in rows}
+
+
+async def profile_version(database: asyncpg.Pool | Connection, tenant: int, root: bytes) -> int:
+    """Return how often people decided about a profile; 0 for never."""
+    return (await profile_versions(database, tenant, [root]))[root]
+
+
+async def erased_among(
+    database: asyncpg.Pool | Connection, tenant: int, keys: Collection[bytes]
+) -> list[ErasedIdentity]:
+    """Return those of some identities that were erased and have not come back.
+
+    Args:
+        database: Connections to the database of the identity graph.
+        tenant: The tenant's number.
+        keys: Identity keys, 16 bytes each.
+    """
+    rows = await database.fetch(_SQL["erased_among"], tenant, list(keys))
+    return [ErasedIdentity(*row) for row in rows]
 
 
 async def referred_profile(

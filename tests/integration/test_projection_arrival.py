@@ -54,7 +54,8 @@ async def meaning_after(connection: asyncpg.Connection, line: Sequence[Told]) ->
             "timeline": "SELECT tenant, owner_key, occurred_at_us, event_id, type, channel, "
             "direction, record FROM timeline",
             "retractions": "SELECT DISTINCT tenant, owner_key, event_id FROM timeline_retractions",
-            "edges": "SELECT * FROM identity_edges",
+            "edges": "SELECT tenant, a_key, b_key, owner_key, strength, occurred_at_us, event_id "
+            "FROM identity_edges",
             "identities": "SELECT tenant, identity_key, kind, namespace_key FROM identities",
         }
         meaning = {name: await _texts(connection, query) for name, query in said.items()}

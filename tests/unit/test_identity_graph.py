@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.identity import Edge, GraphFold, Node, Strength, clash_label, edges_of, fold
+from libs.identity import Cut, Edge, GraphFold, Node, Strength, clash_label, edges_of, fold
 from touchline.events.v1.identity_pb2 import IdentityKind
 
 EXTERNAL_ID = IdentityKind.IDENTITY_KIND_EXTERNAL_ID
@@ -57,14 +57,14 @@ def people(folded: GraphFold) -> set[frozenset[str]]:
 
 
 def suggested(folded: GraphFold) -> list[tuple[str, str]]:
-    return [(edge.a.decode(), edge.b.decode()) for edge in folded.blocked]
+    return [(edge.a.decode(), edge.b.decode()) for edge in folded.clashing]
 
 
 def test_given_identities_seen_together_then_they_are_one_person() -> None:
     folded = fold(NODES, edges((1, ["anna@", "+49", "tablet"]), (2, ["crm:1", "+49"])))
 
     assert people(folded) == {frozenset({"anna@", "+49", "tablet", "crm:1"})}
-    assert folded.blocked == ()
+    assert folded.clashing == ()
 
 
 def test_given_identities_never_seen_together_then_each_is_a_person_of_its_own() -> None:
@@ -139,9 +139,13 @@ def test_given_an_event_then_its_edges_are_a_star_as_strong_as_their_weaker_end(
     assert all(names[0].encode() in (edge.a, edge.b) for edge in star)
 
 
-def test_given_an_edge_to_an_unknown_node_then_it_says_what_to_pass() -> None:
-    with pytest.raises(ValueError, match="pass both ends"):
-        fold([Node(b"a", None, 1)], [Edge(b"a", b"b", 3, 1, b"e")])
+def test_given_an_edge_or_a_cut_of_an_unknown_node_then_it_says_nothing() -> None:
+    nodes = [Node(b"a", None, 1), Node(b"b", None, 2)]
+    told = [Edge(b"a", b"b", 3, 1, b"e"), Edge(b"a", b"c", 3, 1, b"e")]
+
+    folded = fold(nodes, told, [Cut([b"a"], [b"c"])])
+
+    assert folded == GraphFold({b"a": b"a", b"b": b"a"}, (told[0],), (), ())
 
 
 def test_given_one_node_with_two_labels_then_it_is_refused() -> None:
@@ -191,8 +195,8 @@ def test_given_any_events_then_the_fold_says_what_a_slow_obvious_one_says(
 
     roots, kept_apart = reference(edges(*told))
     assert folded.components == roots
-    assert {(edge.a, edge.b) for edge in folded.blocked} == kept_apart
-    assert len(folded.blocked) == len(kept_apart)
+    assert {(edge.a, edge.b) for edge in folded.clashing} == kept_apart
+    assert len(folded.clashing) == len(kept_apart)
 
 
 @given(events, st.randoms(use_true_random=False))
@@ -228,7 +232,7 @@ def test_given_any_events_then_an_edge_is_blocked_exactly_if_its_ends_are_apart(
         for edge in edges(*told)
         if folded.components[edge.a] != folded.components[edge.b]
     }
-    assert {(edge.a, edge.b) for edge in folded.blocked} == apart
+    assert {(edge.a, edge.b) for edge in folded.clashing} == apart
 
 
 @given(events)
@@ -246,4 +250,4 @@ def test_given_one_cluster_of_the_edges_then_folding_it_alone_says_the_same(
     )
 
     assert part.components == {key: whole.components[key] for key in cluster}
-    assert part.blocked == tuple(edge for edge in whole.blocked if edge.a in cluster)
+    assert part.clashing == tuple(edge for edge in whole.clashing if edge.a in cluster)

@@ -5,7 +5,24 @@ DELETE FROM projection_checkpoints WHERE projection = 'identity_graph';
 DELETE FROM parked_keys WHERE projection = 'identity_graph';
 
 ALTER TABLE identity_edges ADD COLUMN recorded_at_us bigint NOT NULL;
-ALTER TABLE identity_retractions ADD COLUMN recorded_at_us bigint NOT NULL;
+DROP INDEX identity_edges_back;
+ALTER TABLE identity_retractions
+    ADD COLUMN recorded_at_us bigint NOT NULL,
+    DROP CONSTRAINT identity_retractions_pkey,
+    ADD PRIMARY KEY (event_id, tenant, owner_key, recorded_at_us);
+
+-- Which identities have edges, and the first edge of each pair and strength that counts: what is
+-- folded, however many events say the same. Without an event: all of them were taken back.
+CREATE TABLE identity_links (
+    tenant smallint NOT NULL,
+    a_key bytea NOT NULL,
+    b_key bytea NOT NULL,
+    strength smallint NOT NULL,
+    occurred_at_us bigint,
+    event_id uuid,
+    PRIMARY KEY (tenant, a_key, b_key, strength)
+);
+CREATE INDEX identity_links_back ON identity_links (tenant, b_key, a_key);
 
 -- What people decided. Merges are also edges, of strength 0, before all others.
 CREATE TABLE identity_decisions (
@@ -48,17 +65,21 @@ CREATE TABLE profile_versions (
     PRIMARY KEY (tenant, root_key)
 );
 
--- Links that would put two strong identities of one kind into a profile: only a person can say.
+-- Pairs of profiles, by their roots, with the first of the links that would join them if they had no
+-- two strong identities of one kind: only a person can say.
 CREATE TABLE merge_suggestions (
     tenant smallint NOT NULL,
-    a_key bytea NOT NULL,
-    b_key bytea NOT NULL,
+    left_root bytea NOT NULL,
+    right_root bytea NOT NULL,
     strength smallint NOT NULL,
     occurred_at_us bigint NOT NULL,
+    a_key bytea NOT NULL,
+    b_key bytea NOT NULL,
     event_id uuid NOT NULL,
-    PRIMARY KEY (tenant, a_key, b_key)
+    PRIMARY KEY (tenant, left_root, right_root),
+    CHECK (left_root < right_root)
 );
-CREATE INDEX merge_suggestions_back ON merge_suggestions (tenant, b_key);
+CREATE INDEX merge_suggestions_back ON merge_suggestions (tenant, right_root);
 CREATE INDEX merge_suggestions_strongest
     ON merge_suggestions (tenant, strength, occurred_at_us, a_key, b_key);
 

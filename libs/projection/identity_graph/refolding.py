@@ -1,0 +1,88 @@
+"""Folds clusters again, and writes what changed: whose an identity is, and what is suggested."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from asyncpg import Record
+from asyncpg.pgproto.pgproto import UUID
+
+from libs.identity.graph import Cut, Edge, GraphFold, Node, clash_label, fold
+from libs.postgres.queries import load_queries
+from libs.projection.projection import Connection
+
+_SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+_Suggestion = tuple[bytes, bytes, int, int, bytes, bytes, UUID]
+"""A row of merge_suggestions without its tenant."""
+
+
+async def refold(connection: Connection, tenant: int, keys: Collection[bytes]) -> None:
+    """Fold the clusters of some identities again.
+
+    Args:
+        connection: Whose transaction reads and writes.
+        tenant: The tenant's number.
+        keys: At least one of each component that may be another now.
+    """
+    rows = await connection.fetch(_SQL["cluster"], tenant, sorted(keys))
+    nodes = [
+        Node(
+            row["identity_key"],
+            clash_label(row["kind"], row["namespace_key"]),
+            row["first_position"],
+        )
+        for row in rows
+    ]
+    names = [node.key for node in nodes]
+    links = await connection.fetch(_SQL["cluster_links"], tenant, names)
+    edges = [Edge(a, b, strength, at, event_id.bytes) for a, b, strength, at, event_id in links]
+    cuts = list[Cut]()
+    if any(row["is_decided"] for row in rows):
+        cuts = [Cut(*row) for row in await connection.fetch(_SQL["cluster_cuts"], tenant, names)]
+    folded = fold(nodes, edges, cuts)
+    components = folded.components
+    moved = sorted(
+        (row["identity_key"], components[row["identity_key"]])
+        for row in rows
+        if components[row["identity_key"]] != row["root_key"]
+    )
+    if moved:
+        await connection.execute(_SQL["move"], tenant, *zip(*moved, strict=True))
+    await _suggest(connection, tenant, rows, folded)
+
+
+async def _suggest(
+    connection: Connection, tenant: int, rows: Sequence[Record], folded: GraphFold
+) -> None:
+    """Bring the suggestions between the profiles of a cluster up to date."""
+    suggested = [row["identity_key"] for row in rows if row["is_suggested"]]
+    found = set[_Suggestion]()
+    if suggested:
+        known = await connection.fetch(_SQL["cluster_suggestions"], tenant, suggested)
+        found = {tuple(row) for row in known}
+    wanted = _wanted(rows, folded) if folded.clashing else set()
+    if gone := sorted(found - wanted):
+        pairs = [list(column) for column in zip(*gone, strict=True)][:2]
+        await connection.execute(_SQL["drop_suggestions"], tenant, *pairs)
+    if new := sorted(wanted - found):
+        columns: list[Any] = [list(column) for column in zip(*new, strict=True)]
+        await connection.execute(_SQL["put_suggestions"], tenant, *columns)
+
+
+def _wanted(rows: Sequence[Record], folded: GraphFold) -> set[_Suggestion]:
+    """Return one suggestion for each pair of profiles that clash, by the first edge between them.
+
+    Nobody can tell whether two are one when nothing of one of them can be read any more.
+    """
+    components = folded.components
+    readable = {components[row["identity_key"]] for row in rows if row["is_open"]}
+    first: dict[tuple[bytes, bytes], Edge] = {}
+    for edge in folded.clashing:
+        left, right = sorted((components[edge.a], components[edge.b]))
+        if left in readable and right in readable:
+            first.setdefault((left, right), edge)
+    return {
+        (*pair, edge.strength, edge.occurred_at_us, edge.a, edge.b, UUID(edge.event_id))
+        for pair, edge in first.items()
+    }
