@@ -55,3 +55,16 @@ CROSS JOIN LATERAL (
         SELECT FROM timeline_retractions r
         WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
 ) s
+
+-- name: oldest_first
+SELECT t.position, t.recorded_at_us, t.type, t.occurred_at_us, t.event_id, t.record
+FROM unnest($2::bytea[]) AS k(owner_key)
+CROSS JOIN LATERAL (
+    SELECT * FROM timeline e
+    WHERE e.tenant = $1 AND e.owner_key = k.owner_key
+        AND (e.occurred_at_us, e.event_id) > ($3, $4) AND e.position <= $5
+    ORDER BY e.occurred_at_us, e.event_id
+    LIMIT $6
+) t
+ORDER BY t.occurred_at_us, t.event_id
+LIMIT $6

@@ -134,6 +134,25 @@ class Profiles:
             )
         return await self._open(reader, rows)
 
+    async def oldest_first(
+        self, reader: Reader, profile: Profile, after: tuple[int, bytes], up_to: int, limit: int
+    ) -> list[Touch]:
+        """Return events of a profile in the order they happened, opened, those retracted too.
+
+        Args:
+            reader: The tenant.
+            profile: Whose events.
+            after: Only events that come after this (time in microseconds, event id).
+            up_to: Only events of this position or before.
+            limit: How many at most.
+        """
+        async with views_errors():
+            rows = await self._pool.fetch(
+                _SQL["oldest_first"],
+                *(reader.tenant, profile.keys, after[0], UUID(after[1]), up_to, limit),
+            )
+        return await self._open(reader, rows)
+
     async def population(self, reader: Reader) -> tuple[int, int, int]:
         """Return how many profiles, identities and events the tenant has."""
         async with views_errors():
