@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from libs.cli.importing import ImportResult, import_file
+from libs.cli.importing import ImportResult, Into, import_file
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import Outcome, Verdict
 
@@ -70,9 +70,8 @@ class Files:
         raw = content.encode() if isinstance(content, str) else content
         path.write_bytes(raw)
         mapping_path.write_text(mapping, "utf-8")
-        result = await import_file(
-            path, mapping_path, store.record, live=live, batch=batch, console=self.console
-        )
+        into = Into(store.record, self.console, live=live, batch=batch)
+        result = await import_file(path, mapping_path, into)
         return store.all, result
 
     def printed(self) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from libs.cli.importing import import_file
+from libs.cli.importing import Into, import_file
 from tests.importing import Store
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +27,8 @@ async def test_every_purchase_is_one_event_and_a_second_run_adds_none(
     with (tmp_path / "console.txt").open("w") as out:
         console = Console(file=out)
         mapping = ROOT / "examples" / "cdnow.toml"
-        first = await import_file(FILE, mapping, store.record, console=console)
-        second = await import_file(FILE, mapping, store.record, batch=333, console=console)
+        first = await import_file(FILE, mapping, Into(store.record, console))
+        second = await import_file(FILE, mapping, Into(store.record, console, batch=333))
 
     assert (first.rows, first.recorded, first.duplicates) == (69_659, 69_659, 0)
     assert (second.rows, second.recorded, second.duplicates) == (69_659, 0, 69_659)

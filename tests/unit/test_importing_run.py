@@ -13,7 +13,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from libs.cli.import_command import import_command
-from libs.cli.importing import ImportStoppedError, import_file, print_summary
+from libs.cli.importing import ImportStoppedError, Into, import_file, print_summary
 from tests.importing import MAPPING, Files, Store
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import FieldViolation, Outcome, Verdict
@@ -186,7 +186,7 @@ async def test_text_that_is_no_unicode_breaks_its_row(files: Files) -> None:
 @pytest.mark.parametrize("name", ["contacts.csv", "calls.jsonl"])
 async def test_the_examples_import_whole(files: Files, name: str) -> None:
     path, store = EXAMPLES / name, Store()
-    result = await import_file(path, path.with_suffix(".toml"), store.record, console=files.console)
+    result = await import_file(path, path.with_suffix(".toml"), Into(store.record, files.console))
 
     assert (result.rows, result.recorded) == (3, 3)
     assert all(event.identities[0].namespace == "crm" for event in store.all)

@@ -43,6 +43,10 @@ class RowError(Exception):
         super().__init__(self.reason)
 
 
+class EmptyError(RowError):
+    """A row lacks what an event needs: a time, an identity, a required cell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in a mapping something stands, for messages."""

@@ -10,7 +10,7 @@ takes none.
 
 from collections.abc import Callable
 
-from libs.cli.importing.errors import RowError
+from libs.cli.importing.errors import EmptyError
 from libs.cli.importing.readers import Row
 from touchline.ids import import_digest, import_id
 
@@ -37,7 +37,7 @@ def ids_by_column(source: str, kind: str, get: Callable[[Row], str], label: str)
     def make(millis: int, row: Row, _content: bytes) -> str:
         named = get(row)
         if not named:
-            raise RowError("is empty, and the row is named by it", label)
+            raise EmptyError("is empty, and the row is named by it", label)
         return import_id(millis, import_digest(source, kind, b"id" + named.encode()))
 
     return make

@@ -9,13 +9,14 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from libs.cli.importing.cells import Columns, GetText, template_text
-from libs.cli.importing.errors import Place, RowError
+from libs.cli.importing.conditions import compile_condition
+from libs.cli.importing.errors import EmptyError, Place, RowError
 from libs.cli.importing.readers import Row
 from libs.cli.importing.values import OPTIONS, Convert, converter, kind_of, money_converter
 from touchline.events.v1.facts_pb2 import Money
 
 _SOURCES = ("column", "template", "value")
-_COMMON = (*_SOURCES, "map", "otherwise", "default", "required", "optional")
+_COMMON = (*_SOURCES, "map", "otherwise", "default", "required", "optional", "when")
 _LITERALS = (str, bool, int, Decimal, datetime, date, time)
 
 
@@ -64,9 +65,10 @@ def compile_leaf(
         if not isinstance(spec.get(key, False), bool):
             raise place.at(key).error("must be true or false")
     if kind == "money" and isinstance(spec.get("currency"), dict):
-        return _amount_with_currency_column(spec, place, columns)
-    convert = converter(field, spec, place)
-    return _leaf(field, spec, place, columns, convert)
+        leaf: Leaf = _amount_with_currency_column(spec, place, columns)
+    else:
+        leaf = _leaf(field, spec, place, columns, converter(field, spec, place))
+    return _only_when(leaf, spec, place, columns) if "when" in spec else leaf
 
 
 def constant(field: FieldDescriptor, value: Any, convert: Convert | None, place: Place) -> Any:
@@ -110,6 +112,18 @@ def _nothing(_: Row) -> str:
     return ""
 
 
+def _only_when(leaf: Leaf, spec: Mapping[str, Any], place: Place, columns: Columns) -> Leaf:
+    """Return a value that only the rows of a condition have."""
+    is_meant = compile_condition(spec["when"], place.at("when"), columns)
+    if leaf is None:
+        return None
+    if isinstance(leaf, Constant):
+        value = leaf.value
+        return Cell(lambda row: value if is_meant(row) else None)
+    get = leaf.get
+    return Cell(lambda row: get(row) if is_meant(row) else None)
+
+
 def _leaf(
     field: FieldDescriptor,
     spec: Mapping[str, Any],
@@ -139,7 +153,7 @@ def _getter(
         text = get_text(row)
         if not text:
             if required:
-                raise RowError("is empty", label)
+                raise EmptyError("is empty", label)
             return default
         if convert is None:
             return text
@@ -194,7 +208,7 @@ def _amount_with_currency_column(
         text = get_text(row)
         if not text:
             if required:
-                raise RowError("is empty", label)
+                raise EmptyError("is empty", label)
             return None
         currency = code.get(row) if isinstance(code, Cell) else code and code.value
         if not currency:

@@ -1,11 +1,12 @@
 """Fields that hold several plain values: lists of text and the like, and maps."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from libs.cli.importing.cells import Columns
+from libs.cli.importing.cells import Columns, template_text
 from libs.cli.importing.errors import Place, RowError
 from libs.cli.importing.leaves import Cell, Constant, Leaf, compile_leaf, source_text
 from libs.cli.importing.readers import Row
@@ -25,6 +26,8 @@ def compile_map(
 ) -> Fill | None:
     """Compile a map from a table with one value per key; keys without a value are left out.
 
+    A key with braces is a template, such as `"{name}"`: each row names its own.
+
     Raises:
         MappingError: It is no such table.
     """
@@ -32,13 +35,16 @@ def compile_map(
         raise place.error('must be a table such as {city = {column = "city"}}')
     value_field = message_type(field).fields_by_name["value"]
     name = field.name
-    cells: list[tuple[str, Callable[[Row], Any]]] = []
+    cells: list[tuple[Callable[[Row], str], Callable[[Row], Any]]] = []
     for key, value in spec.items():
         leaf = compile_leaf(value_field, value, place.at(key), columns)
-        if isinstance(leaf, Constant):
+        if "{" in key and leaf:
+            key_text, _ = template_text(key, columns, place.at(key), optional=False)
+            cells.append((key_text, _getter(leaf)))
+        elif isinstance(leaf, Constant):
             getattr(message, name)[key] = leaf.value
         elif leaf:
-            cells.append((key, leaf.get))
+            cells.append((partial(_same, key), leaf.get))
     if not cells:
         return None
 
@@ -47,12 +53,16 @@ def compile_map(
         filled = False
         for key, get in cells:
             value = get(row)
-            if value is not None:
-                entries[key] = value
+            if value is not None and (name_of_it := key(row)):
+                entries[name_of_it] = value
                 filled = True
         return filled
 
     return fill
+
+
+def _same(key: str, _: Row) -> str:
+    return key
 
 
 def compile_values(

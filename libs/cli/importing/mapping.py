@@ -1,7 +1,8 @@
 """A mapping: the TOML file that says how a row becomes an event. docs/importing.md describes it.
 
 It is read and checked against the contract first (`load_mapping`), then against the file's columns
-(`Mapping.compile`), all before anything is sent. The result is one function from a row to an event.
+(`Mapping.compile`), all before anything is sent. The result is one function from a row to an event,
+or to the request that merges two profiles.
 """
 
 import tomllib
@@ -12,31 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from libs.cli.importing.cells import EVENT_ID, Columns
-from libs.cli.importing.errors import Place, RowError, listed, suggestion
+from libs.cli.importing.conditions import Condition, compile_condition
+from libs.cli.importing.errors import EmptyError, Place, RowError, listed, suggestion
 from libs.cli.importing.formats import FileFormat, parse_format
+from libs.cli.importing.identities import MOST_IDENTITIES, compile_identities
 from libs.cli.importing.ids import MakeId, ids_by_column, ids_by_content
 from libs.cli.importing.leaves import Cell, compile_leaf, source_text
 from libs.cli.importing.lists import Fill
+from libs.cli.importing.lookups import Lookup, parse_lookups
+from libs.cli.importing.merges import KIND, compile_merge
 from libs.cli.importing.properties import compile_properties
 from libs.cli.importing.readers import Row
-from libs.cli.importing.tables import compile_table, fill_all, set_field
+from libs.cli.importing.tables import compile_table, fill_all
 from touchline.events.v1.event_pb2 import Event
-from touchline.events.v1.identity_pb2 import Identity
+from touchline.profile.v1.profile_service_pb2 import MergeProfilesRequest
 
-Build = Callable[[Row, bytes], Event]
-"""(row, content) → event; raises RowError."""
+Build = Callable[[Row, bytes], Event | MergeProfilesRequest]
+"""(row, content) → event, or the request to merge; raises RowError."""
 
 _FACTS = Event.DESCRIPTOR.oneofs_by_name["fact"].fields
 _FACT_NAMES = tuple(field.name for field in _FACTS)
 _OWN = ("event_id", "tenant", "identities", "historical", "occurred_at", "source")
+_TABLES = ("file", "lookups", "event", "identities", "fact", KIND)
 _EVENT_KEYS = (
     "id",
     "source",
     "occurred_at",
     *(name for name in Event.DESCRIPTOR.fields_by_name if name not in (*_OWN, *_FACT_NAMES)),
 )
-_IDENTITY_KEYS = ("kind", "namespace")
-_MOST_IDENTITIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +50,57 @@ class Mapping:
     Attributes:
         place: Its file, for messages.
         file_format: Its `[file]`.
-        fact: The fact's field in Event, such as `order_changed`.
+        fact: The fact's field in Event, such as `order_changed`; `merge`: a row is a merge.
+        lookups: The files that a row refers to.
         tables: The whole TOML document.
     """
 
     place: Place
     file_format: FileFormat
     fact: str
+    lookups: tuple[Lookup, ...]
     tables: dict[str, Any]
 
-    def compile(self, names: Sequence[str], *, historical: bool) -> Build:
+    @property
+    def merges(self) -> bool:
+        """Whether a row is a merge of two profiles, not a fact."""
+        return self.fact == KIND
+
+    def columns(self, names: Sequence[str]) -> Columns:
+        """Return a file's columns with those of the lookups."""
+        joined = [name for lookup in self.lookups for name in lookup.joined]
+        return Columns((*names, *joined), nested=self.file_format.kind == "jsonl")
+
+    def only(self, names: Sequence[str]) -> Condition | None:
+        """Return which rows of a file with these columns are meant; None: all.
+
+        Raises:
+            MappingError: A column isn't there.
+        """
+        table = self.tables["file"].get("only")
+        if table is None:
+            return None
+        columns = Columns(tuple(names), nested=self.file_format.kind == "jsonl")
+        return compile_condition(table, self.place.inside("file").at("only"), columns)
+
+    def compile(self, names: Sequence[str], *, historical: bool, anonymised: str = "") -> Build:
         """Compile the mapping for a file with these columns.
 
         The function it returns counts identical rows: use it for one reading of one file.
 
+        Args:
+            names: The file's columns, without those of lookups.
+            historical: Whether events are marked so.
+            anonymised: The namespace in which an email without @ is an external id; empty: none.
+
         Raises:
             MappingError: A column isn't there, or a value can't be used.
         """
-        columns = Columns(tuple(names), nested=self.file_format.kind == "jsonl")
+        columns = self.columns(names)
+        if self.merges:
+            source, table = self.tables["event"]["source"], self.tables[KIND]
+            merge = compile_merge(source, table, self.place.inside(KIND), columns, anonymised)
+            return lambda row, _: merge(row)
         event_table = self.tables["event"]
         place = self.place.inside("event")
         prototype = Event(source=event_table["source"], historical=historical)
@@ -73,7 +110,8 @@ class Mapping:
         fact.SetInParent()
         fact_place = self.place.inside("fact").inside(self.fact)
         fills += _of_fact(self.fact, self._fact_fills(fact, fact_place, columns))
-        fills.append(self._identities(prototype, columns))
+        entries = self.tables["identities"]
+        fills.append(compile_identities(prototype, entries, self.place, columns, anonymised))
         return _builder(
             prototype, self._occurred_at(columns), self._ids(columns), fills, columns.nested
         )
@@ -116,26 +154,6 @@ class Mapping:
         get, label = source_text(spec, place, columns)
         return ids_by_column(source, self.fact, get, label)
 
-    def _identities(self, prototype: Event, columns: Columns) -> Fill:
-        compiled = [
-            _identity(prototype, entry, self.place.inside(f"identities.{index}"), columns)
-            for index, entry in enumerate(self.tables["identities"])
-        ]
-        backwards = list(enumerate(compiled))[::-1]
-
-        def fill(event: Any, row: Row) -> bool:
-            identities = event.identities
-            for index, fills in backwards:
-                if fills:
-                    fill_all(fills, identities[index], row)
-                if not identities[index].value:
-                    del identities[index]
-            if not identities:
-                raise RowError("no identity: all columns of [[identities]] are empty")
-            return True
-
-        return fill
-
 
 def load_mapping(path: Path) -> Mapping:
     """Read a mapping and check what can be checked without the file.
@@ -150,21 +168,35 @@ def load_mapping(path: Path) -> Mapping:
         raise place.error(f"can't be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise place.error(f"is no TOML: {error}.") from None
-    place.check_keys(tables, ("file", "event", "identities", "fact"))
-    for name in ("file", "event", "fact"):
+    place.check_keys(tables, _TABLES)
+    merges = KIND in tables
+    for name in ("file", "event", KIND if merges else "fact"):
         if not isinstance(tables.get(name), dict):
             raise place.inside(name).error("the table is missing")
-    identities = tables.get("identities")
-    if not isinstance(identities, list) or not 1 <= len(identities) <= _MOST_IDENTITIES:
-        raise place.error("needs 1 to 16 tables [[identities]]: whom a row concerns")
     event = place.inside("event")
+    lookups = parse_lookups(tables.get("lookups", {}), place.inside("lookups"))
+    _check_source(tables["event"], event)
+    written = {key: value for key, value in tables["file"].items() if key != "only"}
+    file_format = parse_format(written, place.inside("file"))
+    if merges:
+        event.check_keys(tables["event"], ("source",))
+        for name in ("fact", "identities"):
+            if name in tables:
+                raise place.inside(name).error("does not go with [merge]")
+        return Mapping(place, file_format, KIND, lookups, tables)
+    identities = tables.get("identities")
+    if not isinstance(identities, list) or not 1 <= len(identities) <= MOST_IDENTITIES:
+        raise place.error("needs 1 to 16 tables [[identities]]: whom a row concerns")
     event.check_keys(tables["event"], _EVENT_KEYS)
-    if not isinstance(tables["event"].get("source"), str) or not tables["event"]["source"]:
-        raise event.at("source").error('must be text in quotes, such as "shop"; ids depend on it')
     if "occurred_at" not in tables["event"]:
         raise event.at("occurred_at").error('is missing, such as {column = "date"}')
-    file_format = parse_format(tables["file"], place.inside("file"))
-    return Mapping(place, file_format, _fact(tables["fact"], place.inside("fact")), tables)
+    fact = _fact(tables["fact"], place.inside("fact"))
+    return Mapping(place, file_format, fact, lookups, tables)
+
+
+def _check_source(table: dict[str, Any], event: Place) -> None:
+    if not isinstance(table.get("source"), str) or not table["source"]:
+        raise event.at("source").error('must be text in quotes, such as "shop"; ids depend on it')
 
 
 def _fact(table: dict[str, Any], place: Place) -> str:
@@ -177,18 +209,6 @@ def _fact(table: dict[str, Any], place: Place) -> str:
     if not isinstance(table[name], dict):
         raise place.inside(name).error("must be a table")
     return name
-
-
-def _identity(prototype: Event, entry: Any, place: Place, columns: Columns) -> list[Fill]:
-    if not isinstance(entry, dict) or "kind" not in entry:
-        raise place.error('must be a table with kind = "email" or another')
-    identity = prototype.identities.add()
-    names = {key: entry[key] for key in _IDENTITY_KEYS if key in entry}
-    fills = compile_table(identity, names, place, columns)
-    spec = {key: value for key, value in entry.items() if key not in _IDENTITY_KEYS}
-    field = Identity.DESCRIPTOR.fields_by_name["value"]
-    fill = set_field(identity, field, compile_leaf(field, spec, place, columns, _IDENTITY_KEYS))
-    return [*fills, fill] if fill else fills
 
 
 def _check_before_id(spec: Any, place: Place) -> None:
@@ -217,7 +237,7 @@ def _builder(
     def build(row: Row, content: bytes) -> Event:
         when = occurred_at(row)
         if when is None:
-            raise RowError("no time: the column of occurred_at is empty")
+            raise EmptyError("no time: the column of occurred_at is empty")
         event = Event()
         event.CopyFrom(prototype)
         event.occurred_at.CopyFrom(when)

@@ -83,6 +83,9 @@ def print_summary(result: ImportResult, console: Console) -> None:
         table.add_row(name, f"[red]{count:,}[/]" if count else "0")
     for (field, currency), micros in sorted(result.totals.items()):
         table.add_row(f"sum of {field}", f"{amount_text(micros)} {currency}")
+    for name in ("left_out", "unresolved"):
+        if count := getattr(result, name):
+            table.add_row(name.replace("_", " "), f"{count:,}")
     table.add_row("seconds", f"{result.seconds:,.1f}")
     table.add_row("rows/s", f"{result.rows / max(result.seconds, 0.001):,.0f}")
     console.print(table)

@@ -22,10 +22,16 @@ MOST_PRINTED = 20
 Totals = Mapping[tuple[str, str], int]
 """(field such as `order_changed.amount`, ISO 4217 code) → sum in micros."""
 
+References = Mapping[tuple[str, str, str], int]
+"""(file, column, what it refers to) → how often that is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What came of an import. Every row read is in exactly one of the counts after it.
+    """What came of an import.
+
+    Every row read is in exactly one of the counts after it, or, when it became an event for each of
+    several it refers to, once for each.
 
     Attributes:
         rows: Rows read, without header and blank lines.
@@ -34,6 +40,10 @@ class ImportResult:
         conflicts: Rows whose id another event has.
         rejected: Rows whose event breaks a rule of the service.
         broken: Rows that could not become an event.
+        left_out: Rows that the mapping does not mean.
+        unresolved: Rows that could not become an event since they refer to what is not there.
+        references: What was referred to and is not there, also by rows that were recorded:
+            (file, column, what it refers to) → how often.
         seconds: How long it took.
         totals: Sums of the fact's money over recorded and duplicate rows.
         report: The file that lists the rows that were not recorded; None when there are none.
@@ -45,14 +55,17 @@ class ImportResult:
     conflicts: int
     rejected: int
     broken: int
+    left_out: int
+    unresolved: int
+    references: References
     seconds: float
     totals: Totals
     report: Path | None
 
     @property
     def complete(self) -> bool:
-        """Whether every row is recorded."""
-        return self.rows == self.recorded + self.duplicates
+        """Whether every row that is meant is recorded."""
+        return not (self.conflicts or self.rejected or self.broken or self.unresolved)
 
 
 class ImportStoppedError(Exception):
@@ -90,8 +103,8 @@ class Problems:
     directory as `NAME.rejected.csv`, and only when there is something to list.
     """
 
-    def __init__(self, imported: Path, console: Console) -> None:
-        self.path = Path(f"{imported.name}.rejected.csv")
+    def __init__(self, name: str, console: Console) -> None:
+        self.path = Path(f"{name}.rejected.csv")
         self.count = 0
         self._console = console
         self._file: TextIO | None = None

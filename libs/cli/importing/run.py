@@ -1,16 +1,20 @@
-"""The import of a file: read, build, record in batches with several on their way, count."""
+"""The import of a file: read, join, build, record in batches with several on their way, count."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from rich.console import Console
 
-from libs.cli.importing.errors import RowError
-from libs.cli.importing.mapping import Build, load_mapping
+from libs.cli.importing.conditions import Condition
+from libs.cli.importing.errors import EmptyError, RowError
+from libs.cli.importing.joins import Joined, Joins, Missing, Shelf, check_lookup
+from libs.cli.importing.mapping import Build, Mapping, load_mapping
+from libs.cli.importing.merges import Decide, cannot_decide
 from libs.cli.importing.progress import ImportProgress
 from libs.cli.importing.readers import Row, RowFile
 from libs.cli.importing.result import (
@@ -22,11 +26,16 @@ from libs.cli.importing.result import (
     Problems,
     Sums,
 )
+from libs.cli.importing.unresolved import Unresolved
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import Outcome, Verdict
+from touchline.profile.v1.profile_service_pb2 import MergeProfilesRequest
 
 Record = Callable[[Sequence[Event]], Awaitable[Sequence[Verdict]]]
 """Records events; answers one verdict per event, in the same order."""
+
+Made = Event | MergeProfilesRequest
+"""What a row becomes."""
 
 BATCHES_IN_FLIGHT: Final = 4
 """Batches sent and not yet answered. The order in which they are recorded doesn't matter."""
@@ -41,37 +50,103 @@ _CONFLICT_REASON = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Into:
+    """Where an import goes, and how.
+
+    Attributes:
+        record: Records events.
+        console: Where progress and rows with a problem are shown.
+        decide: Merges two profiles.
+        live: Whether services may act on the events; otherwise they are marked historical.
+        batch: Events per call of `record`.
+        anonymised: The namespace in which an email without @ is an external id; empty: none.
+        shelf: Lookup files that were read.
+    """
+
+    record: Record
+    console: Console
+    decide: Decide = cannot_decide
+    live: bool = False
+    batch: int = 1000
+    anonymised: str = ""
+    shelf: Shelf = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A file and the mapping by which it is imported, checked against each other."""
+
+    path: Path
+    mapping: Mapping
+
+
+def checked(path: Path, mapping_path: Path, into: Into) -> Step:
+    """Check a file's columns, and those of the files it refers to, against a mapping.
+
+    Raises:
+        MappingError: The mapping can't be used.
+        ImportFileError: A file can't be read.
+    """
+    mapping = load_mapping(mapping_path)
+    with RowFile(path, mapping.file_format) as file:
+        mapping.compile(file.columns, historical=not into.live, anonymised=into.anonymised)
+        mapping.only(file.columns)
+    for lookup in mapping.lookups:
+        check_lookup(lookup, path.parent, mapping.file_format)
+    return Step(path, mapping)
+
+
 async def import_file(
-    path: Path,
-    mapping_path: Path,
-    record: Record,
-    *,
-    live: bool = False,
-    batch: int = 1000,
-    console: Console,
+    path: Path, mapping_path: Path, into: Into, unresolved: Unresolved | None = None
 ) -> ImportResult:
     """Import a file: each row becomes an event as the mapping says.
 
     Args:
         path: The file.
         mapping_path: The mapping; docs/importing.md describes it.
-        record: Records events.
-        live: Whether services may act on the events; otherwise they are marked historical.
-        batch: Events per call of `record`.
-        console: Where progress and rows with a problem are shown.
+        into: Where to.
+        unresolved: Where references that lead nowhere are listed; None: `NAME.unresolved.csv` in
+            the working directory.
 
     Raises:
         MappingError: The mapping can't be used; nothing was sent.
         ImportFileError: The file can't be read; nothing was sent.
-        ImportStoppedError: `record` raised; its cause says why.
+        ImportStoppedError: Recording failed; its cause says why.
     """
-    mapping = load_mapping(mapping_path)
-    with RowFile(path, mapping.file_format) as file:
-        build = mapping.compile(file.columns, historical=not live)
-        run = _Run(record, Problems(path, console))
-        with ImportProgress(console, path.name, file.size) as progress:
+    step = checked(path, mapping_path, into)
+    listed = unresolved or Unresolved(Path(f"{path.name}.unresolved.csv"))
+    try:
+        return await import_step(step, into, listed, path.name)
+    finally:
+        listed.close()
+
+
+async def import_step(step: Step, into: Into, unresolved: Unresolved, name: str) -> ImportResult:
+    """Import a file that was checked.
+
+    Args:
+        step: The file and its mapping.
+        into: Where to.
+        unresolved: Where references that lead nowhere are listed.
+        name: What progress and the list of rows with a problem are called.
+
+    Raises:
+        MappingError: A column isn't there any more.
+        ImportFileError: A file can't be read.
+        ImportStoppedError: Recording failed; its cause says why.
+    """
+    mapping = step.mapping
+    with RowFile(step.path, mapping.file_format) as file:
+        build = mapping.compile(file.columns, historical=not into.live, anonymised=into.anonymised)
+        joins = Joins(
+            mapping.lookups, file.columns, step.path.parent, mapping.file_format, into.shelf
+        )
+        reading = _Reading(step.path.name, file, build, joins, mapping.only(file.columns))
+        run = _Run(into, Problems(name, into.console), unresolved)
+        with ImportProgress(into.console, name, file.size) as progress:
             try:
-                await run.everything(file, build, batch, progress)
+                await run.everything(reading, progress)
             except Exception as error:
                 raise ImportStoppedError(run.result()) from _first(error)
             finally:
@@ -79,37 +154,57 @@ async def import_file(
         return run.result()
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One reading of one file."""
+
+    name: str
+    file: RowFile
+    build: Build
+    joins: Joins
+    only: Condition | None
+
+
 class _Run:
     """One import under way."""
 
-    def __init__(self, record: Record, problems: Problems) -> None:
+    def __init__(self, into: Into, problems: Problems, unresolved: Unresolved) -> None:
         self.problems = problems
-        self._record = record
+        self._into = into
+        self._unresolved = unresolved
         self._rows = 0
         self._counts: Counter[str] = Counter()
+        self._references: Counter[tuple[str, str, str]] = Counter()
         self._sums = Sums()
         self._began = monotonic()
         self._in_flight = asyncio.Semaphore(BATCHES_IN_FLIGHT)
 
-    async def everything(
-        self, file: RowFile, build: Build, batch: int, progress: ImportProgress
-    ) -> None:
+    async def everything(self, reading: _Reading, progress: ImportProgress) -> None:
         """Read all rows and record them."""
+        batch = self._into.batch
         lines: list[int] = []
         events: list[Event] = []
         async with asyncio.TaskGroup() as group:
-            for line, row, content in file.rows():
+            for line, row, content in reading.file.rows():
                 self._rows += 1
-                event = self._built(build, line, row, content)
-                if event is not None:
-                    lines.append(line)
-                    events.append(event)
-                if len(events) == batch or (event is None and self._rows % batch == 0):
-                    await self._send(group, lines, events)
-                    lines, events = [], []
-                    progress.show(self._rows, file.bytes_read)
+                for made in self._made(reading, line, row, content):
+                    if isinstance(made, Event):
+                        lines.append(line)
+                        events.append(made)
+                    else:
+                        await self._decide(line, made)
+                    if len(events) == batch:
+                        await self._send(group, lines, events)
+                        lines, events = [], []
+                if self._rows % batch == 0:
+                    # Reading waits for nothing else, so this is where answers come in.
+                    await asyncio.sleep(0)
+                    progress.show(self._rows, reading.file.bytes_read)
             await self._send(group, lines, events)
-        progress.show(self._rows, file.bytes_read)
+        for lookup, line, key in reading.joins.unused():
+            target = f"{reading.name} {lookup.by}"
+            self._tell(lookup.file, line, lookup.key, key, target, recorded=False)
+        progress.show(self._rows, reading.file.bytes_read)
 
     def result(self) -> ImportResult:
         """Return what came of it so far."""
@@ -120,24 +215,63 @@ class _Run:
             conflicts=self._counts[CONFLICT],
             rejected=self._counts[REJECTED],
             broken=self._counts[BROKEN],
+            left_out=self._counts["left out"],
+            unresolved=self._counts["unresolved"],
+            references=dict(self._references),
             seconds=monotonic() - self._began,
             totals=dict(self._sums.micros),
             report=self.problems.path if self.problems.count else None,
         )
 
-    def _built(self, build: Build, line: int, row: Row, content: bytes) -> Event | None:
-        reason = row.reason if isinstance(row, RowError) else ""
-        if not reason:
-            try:
-                event = build(row, content)
-            except RowError as error:
-                reason = error.reason
+    def _made(self, reading: _Reading, line: int, row: Row, content: bytes) -> Iterator[Made]:
+        """Return what a row becomes, and count and tell what it does not become."""
+        if isinstance(row, RowError):
+            self._problem(line, BROKEN, row.reason)
+            return
+        try:
+            if reading.only is not None and not reading.only(row):
+                self._counts["left out"] += 1
+                return
+            every = list(reading.joins.of(row))
+        except RowError as error:
+            self._problem(line, BROKEN, error.reason)
+            return
+        told: dict[Missing, bool] = {}
+        for joined in every:
+            made = self._built(reading.build, line, joined, content)
+            for missing in joined.missing:
+                told[missing] = told.get(missing, False) or made is not None
+            if made is not None:
+                yield made
+        for missing, recorded in told.items():
+            lookup, value = missing
+            self._tell(reading.name, line, lookup.by, value, lookup.target, recorded=recorded)
+
+    def _built(self, build: Build, line: int, joined: Joined, content: bytes) -> Made | None:
+        named = content + joined.told_apart
+        try:
+            made = build(joined.row, named)
+        except EmptyError as error:
+            if joined.missing:
+                self._counts["unresolved"] += 1
             else:
-                if len(content) < _LARGE_CONTENT or event.ByteSize() <= LARGEST_EVENT:
-                    return event
-                reason = "makes an event larger than 4 MiB"
-        self._problem(line, BROKEN, reason)
+                self._problem(line, BROKEN, error.reason)
+            return None
+        except RowError as error:
+            self._problem(line, BROKEN, error.reason)
+            return None
+        if len(named) < _LARGE_CONTENT or made.ByteSize() <= LARGEST_EVENT:
+            return made
+        self._problem(line, BROKEN, "makes an event larger than 4 MiB")
         return None
+
+    async def _decide(self, line: int, request: MergeProfilesRequest) -> None:
+        # One after the other: a merge may concern the profile that the one before it made.
+        decided = await self._into.decide(request)
+        if decided.problem:
+            self._problem(line, REJECTED, decided.problem)
+        else:
+            self._counts["recorded" if decided.new else "duplicate"] += 1
 
     async def _send(self, group: asyncio.TaskGroup, lines: list[int], events: list[Event]) -> None:
         if events:
@@ -148,7 +282,7 @@ class _Run:
 
     async def _record_batch(self, lines: list[int], events: list[Event]) -> None:
         try:
-            verdicts = await self._record(events)
+            verdicts = await self._into.record(events)
         finally:
             self._in_flight.release()
         for line, event, verdict in zip(lines, events, verdicts, strict=True):
@@ -162,6 +296,12 @@ class _Run:
                 self._problem(line, CONFLICT, _CONFLICT_REASON)
             else:
                 self._problem(line, REJECTED, _violations(verdict))
+
+    def _tell(
+        self, file: str, line: int, column: str, value: str, refers_to: str, *, recorded: bool
+    ) -> None:
+        self._references[(file, column, refers_to)] += 1
+        self._unresolved.add(file, line, column, value, refers_to, recorded=recorded)
 
     def _problem(self, line: int, outcome: str, reason: str) -> None:
         self._counts[outcome] += 1

@@ -6,6 +6,7 @@ sentence such as `column "date" …` and never quotes the text.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
@@ -206,7 +207,23 @@ def _micros(amount: Decimal) -> int:
 
 
 def _timestamp_converter(options: Mapping[str, Any], place: Place) -> Convert:
-    pattern = options.get("format", "iso")
+    patterns = options.get("format", "iso")
+    if not isinstance(patterns, list):
+        return _one_format(patterns, options, place)
+    converters = [_one_format(pattern, options, place) for pattern in patterns]
+    if not converters:
+        raise place.at("format").error("names no format; leave it out for ISO 8601")
+
+    def timestamp(text: str) -> Any:
+        for convert in converters[:-1]:
+            with suppress(ValueError):
+                return convert(text)
+        return converters[-1](text)
+
+    return timestamp
+
+
+def _one_format(pattern: Any, options: Mapping[str, Any], place: Place) -> Convert:
     if not isinstance(pattern, str) or not (
         pattern in ("iso", "unix", "unix_ms") or "%" in pattern
     ):

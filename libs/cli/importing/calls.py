@@ -1,0 +1,71 @@
+"""What an import calls: it records events and merges profiles, patiently, and each of them once."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+from libs.cli.importing.merges import Decide, Decided
+from libs.cli.importing.run import Record
+from touchline.client import Client
+from touchline.events.v1.event_pb2 import Event
+from touchline.failures import CallFailed
+from touchline.ingestion.v1.ingestion_pb2 import Verdict
+from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
+from touchline.profile.v1.profile_service_pb2 import MergeProfilesRequest
+
+_FIRST_PATIENCE: Final = 3.0
+_PATIENCE: Final = 60.0
+_ALREADY_ONE: Final = "SAME_PROFILE"
+_UNKNOWN: Final = "PROFILE_NOT_FOUND"
+_STOPS: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+
+
+def recorder(client: Client) -> Record:
+    """Return what records: patient with a service that answered before, impatient at first."""
+    patience = _FIRST_PATIENCE
+
+    async def record(events: Sequence[Event]) -> Sequence[Verdict]:
+        nonlocal patience
+        verdicts = await client.record(events, patience=patience)
+        patience = _PATIENCE
+        return verdicts
+
+    return record
+
+
+def decider(client: Client) -> Decide:
+    """Return what merges two profiles, once: the request's decision_id names the decision.
+
+    Two that are one already count as merged before. It waits for what was recorded before it.
+    """
+    head: int | None = None
+    after = 0
+
+    async def decide(request: MergeProfilesRequest) -> Decided:
+        nonlocal head, after
+        try:
+            if head is None:
+                status = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
+                head = after = status.status.head_position
+            request.after_position = after
+            response = await client.profile.MergeProfiles(request, timeout=_PATIENCE)
+        except grpc.aio.AioRpcError as error:
+            failed = CallFailed.of(error)
+            if failed.reason == _ALREADY_ONE:
+                return Decided(new=False)
+            if failed.code in _STOPS:
+                raise failed from None
+            if failed.reason == _UNKNOWN:
+                return Decided(new=False, problem="one of the two is no profile: nothing names it")
+            return Decided(new=False, problem=str(failed))
+        position = response.result.position
+        after = max(after, position)
+        return Decided(new=position > head)
+
+    return decide
