@@ -43,6 +43,8 @@ class _AppendOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AppendO
     """Another event has this version of the stream."""
     APPEND_OUTCOME_UNIT_REFUSED: _AppendOutcome.ValueType  # 6
     """It is fine, but another event of its unit is not."""
+    APPEND_OUTCOME_ERASED: _AppendOutcome.ValueType  # 7
+    """One of its identities was erased after it was decided; see AppendEvent.decided_at_position."""
 
 class AppendOutcome(_AppendOutcome, metaclass=_AppendOutcomeEnumTypeWrapper):
     """What can become of an event."""
@@ -61,6 +63,8 @@ APPEND_OUTCOME_VERSION_TAKEN: AppendOutcome.ValueType  # 5
 """Another event has this version of the stream."""
 APPEND_OUTCOME_UNIT_REFUSED: AppendOutcome.ValueType  # 6
 """It is fine, but another event of its unit is not."""
+APPEND_OUTCOME_ERASED: AppendOutcome.ValueType  # 7
+"""One of its identities was erased after it was decided; see AppendEvent.decided_at_position."""
 Global___AppendOutcome: _TypeAlias = AppendOutcome  # noqa: Y015
 
 @_typing.final
