@@ -18,6 +18,7 @@ FACTS: Final = {
     "case_changed": "case_id: 'c-7' status: CASE_STATUS_OPEN subject: 'Late' priority: 'high'",
     "campaign_touched": "campaign: 'spring' action: CAMPAIGN_ACTION_OPENED channel: CHANNEL_EMAIL",
     "consent_changed": "purpose: 'newsletter' status: CONSENT_STATUS_GRANTED proof: 'form 7'",
+    "preference_changed": "channel: CHANNEL_PHONE status: PREFERENCE_STATUS_AVOIDED note: 'Late.'",
     "traits_observed": "traits { key: 'city' value: 'Graz' }",
     "note_added": "text: 'Prefers mornings.'",
     "signal_observed": "kind: 'delay' text: 'The carrier is late.'",
@@ -41,10 +42,13 @@ DECISIONS: Final = {
     "delivery_attempted": "notification_id: '018f3c5e-7c1a-7d4e-8a3b-2f6d9c0e1a2b' attempt: 1 "
     "channel: NOTIFICATION_CHANNEL_EMAIL outcome: DELIVERY_OUTCOME_SENT",
     "notification_read": "notification_id: '018f3c5e-7c1a-7d4e-8a3b-2f6d9c0e1a2b'",
+    "identity_decided": "reason: 'She said so.' decision { kind: IDENTITY_DECISION_KIND_MERGED "
+    "profiles { root_key: 'sixteen bytes 01' version: 1 } left_keys: 'sixteen bytes 01' "
+    "right_keys: 'sixteen bytes 02' joined_keys: ['sixteen bytes 01', 'sixteen bytes 02'] }",
 }
 """The same of what Touchline's own services decide about customers."""
 
-OF_AGGREGATES: Final = frozenset({"aggregate_changed", "aggregate_snapshot"})
+OF_AGGREGATES: Final = frozenset({"aggregate_changed", "aggregate_snapshot", "profile_erased"})
 """The facts of streams, which concern no customer."""
 
 OF_SERVICES: Final = OF_AGGREGATES | {*DECISIONS}

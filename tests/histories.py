@@ -60,6 +60,8 @@ def _fill_one(message: Message, known: Any, leaf: Leaf, many: Callable[[], int],
     elif inner is not None and inner is not Timestamp.DESCRIPTOR:
         fill(field.add() if known.is_repeated else field, leaf, many, path + ".")
     elif (value := leaf(known, path)) is not None:
+        if known.type == FieldDescriptor.TYPE_BYTES:
+            value = value.encode()
         if inner is not None:
             field.CopyFrom(value)
         elif known.is_repeated:

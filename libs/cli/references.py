@@ -34,12 +34,21 @@ def reference_of(text: str) -> ProfileReference:
     text = text.strip()
     if _PROFILE_ID.fullmatch(text):
         return ProfileReference(profile_id=text)
-    identity = _identity(text)
+    return ProfileReference(identity=identity_of(text))
+
+
+def identity_of(text: str) -> Identity:
+    """Return the identity that a person means.
+
+    Raises:
+        typer.BadParameter: It has none of the forms, or is no identity that anybody can have.
+    """
+    identity = _identity(text.strip())
     try:
         canonical(identity.kind, identity.namespace, identity.value)
     except IdentityError as error:
         raise typer.BadParameter(f"it {error.description}. {FORMS}") from None
-    return ProfileReference(identity=identity)
+    return identity
 
 
 def _identity(text: str) -> Identity:

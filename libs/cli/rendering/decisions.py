@@ -6,6 +6,21 @@ from touchline.events.v1 import decisions_pb2 as decisions
 from touchline.events.v1 import event_pb2 as ev
 
 
+def who_is_who(event: ev.Event, _: Surroundings) -> Line:
+    """Says what a person decided about who the customer is, and why."""
+    fact = event.identity_decided
+    decision = fact.decision
+    sides = [f"{len(keys):,}" for keys in (decision.left_keys, decision.right_keys) if keys]
+    return Line(
+        palette.IDENTITY,
+        palette.COMPANY,
+        "identity",
+        headline=_WHO_IS_WHO.get(decision.kind, "Decided who is who"),
+        details=quiet(f"{' and '.join(sides)} identities" if sides else ""),
+        text=words.plain(fact.reason),
+    )
+
+
 def crossed(event: ev.Event, _: Surroundings) -> Line:
     """Says from which level to which a score passed."""
     fact = event.score_crossed
@@ -56,7 +71,7 @@ def attempted(event: ev.Event, around: Surroundings) -> Line:
         details=quiet(
             _title(fact.notification_id, around),
             f"attempt {fact.attempt}" if fact.attempt > 1 else "",
-            f"again {words.when(retry, around.now)}" if fact.HasField("retry_at") else "",
+            f"again {around.when(retry)}" if fact.HasField("retry_at") else "",
             "perhaps the second time" if fact.possibly_repeated else "",
         ),
         text=words.plain(fact.reason),
@@ -94,6 +109,12 @@ def _title(notification_id: str, around: Surroundings) -> str:
     return words.plain(first.notification_decided.title) if first else ""
 
 
+_WHO_IS_WHO = {
+    decisions.IDENTITY_DECISION_KIND_MERGED: "Merged: two profiles are one person",
+    decisions.IDENTITY_DECISION_KIND_UNMERGED: "Taken apart: one profile is two persons",
+    decisions.IDENTITY_DECISION_KIND_DETACHED: "Detached: an identity is somebody else's",
+    decisions.IDENTITY_DECISION_KIND_SUGGESTION_REJECTED: "Kept apart: a suggestion was wrong",
+}
 CHANNELS = {
     decisions.NOTIFICATION_CHANNEL_INBOX: "inbox",
     decisions.NOTIFICATION_CHANNEL_EMAIL: "email",

@@ -97,7 +97,7 @@ def _order(event: ev.Event, around: Surroundings) -> Line:
         details=(
             *(((words.money(fact.amount), palette.STRONG),) if fact.HasField("amount") else ()),
             *quiet(
-                f"due {words.when(due, around.now)}" if fact.HasField("promised_at") else "",
+                f"due {around.when(due)}" if fact.HasField("promised_at") else "",
             ),
         ),
         text=terms.items(fact.items),
@@ -162,6 +162,21 @@ def _consent(event: ev.Event, _: Surroundings) -> Line:
     )
 
 
+def _preference(event: ev.Event, _: Surroundings) -> Line:
+    fact = event.preference_changed
+    verb = _PREFERENCES.get(fact.status, "Said something about")
+    by = words.CHANNELS.get(fact.channel, "") or "every channel"
+    about = f" for {words.plain(fact.purpose)}" if fact.purpose else ""
+    return Line(
+        palette.SAID_BY_CUSTOMER,
+        palette.CUSTOMER,
+        "preference",
+        whom=words.plain(event.source),
+        headline=f"{verb} {by}{about}",
+        text=words.plain(fact.note),
+    )
+
+
 def _traits(event: ev.Event, _: Surroundings) -> Line:
     traits = sorted(event.traits_observed.traits.items(), key=lambda one: (one[0] != "name", one))
     known = [f"{words.human(name)}: {words.plain(value) or 'no longer'}" for name, value in traits]
@@ -208,7 +223,7 @@ def _promised(event: ev.Event, around: Surroundings) -> Line:
         whom=around.name,
         headline=words.plain(fact.promise),
         details=(
-            (f"due {words.when(due, around.now)}", ""),
+            (f"due {around.when(due)}", ""),
             *ended,
             *quiet(_kept_by(fact.team), _set_by(fact.rules)),
         ),
@@ -228,7 +243,7 @@ def _resolved(event: ev.Event, around: Surroundings) -> Line:
         headline=f"Promise {word}: {promise or words.plain(fact.expectation_id)}",
         headline_style=f"{palette.STRONG} {style}",
         details=quiet(
-            f"now due {words.when(due, around.now)}" if fact.HasField("due_at") else "",
+            f"now due {around.when(due)}" if fact.HasField("due_at") else "",
             _kept_by(fact.team),
         ),
         text=words.plain(fact.reason),
@@ -251,7 +266,7 @@ def _retraction(event: ev.Event, around: Surroundings) -> Line:
         line = _line(first, around)
         moment = words.local(first.occurred_at, around.now.tzinfo)
         headline = f"No longer counts: {line.headline or line.label}"
-        details = quiet(f"of {words.when(moment, around.now)}")
+        details = quiet(f"of {around.when(moment)}")
     return Line(
         palette.RETRACTED,
         palette.ATTENTION,
@@ -270,6 +285,11 @@ _DIRECTIONS = {
     facts.DIRECTION_INTERNAL: (palette.WITHIN_COMPANY, palette.QUIET, "colleagues"),
     facts.DIRECTION_PEER: (palette.BETWEEN_CUSTOMERS, palette.CUSTOMER, "customers"),
 }
+_PREFERENCES = {
+    facts.PREFERENCE_STATUS_PREFERRED: "Prefers",
+    facts.PREFERENCE_STATUS_ACCEPTED: "Has nothing against",
+    facts.PREFERENCE_STATUS_AVOIDED: "Would rather not be reached by",
+}
 _DESCRIBED: dict[str, Callable[[ev.Event, Surroundings], Line]] = {
     "interaction": _interaction,
     "community_posted": _community,
@@ -278,6 +298,8 @@ _DESCRIBED: dict[str, Callable[[ev.Event, Surroundings], Line]] = {
     "case_changed": _case,
     "campaign_touched": _campaign,
     "consent_changed": _consent,
+    "preference_changed": _preference,
+    "identity_decided": decisions.who_is_who,
     "traits_observed": _traits,
     "note_added": _note,
     "signal_observed": _signal,

@@ -53,6 +53,7 @@ class Surroundings:
         promises: The promises by expectation; who tells how one ended is often another source.
         ends: How each promise ended, or that it was renegotiated; see libs.expectations.
         retracted: Ids of events that no longer count.
+        dated: Whether times are written with their date, for those who read it on another day.
     """
 
     now: datetime
@@ -61,6 +62,13 @@ class Surroundings:
     promises: dict[str, str] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     retracted: frozenset[str] = frozenset()
+    dated: bool = False
+
+    def when(self, moment: datetime) -> str:
+        """Returns a time such as `today 17:00`; dated, such as `3 Nov 2026 17:00`."""
+        if self.dated:
+            return f"{moment.day} {moment:%b} {moment.year} {moment:%H:%M}"
+        return words.when(moment, self.now)
 
 
 def surroundings(
@@ -126,4 +134,4 @@ def answers(in_reply_to: str, around: Surroundings) -> str:
     if not (first := around.events.get(in_reply_to)):
         return ""
     moment = words.local(first.occurred_at, around.now.tzinfo)
-    return f"answers {words.when(moment, around.now)}"
+    return f"answers {around.when(moment)}"

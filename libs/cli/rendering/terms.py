@@ -52,6 +52,7 @@ SORTS = {
     ev.EVENT_TYPE_CASE_CHANGED: "a case",
     ev.EVENT_TYPE_CAMPAIGN_TOUCHED: "a campaign",
     ev.EVENT_TYPE_CONSENT_CHANGED: "a consent",
+    ev.EVENT_TYPE_PREFERENCE_CHANGED: "a preference",
     ev.EVENT_TYPE_TRAITS_OBSERVED: "something learned",
     ev.EVENT_TYPE_NOTE_ADDED: "a note",
     ev.EVENT_TYPE_SIGNAL_OBSERVED: "a signal",
@@ -65,6 +66,7 @@ SORTS = {
     ev.EVENT_TYPE_NOTIFICATION_DECIDED: "a notification",
     ev.EVENT_TYPE_DELIVERY_ATTEMPTED: "a delivery",
     ev.EVENT_TYPE_NOTIFICATION_READ: "a notification's reading",
+    ev.EVENT_TYPE_IDENTITY_DECIDED: "a decision about who is who",
 }
 
 
