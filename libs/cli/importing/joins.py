@@ -49,11 +49,11 @@ class Found:
 
     Attributes:
         matches: Key → the joined cells of each row with it; of the first only, unless `each`.
-        lines: Key → the line of its first row; empty unless `report_unused`.
+        lines: Key → the lines of its rows; empty unless `report_unused`.
     """
 
     matches: Mapping[str, list[Cells]]
-    lines: Mapping[str, int]
+    lines: Mapping[str, list[int]]
 
 
 Shelf = dict[tuple[object, ...], Found]
@@ -120,9 +120,9 @@ class Joins:
     def unused(self) -> Iterator[tuple[Lookup, int, str]]:
         """Return (lookup, line, key) of rows that nothing referred to, where that is told."""
         for join in self._joins:
-            for key, line in join.found.lines.items():
+            for key, lines in join.found.lines.items():
                 if key not in join.used:
-                    yield join.lookup, line, key
+                    yield from ((join.lookup, line, key) for line in lines)
 
     def _joined(self, join: "_Join", before: Joined) -> Iterator[Joined]:
         lookup = join.lookup
@@ -192,7 +192,7 @@ def _read(lookup: Lookup, folder: Path, file_format: FileFormat, shelf: Shelf) -
 
 def _read_file(lookup: Lookup, path: Path, file_format: FileFormat) -> Found:
     matches: dict[str, list[Cells]] = {}
-    lines: dict[str, int] = {}
+    lines: dict[str, list[int]] = {}
     with RowFile(path, _format(file_format)) as file:
         columns = Columns(file.columns, nested=file_format.kind == "jsonl")
         key_of, getters, counts = _readers(lookup, columns)
@@ -208,7 +208,7 @@ def _read_file(lookup: Lookup, path: Path, file_format: FileFormat) -> Found:
                     "Import the export in parts."
                 )
             if lookup.report_unused:
-                lines.setdefault(key, line)
+                lines.setdefault(key, []).append(line)
             known = matches.setdefault(key, [])
             if lookup.each or not known:
                 known.append(tuple(get(row) for get in getters))

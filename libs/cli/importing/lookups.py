@@ -15,7 +15,7 @@ _KEYS: Final = (
 _TRUTHS: Final = ("each", "optional", "report_unused")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
     """One `[lookups.NAME]`.
 
