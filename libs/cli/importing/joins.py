@@ -107,7 +107,9 @@ class Joins:
         for lookup in lookups:
             columns = Columns(known, self._nested)
             found = _read(lookup, folder, file_format, shelf)
-            self._joins.append(_Join(lookup, found, *_asking(lookup, columns), set()))
+            asked = {lookup.by, *(lookup.when or ())}
+            by_itself = lookup.report_unused and asked.issubset(names)
+            self._joins.append(_Join(lookup, found, *_asking(lookup, columns), set(), by_itself))
             known += lookup.joined
 
     def of(self, row: Row) -> Iterator[Joined]:
@@ -116,6 +118,12 @@ class Joins:
         for join in self._joins:
             rows = [one for before in rows for one in self._joined(join, before)]
         yield from rows
+
+    def left_out(self, row: Row) -> None:
+        """Take note of what a row refers to that is not imported: that is referred to, too."""
+        for join in self._joins:
+            if join.by_itself and join.is_meant(row):
+                join.used.update(join.keys(row))
 
     def unused(self) -> Iterator[tuple[Lookup, int, str]]:
         """Return (lookup, line, key) of rows that nothing referred to, where that is told."""
@@ -161,6 +169,7 @@ class _Join(NamedTuple):
     keys: Callable[[Row], Sequence[str]]
     is_meant: Condition
     used: set[str]
+    by_itself: bool  # its keys are told, and need no other lookup
 
 
 def _asking(lookup: Lookup, columns: Columns) -> tuple[Callable[[Row], Sequence[str]], Condition]:

@@ -231,6 +231,7 @@ class _Run:
         try:
             if reading.only is not None and not reading.only(row):
                 self._counts["left out"] += 1
+                reading.joins.left_out(row)
                 return
             every = list(reading.joins.of(row))
         except RowError as error:
