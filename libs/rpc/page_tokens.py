@@ -17,6 +17,7 @@ Value = int | str | bytes
 A = TypeVar("A", bound=Value)
 B = TypeVar("B", bound=Value)
 C = TypeVar("C", bound=Value)
+D = TypeVar("D", bound=Value)
 
 
 def page_size(
@@ -54,6 +55,10 @@ def decode(token: str, kind: str, filters: bytes, a: type[A], b: type[B], /) -> 
 def decode(
     token: str, kind: str, filters: bytes, a: type[A], b: type[B], c: type[C], /
 ) -> tuple[A, B, C]: ...
+@overload
+def decode(
+    token: str, kind: str, filters: bytes, a: type[A], b: type[B], c: type[C], d: type[D], /
+) -> tuple[A, B, C, D]: ...
 def decode(token: str, kind: str, filters: bytes, /, *types: type[Any]) -> tuple[Any, ...]:
     """Return the values of a token, which must be of these types.
 

@@ -10,6 +10,7 @@ import grpc
 import structlog
 
 from libs import telemetry
+from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import MigrationError, migrate_service
@@ -31,6 +32,8 @@ from libs.telemetry.metrics import observed
 from services.profile.calls.parts import Parts
 from services.profile.config import Config, read_config
 from services.profile.grpc_api import ProfileService
+from services.profile.identities.aggregates import ProfileDecisions
+from services.profile.identities.recording import Deciding
 from services.profile.reading import Profiles
 from touchline.profile.v1.profile_service_pb2 import DESCRIPTOR
 from touchline.profile.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server
@@ -73,7 +76,11 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         for one in runners:
             stack.push_async_callback(one.stop)
         await stack.enter_async_context(running(*[one.run() for one in runners]))
-        parts = Parts(Profiles(pool, store), reached, config.tenants, config.readers)
+        deciding = Deciding(pool, store, reached, _applications(stack, config, store))
+        parts = Parts(
+            *(pool, store, Profiles(pool, store), deciding),
+            *(reached, config.tenants, config.readers),
+        )
 
         def register(server: grpc.aio.Server) -> None:
             add_ProfileServiceServicer_to_server(ProfileService(parts), server)
@@ -86,6 +93,18 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         with observed(gauges.readings(runners)):
             await stop.wait()
         _log.info("profile drains")
+
+
+def _applications(
+    stack: AsyncExitStack, config: Config, store: StoreClient
+) -> dict[int, ProfileDecisions]:
+    """Return each tenant's aggregates, for as long as the stack is open."""
+    lent = {}
+    for tenant in config.tenants.all:
+        keys = config.readers[tenant.number].identity_keys
+        environment = stack.enter_context(aggregates.lend(store, tenant, keys))
+        lent[tenant.number] = ProfileDecisions(environment)
+    return lent
 
 
 def main() -> None:

@@ -1,10 +1,19 @@
 """The profile service as its callers see it."""
 
+from services.profile.calls.explaining import ExplainingCalls
+from services.profile.calls.identities import IdentityCalls
 from services.profile.calls.profiles import ProfileCalls
 from services.profile.calls.timeline import TimelineCalls
 from services.profile.calls.views import ViewCalls
 from touchline.profile.v1.profile_service_pb2_grpc import ProfileServiceServicer
 
 
-class ProfileService(ProfileCalls, TimelineCalls, ViewCalls, ProfileServiceServicer):
+class ProfileService(
+    ProfileCalls,
+    TimelineCalls,
+    ViewCalls,
+    IdentityCalls,
+    ExplainingCalls,
+    ProfileServiceServicer,
+):
     """Implements touchline.profile.v1.ProfileService; the proto is the contract."""

@@ -1,6 +1,6 @@
 -- name: identities_of
 SELECT identity_key, kind, first_position, sealed_value, key_id
-FROM identities WHERE tenant = $1 AND root_key = $2
+FROM identities WHERE tenant = $1 AND identity_key = ANY($2)
 ORDER BY first_position, identity_key
 
 -- name: profiles
@@ -51,9 +51,12 @@ CROSS JOIN LATERAL (
            max(e.occurred_at_us) FILTER (WHERE e.type = ANY($3)) AS last_us,
            count(*) AS events
     FROM timeline e
-    WHERE e.tenant = $1 AND e.owner_key = k.owner_key AND NOT EXISTS (
-        SELECT FROM timeline_retractions r
-        WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
+    WHERE e.tenant = $1 AND e.owner_key = k.owner_key
+        AND e.occurred_at_us <= $4 AND e.recorded_at_us <= $4
+        AND NOT EXISTS (
+            SELECT FROM timeline_retractions r
+            WHERE r.tenant = e.tenant AND r.owner_key = e.owner_key AND r.event_id = e.event_id
+                AND r.recorded_at_us <= $4)
 ) s
 
 -- name: oldest_first

@@ -14,7 +14,14 @@ from libs.eventstore.records import Keys, event_id_text, open_event, open_identi
 from libs.eventstore.sealing import DataKey
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
-from libs.projection.profiles import Profile, referred_profile, views_errors
+from libs.projection.profiles import (
+    Profile,
+    erased_among,
+    profile_as_of,
+    profile_version,
+    referred_profile,
+    views_errors,
+)
 from libs.rpc import errors
 from services.profile.domain import Touch
 from touchline.events.v1.event_pb2 import (
@@ -90,10 +97,35 @@ class Profiles:
             self._pool, reader.tenant, reader.identity_keys, reference, path
         )
 
+    async def find_as_of(self, reader: Reader, key: bytes, as_of_us: int) -> Profile:
+        """Return the profile of an identity as it was at a time.
+
+        Raises:
+            CallError: PROFILE_NOT_FOUND or VIEWS_UNAVAILABLE.
+        """
+        async with views_errors():
+            profile = await profile_as_of(self._pool, reader.tenant, key, as_of_us)
+        if profile is None:
+            raise errors.profile_not_found()
+        return profile
+
+    async def version(self, reader: Reader, profile: Profile) -> int:
+        """Return how often people decided about who a profile is."""
+        async with views_errors():
+            return await profile_version(self._pool, reader.tenant, profile.root)
+
+    async def erased_at(self, reader: Reader, profile: Profile) -> int | None:
+        """Return when the whole of a profile was erased, in microseconds; None when it is not."""
+        async with views_errors():
+            erased = await erased_among(self._pool, reader.tenant, profile.keys)
+        if len(erased) < len(profile.keys):
+            return None
+        return max(one.recorded_at_us for one in erased)
+
     async def identities(self, reader: Reader, profile: Profile) -> list[ProfileIdentity]:
         """Return the identities of a profile, opened, in the order they were first seen."""
         async with views_errors():
-            rows = await self._pool.fetch(_SQL["identities_of"], reader.tenant, profile.root)
+            rows = await self._pool.fetch(_SQL["identities_of"], reader.tenant, profile.keys)
         data_keys = await self._data_keys(reader, [row["identity_key"] for row in rows])
         opened = []
         for key, kind, first_position, sealed_value, key_id in rows:
@@ -101,14 +133,21 @@ class Profiles:
                 identity_key=key, kind=kind, sealed_value=sealed_value, key_id=key_id
             )
             identity = open_identity(sealed, data_keys)
-            opened.append(ProfileIdentity(identity=identity, first_position=first_position))
+            opened.append(
+                ProfileIdentity(
+                    identity=identity, first_position=first_position, identity_key=key.hex()
+                )
+            )
         return opened
 
-    async def span(self, reader: Reader, profile: Profile) -> tuple[int | None, int | None, int]:
+    async def span(
+        self, reader: Reader, profile: Profile, as_of_us: int | None = None
+    ) -> tuple[int | None, int | None, int]:
         """Return when the first and the last contact happened, and how many events there are."""
+        by_us = LATEST if as_of_us is None else as_of_us
         async with views_errors():
             row: Any = await self._pool.fetchrow(
-                _SQL["span"], reader.tenant, profile.keys, _CONTACTS
+                _SQL["span"], reader.tenant, profile.keys, _CONTACTS, by_us
             )
         first_us, last_us, count = row
         return first_us, last_us, count

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import asyncpg
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.eventstore.client import StoreClient
 from libs.projection.profiles import Profile
 from libs.projection.waiting import Behind, Checkpoints
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenants
+from services.profile.identities.recording import Deciding
 from services.profile.reading import Profiles, Reader
 from touchline.times import micros_of
 
@@ -31,7 +34,10 @@ class _AfterPosition(Protocol):
 class Parts:
     """What the service is made of; `__main__` puts it together."""
 
+    pool: asyncpg.Pool
+    store: StoreClient
     profiles: Profiles
+    deciding: Deciding
     checkpoints: Checkpoints
     tenants: Tenants
     readers: dict[int, Reader]

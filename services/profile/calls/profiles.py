@@ -4,9 +4,9 @@ from typing import Final
 
 from libs.projection.profiles import identity_key
 from libs.rpc import page_tokens
-from services.profile.calls.parts import Calls, Context
+from services.profile.calls.parts import Calls, Context, micros
 from services.profile.domain import ATTRIBUTES_READ, attributes
-from services.profile.reading import Page
+from services.profile.reading import Page, Reader, as_of
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.profile_pb2 import Profile as ProfileMessage
 from touchline.profile.v1.profile_pb2 import ProfileReference
@@ -26,30 +26,41 @@ class ProfileCalls(Calls):
         identity_key(reader.identity_keys, request.identity, "identity")
         reference = ProfileReference(identity=request.identity)
         profile = await self._profiles.find(reader, reference, "identity")
-        return api.ResolveProfileResponse(profile_id=profile.profile_id)
+        version = await self._profiles.version(reader, profile)
+        return api.ResolveProfileResponse(profile_id=profile.profile_id, version=version)
 
     async def GetProfile(  # noqa: N802 - gRPC names it
         self, request: api.GetProfileRequest, context: Context
     ) -> api.GetProfileResponse:
         """Say who a customer is."""
         reader = await self._reader(request, context)
+        as_of_us = micros(request, "as_of")
         profile = await self._profiles.find(reader, request.profile, "profile")
+        asked = _key_of(request.profile, reader)
+        if as_of_us is not None:
+            profile = await self._profiles.find_as_of(reader, asked, as_of_us)
         degraded = self._degraded(reader, profile)
-        page = Page(limit=_MAX_ATTRIBUTE_EVENTS, types=ATTRIBUTES_READ)
+        page = as_of(Page(limit=_MAX_ATTRIBUTE_EVENTS + 1, types=ATTRIBUTES_READ), as_of_us)
         touches = await self._profiles.page(reader, profile, page)
-        first_us, last_us, count = await self._profiles.span(reader, profile)
+        first_us, last_us, count = await self._profiles.span(reader, profile, as_of_us)
         message = ProfileMessage(
             profile_id=profile.profile_id,
             alias_profile_ids=sorted(key.hex() for key in profile.keys if key != profile.root),
             identities=await self._profiles.identities(reader, profile),
-            attributes=attributes(touches),
+            attributes=attributes(touches[:_MAX_ATTRIBUTE_EVENTS]),
+            attributes_truncated=len(touches) > _MAX_ATTRIBUTE_EVENTS,
             event_count=count,
             degraded_projections=degraded,
+            version=await self._profiles.version(reader, profile),
         )
         if first_us is not None and last_us is not None:
             message.first_contact_at.CopyFrom(timestamp_of(first_us))
             message.last_contact_at.CopyFrom(timestamp_of(last_us))
-        return api.GetProfileResponse(profile=message)
+        erased_at_us = await self._profiles.erased_at(reader, profile)
+        if erased_at_us is not None:
+            message.erased_at.CopyFrom(timestamp_of(erased_at_us))
+        by_alias = request.profile.HasField("profile_id") and asked != profile.root
+        return api.GetProfileResponse(profile=message, asked_by_alias=by_alias)
 
     async def GetPopulation(  # noqa: N802 - gRPC names it
         self, request: api.GetPopulationRequest, context: Context
@@ -74,3 +85,10 @@ class ProfileCalls(Calls):
             last = bytes.fromhex(ids[size - 1])
             response.next_page_token = page_tokens.encode(kind, filters, last)
         return response
+
+
+def _key_of(reference: ProfileReference, reader: Reader) -> bytes:
+    """Return the identity key that a reference, which is right, comes to."""
+    if reference.HasField("profile_id"):
+        return bytes.fromhex(reference.profile_id)
+    return identity_key(reader.identity_keys, reference.identity, "profile.identity")

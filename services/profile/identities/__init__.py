@@ -1,0 +1,1 @@
+"""What people decide about who is who: merges, un-merges, detached identities, and why."""
