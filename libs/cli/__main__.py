@@ -12,6 +12,7 @@ from libs.cli import (
     erase_command,
     event_type_commands,
     expectation_commands,
+    export_command,
     feed_command,
     merge_commands,
     notification_commands,
@@ -63,6 +64,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]]] 
         "suggestions": merge_commands.suggestions,
     },
     "At a customer's wish": {
+        "export": export_command.export,
         "erase": erase_command.erase,
     },
     "Look into it": {

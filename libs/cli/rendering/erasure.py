@@ -146,8 +146,9 @@ def _stays() -> Table:
 
 def _range(occurred: TimeRange, now: datetime) -> str:
     first: Timestamp = getattr(occurred, "from")
+    last = occurred.before
     told = [f"from {_exact(first, now)}"] if first.seconds else []
-    told += [f"before {_exact(occurred.before, now)}"] if occurred.before.seconds < END_OF_TIME else []
+    told += [f"before {_exact(last, now)}"] if last.seconds < END_OF_TIME else []
     return " and ".join(told)
 
 
