@@ -77,7 +77,7 @@ async def lent_line(url: str, nats: OwnNats, *, patience: float = 10.0) -> Async
             async with (
                 running(relay.run()),
                 eventstore.listen(url, relay.wake),
-                serve_store(stores, line.store, line.keyring, append),
+                serve_store(stores, line.store, line.keyring, append, line.erases),
             ):
                 await stores.flush()  # so that the server knows the endpoints
                 yield lent

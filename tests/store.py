@@ -26,10 +26,12 @@ from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenants
 from libs.tasks import running
 from services.ingestion import quarantine
+from services.ingestion.erasing import Erasing
 from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
 from touchline.events.v1 import event_pb2, facts_pb2, identity_pb2
+from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
 from touchline.store.v1 import store_pb2
@@ -80,12 +82,40 @@ class Line:
     kept: Quarantine
     appender: Appender
     recorder: Recorder
+    erasing: Erasing
     appended: list[Appended] = field(default_factory=list)
 
     async def record(self, *events: Event, by: TenantSecrets = DEFAULT) -> list[Verdict]:
         """Records copies of events as one request."""
         copies = [Event.FromString(one.SerializeToString()) for one in events]
         return await self.recorder.record(by, copies, "")
+
+    async def erase(
+        self,
+        *identity_keys: bytes,
+        erasure_id: str = "",
+        by: TenantSecrets = DEFAULT,
+        since: int = 0,
+        before: int = 0,
+    ) -> store_pb2.EraseResponse:
+        """Erases identities; of a time range, given in seconds since 1970, what happened then."""
+        request = store_pb2.EraseRequest(
+            erasure_id=erasure_id or str(uuid4()),
+            erasure=Erasure(
+                identity_keys=identity_keys,
+                occurred_from_us=since * 1_000_000,
+                occurred_before_us=before * 1_000_000,
+            ),
+            reason="request 7",
+            requested_by="agent-7",
+        )
+        return await self.erasing.erase(by, request, "")
+
+    async def erases(
+        self, request: store_pb2.EraseRequest, traceparent: str
+    ) -> store_pb2.EraseResponse:
+        """Erases what another service asks for, of the default tenant."""
+        return await self.erasing.erase(DEFAULT, request, traceparent)
 
     async def append(self, *units: Sequence[Row]) -> list[tuple[int, int | None]]:
         """Appends units past the group commit, and returns outcomes and positions."""
@@ -120,7 +150,8 @@ async def open_line(
         recorder = Recorder(store, appender, keyring, kept, event_types)
         await keyring.check_master_key()
         async with running(appender.run()):
-            yield Line(url, pool, store, keyring, kept, appender, recorder, appended)
+            erasing = Erasing(store, keyring, kept)
+            yield Line(url, pool, store, keyring, kept, appender, recorder, erasing, appended)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ QUEUE_EVENTS: Final = 20_000
 @dataclass(frozen=True, slots=True)
 class _Request:
     units: Sequence[Sequence[Row]]
+    erasures: int
     events: int
     size: int
     traceparent: str
@@ -32,7 +33,8 @@ class Appender:
     """Joins concurrent requests into appends of at most 1,000 events or 1 MiB.
 
     A request is never split, and none waits for company: what arrives while an append is under way
-    makes up the next one. A request whose caller has gone before its turn comes is dropped: who
+    makes up the next one. Requests that know of other erasures than those before them wait for the
+    append after. A request whose caller has gone before its turn comes is dropped: who
     asks again, because it took too long, does not double the work.
 
     Args:
@@ -62,22 +64,31 @@ class Appender:
         self.queued_events = 0
         self.head_position = 0
 
-    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+    async def append(
+        self, units: Sequence[Sequence[Row]], erasures: int = 0
+    ) -> list[AppendVerdict]:
         """Appends units and returns one verdict per event when they are safe on disk.
 
+        Args:
+            units: The units.
+            erasures: How many erasures there had been when their keys were got; see Keyring.era.
+
         Raises:
+            SealsStale: somebody was erased since; nothing of this request was recorded.
             QueueFull: too many events wait; nothing of this request was taken.
             RequestRefused: the database refuses the content of this request.
             StoreFull: nothing of this request was recorded.
             StoreUnavailable: whether it was recorded is not known; ask again with the same ids.
         """
-        request = _request(units)
+        request = _request(units, erasures)
         if self.queued_events + request.events > self._queue_events and self.queued_events:
             raise QueueFull(self.queued_events)
         self._queue(request)
         return await request.verdicts
 
-    def append_when_room(self, units: Sequence[Sequence[Row]]) -> Awaitable[list[AppendVerdict]]:
+    def append_when_room(
+        self, units: Sequence[Sequence[Row]], erasures: int = 0
+    ) -> Awaitable[list[AppendVerdict]]:
         """Takes units now, in the order of the calls, and appends them once the queue has room.
 
         For streams, whose callers wait anyway. They leave a quarter of the queue to single calls,
@@ -87,7 +98,7 @@ class Appender:
             What gives the verdicts, or fails as `append` does but for QueueFull. To cancel it drops
             the units unless they are being appended.
         """
-        request = _request(units)
+        request = _request(units, erasures)
         self._held.append(request)
         self._release()
         return request.verdicts
@@ -133,6 +144,8 @@ class Appender:
             size += request.size
             if group and (events > GROUP_EVENTS or size > GROUP_BYTES):
                 break
+            if group and request.erasures != group[0].erasures:
+                break
             group.append(self._waiting.popleft())
             self._drop_left()
         return group
@@ -151,7 +164,8 @@ class Appender:
     async def _append(self, group: list[_Request]) -> None:
         try:
             with appending([r.traceparent for r in group], sum(r.events for r in group)):
-                appended = await self._store.append([unit for r in group for unit in r.units])
+                units = [unit for request in group for unit in request.units]
+                appended = await self._store.append(units, group[0].erasures)
         except asyncpg.PostgresError as error:
             await self._bisect(group, error)
             return
@@ -176,9 +190,10 @@ class Appender:
             group[0].verdicts.set_exception(refused)
 
 
-def _request(units: Sequence[Sequence[Row]]) -> _Request:
+def _request(units: Sequence[Sequence[Row]], erasures: int) -> _Request:
     return _Request(
         units=units,
+        erasures=erasures,
         events=sum(len(unit) for unit in units),
         size=sum(len(row.record) for unit in units for row in unit),
         traceparent=current_traceparent(),

@@ -201,6 +201,10 @@ class StoreClient:
         self._data_keys = LruCache(_CACHED_KEYS)
         self._event_keys = LruCache(_CACHED_KEYS)
 
+    def remembered(self, tenant: int, identity_keys: Iterable[bytes]) -> int:
+        """Return of how many identities a data key is in this process's memory."""
+        return sum(self._data_keys.get((tenant, key)) is not None for key in identity_keys)
+
     async def keys_of(self, tenant: int, records: Sequence[RecordedEvent]) -> Keys:
         """Return the keys that open some events of one tenant; those that are missing were erased.
 

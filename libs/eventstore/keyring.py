@@ -1,5 +1,6 @@
 """The data keys of identities: made once, wrapped by the master key, deletable."""
 
+import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,13 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from libs.eventstore.errors import SealBroken, WrongIdentitySecret, WrongMasterKey
+from libs.eventstore.errors import (
+    SealBroken,
+    StoreFull,
+    StoreUnavailable,
+    WrongIdentitySecret,
+    WrongMasterKey,
+)
 from libs.eventstore.lru import LruCache
 from libs.eventstore.records import IdentitySeal, Keys, identity_keys_of, needs_kept_key
 from libs.eventstore.sealing import KEY_BYTES, DataKey, MasterKey, data_key
@@ -20,6 +27,7 @@ from touchline.store.v1.store_pb2 import RecordedEvent
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CACHED_KEYS: Final = 200_000
 _CACHED_SEALS: Final = 100_000
+_LOOK_AGAIN_SECONDS: Final = 1.0
 # What an event's key is bound to, before the event's id: no key of an identity passes for one.
 _EVENT: Final = b"event"
 
@@ -66,6 +74,7 @@ class Keyring:
         self._master_key = master_key
         self._forget = forget
         self._era: Era | None = None
+        self._erased = asyncio.Event()
 
     async def check_master_key(self) -> None:
         """Makes sure that this store's data keys are wrapped by this master key.
@@ -100,6 +109,24 @@ class Keyring:
                 "service; nothing was changed."
             )
 
+    def erased(self) -> None:
+        """Tells that somebody was erased, or may have been."""
+        self._erased.set()
+
+    async def follow(self) -> None:
+        """Forgets what is remembered when somebody was erased, for ever; run it as a task.
+
+        No key of theirs is used in any case. This is for what lies in memory of who asks nothing.
+        """
+        while True:
+            await self._erased.wait()
+            self._erased.clear()
+            try:
+                await self.renewed()
+            except (StoreUnavailable, StoreFull):
+                self._erased.set()
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
     async def era(self) -> Era:
         """Returns what is remembered, without looking whether anybody was erased since.
 
@@ -116,6 +143,18 @@ class Keyring:
             self._forget()
             era = self._era = Era(erasures)
         return era
+
+    def remembered(
+        self, tenant: int, identity_keys: Collection[bytes]
+    ) -> tuple[dict[bytes, DataKey], dict[bytes, DataKey]]:
+        """Returns the data keys of identities that lie in memory: by themselves, and in seals."""
+        if self._era is None:
+            return {}, {}
+        found = {key: self._era.data_keys.get((tenant, key)) for key in identity_keys}
+        wanted = frozenset(identity_keys)
+        seals = [seal for seal in self._era.seals.values() if seal.identity_key in wanted]
+        alone = {key: known for key, known in found.items() if known is not None}
+        return alone, {seal.identity_key: seal.key for seal in seals}
 
     async def ensure(self, tenant: int, identity_keys: Collection[bytes]) -> dict[bytes, DataKey]:
         """Returns the data keys of identities, making those that do not exist yet.

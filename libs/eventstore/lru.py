@@ -1,6 +1,7 @@
 """A bounded cache that forgets what was not used for the longest time."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -31,6 +32,10 @@ class LruCache(Generic[K, V]):
         self._values[key] = value
         if len(self._values) > self._size:
             self._values.popitem(last=False)
+
+    def values(self) -> Iterable[V]:
+        """Returns all that is remembered; using none of it."""
+        return self._values.values()
 
     def forget(self, key: K) -> None:
         """Forgets a value, if it was remembered."""

@@ -4,7 +4,7 @@
 -- server waits no longer than this.
 SELECT outcomes, positions, recorded_at_us, previous_position, previous_chain, new_chain,
        set_config('transaction_timeout', '1s', true)
-FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: head
 SELECT store_id, position, chain FROM store_head
@@ -71,6 +71,12 @@ SELECT event_id, wrapped_key FROM event_keys WHERE tenant = $1 AND event_id = AN
 
 -- name: erasures
 SELECT erasures FROM store_head
+
+-- name: erased_since
+-- Whom an erasure concerned after a position, each with the latest one.
+SELECT identity_key, max(position) AS position FROM store_erased_identities
+WHERE tenant = $1 AND identity_key = ANY($2) AND position > $3
+GROUP BY identity_key
 
 -- name: add_data_keys
 -- Who makes the same key waits for the end of this: see append.

@@ -26,6 +26,8 @@ from touchline.store.v1.store_pb2 import (
     AppendRequest,
     AppendResponse,
     DataKey,
+    EraseRequest,
+    EraseResponse,
     EventKey,
     GetChangesRequest,
     GetChangesResponse,
@@ -50,11 +52,12 @@ _log = structlog.get_logger("store-api")
 Asked = TypeVar("Asked", bound=Message)
 Endpoint = tuple[str, type[Any], Callable[[Any, str], Awaitable[Message]]]
 Append = Callable[[AppendRequest, str], Awaitable[AppendResponse]]
+Erase = Callable[[EraseRequest, str], Awaitable[EraseResponse]]
 
 
 @asynccontextmanager
 async def serve_store(
-    connection: NatsClient, store: EventStore, keyring: Keyring, append: Append
+    connection: NatsClient, store: EventStore, keyring: Keyring, append: Append, erase: Erase
 ) -> AsyncIterator[None]:
     """Answer the store's API on NATS until the block ends.
 
@@ -63,6 +66,7 @@ async def serve_store(
         store: Answers head, history, events of keys, streams and changes.
         keyring: Answers data keys and kept event keys.
         append: Validates, seals and appends a request, given its trace context.
+        erase: Erases what a request says, given its trace context.
 
     Raises:
         AnotherStore: another store has answered on this NATS for longer.
@@ -78,8 +82,11 @@ async def serve_store(
             metadata=mine.metadata,
         ),
     )
-    appending: Endpoint = (api.APPEND, AppendRequest, append)
-    for subject, asked, answer in (*_reads(store), *_keys(keyring), appending):
+    writes: tuple[Endpoint, ...] = (
+        (api.APPEND, AppendRequest, append),
+        (api.ERASE, EraseRequest, erase),
+    )
+    for subject, asked, answer in (*_reads(store), *_keys(keyring), *writes):
         name = subject.rpartition(".")[2]
         handler = _handler(tasks, asked, answer)
         await service.add_endpoint(name=name, subject=subject, handler=handler)

@@ -12,7 +12,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.chain import GENESIS, Ancestor, Head, Lineage, extend
-from libs.eventstore.errors import StoreFull, StoreUnavailable
+from libs.eventstore.errors import SealsStale, StoreFull, StoreUnavailable
 from libs.eventstore.records import Row
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
@@ -31,7 +31,8 @@ PAGE_BYTES: Final = 512 * 1024
 PAGE_EVENTS: Final = 2000
 # What packing adds to a record: partition, type, time, hash and framing, at most.
 PACKED_BYTES: Final = 72
-_CHANNEL: Final = "touchline_appended"
+_APPENDED: Final = "touchline_appended"
+_ERASED: Final = "touchline_erased"
 _RECONNECT_SECONDS: Final = 0.5
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
@@ -76,28 +77,38 @@ async def database_errors() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def listen(url: str, appended: Callable[[int], None]) -> AsyncIterator[None]:
-    """Call `appended` with the new head whenever any process appends, until the block ends."""
+async def listen(
+    url: str, appended: Callable[[int], None], erased: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """Tell what any process does, until the block ends.
+
+    Args:
+        url: Of the store's database.
+        appended: Called with the new head after each append.
+        erased: Called after each erasure, and whenever one may have been missed.
+    """
 
     async def follow() -> None:
         while True:
             with suppress(*UNREACHABLE):
-                await _hear(url, appended)
+                await _hear(url, appended, erased)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async with running(follow()):
         yield
 
 
-async def _hear(url: str, appended: Callable[[int], None]) -> None:
+async def _hear(url: str, appended: Callable[[int], None], erased: Callable[[], None]) -> None:
     """Listen on a connection of its own until the connection is lost."""
     lost = asyncio.Event()
     connection = await asyncpg.connect(url)
     try:
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(_CHANNEL, lambda *told: appended(int(str(told[-1]))))
+        await connection.add_listener(_APPENDED, lambda *told: appended(int(str(told[-1]))))
+        await connection.add_listener(_ERASED, lambda *_: erased())
         row: Any = await connection.fetchrow(_SQL["head"])
         appended(row["position"])  # what was appended before
+        erased()
         await lost.wait()
     finally:
         connection.terminate()
@@ -118,10 +129,15 @@ class EventStore:
         """The connections, for other questions to the line."""
         return self._pool
 
-    async def append(self, units: Sequence[Sequence[Row]]) -> Appended:
+    async def append(self, units: Sequence[Sequence[Row]], erasures: int = 0) -> Appended:
         """Appends units, each all or nothing, and returns when they are safe on disk.
 
+        Args:
+            units: The units.
+            erasures: How many erasures there had been when their keys were got; see Keyring.era.
+
         Raises:
+            SealsStale: somebody was erased since; nothing was recorded.
             StoreFull: nothing was recorded.
             StoreUnavailable: whether they were recorded is not known; ask again with the same ids.
         """
@@ -148,7 +164,10 @@ class EventStore:
                 records,
                 [stream_id and UUID(stream_id) for stream_id in stream_ids] if streams else None,
                 versions if streams else None,
+                erasures,
             )
+        if result["outcomes"] is None:
+            raise SealsStale("somebody was erased since this was sealed; nothing was recorded")
         outcomes, positions, recorded_at_us, previous_position, previous_chain, chain, _ = result
         return Appended(
             verdicts=list(map(AppendVerdict, outcomes, positions)),
@@ -238,6 +257,16 @@ class EventStore:
         if len(page.events) < len(rows) or len(rows) == PAGE_EVENTS:
             page.next_after_position = page.events[-1].position
         return page
+
+    async def erased_since(
+        self, tenant: int, identity_keys: Collection[bytes], position: int
+    ) -> dict[bytes, int]:
+        """Returns whom erasures concerned after a position, with the position of the latest one."""
+        async with database_errors():
+            rows = await self._pool.fetch(
+                _SQL["erased_since"], tenant, list(identity_keys), position
+            )
+        return {row["identity_key"]: row["position"] for row in rows}
 
     async def line_end(self) -> asyncpg.Record:
         """Returns the head's own columns beside the last position that is stored."""

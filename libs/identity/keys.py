@@ -145,6 +145,10 @@ class IdentityKeys:
         """
         return self._cached(identity.kind, identity.namespace, identity.value)
 
+    def forget(self) -> None:
+        """Forget the identities that are remembered, such as when somebody was erased."""
+        self._cached.cache_clear()
+
     def key(self, kind: int, canonical_namespace: str, canonical_value: str) -> bytes:
         """Return the key of a canonical identity.
 

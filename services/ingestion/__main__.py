@@ -41,15 +41,22 @@ from services.ingestion import gauges, quarantine
 from services.ingestion.calls.parts import Parts
 from services.ingestion.catalogue import Registering
 from services.ingestion.config import Config, read_config
+from services.ingestion.erasing import Erasing
 from services.ingestion.event_types import EventTypes
 from services.ingestion.grpc_api import IngestionService
 from services.ingestion.quarantine import Quarantine
-from services.ingestion.recording import Recorder
+from services.ingestion.recording import Recorder, TenantSecrets
+from services.ingestion.sweeping import sweep_after
 from touchline.ingestion.v1.ingestion_service_pb2 import DESCRIPTOR
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import (
     add_IngestionServiceServicer_to_server,
 )
-from touchline.store.v1.store_pb2 import AppendRequest, AppendResponse
+from touchline.store.v1.store_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    EraseRequest,
+    EraseResponse,
+)
 
 _SERVICE = DESCRIPTOR.services_by_name["IngestionService"].full_name
 _CANT_START = (SettingError, MigrationError, WrongMasterKey, WrongIdentitySecret, ListenError)
@@ -83,26 +90,36 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         await refuse_if_taken(nats, (await parts.store.head()).store_id)
         stack.push_async_callback(parts.relay.stop)
         await parts.event_types.look_at_all()
+        if (await parts.keyring.renewed()).erasures:
+            parts.erasing.done.set()  # it may have ended just before it swept
         loops = parts.relay.run(), parts.appender.run(), parts.event_types.follow()
-        await stack.enter_async_context(running(*loops))
+        forgetting = parts.keyring.follow(), sweep_after(parts.erasing.done, config.database_url)
+        await stack.enter_async_context(running(*loops, *forgetting))
 
         def appended(position: int) -> None:
             parts.relay.wake(position)
             parts.event_types.head_moved(position)
 
-        await stack.enter_async_context(eventstore.listen(config.database_url, appended))
+        listening = eventstore.listen(config.database_url, appended, parts.keyring.erased)
+        await stack.enter_async_context(listening)
 
-        async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
+        def tenant_of(name: str) -> TenantSecrets:
             try:
-                tenant = parts.tenants.named(request.tenant or "default")
+                return parts.secrets[parts.tenants.named(name or "default").number]
             except CallError as error:
                 raise ValueError(error.message) from error
-            secrets = parts.secrets[tenant.number]
+
+        async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
+            secrets = tenant_of(request.tenant)
             response = await parts.recorder.append(secrets, request, traceparent)
             gauges.count_appended(verdict.outcome for verdict in response.verdicts)
             return response
 
-        await stack.enter_async_context(serve_store(nats, parts.store, parts.keyring, append))
+        async def erase(request: EraseRequest, traceparent: str) -> EraseResponse:
+            return await parts.erasing.erase(tenant_of(request.tenant), request, traceparent)
+
+        serving = serve_store(nats, parts.store, parts.keyring, append, erase)
+        await stack.enter_async_context(serving)
         server = await stack.enter_async_context(
             serve(
                 config.listen,
@@ -140,9 +157,14 @@ def _put_together(
     store = EventStore(pool)
     relay = Relay(pool, store, nats, uuid4(), feed_replicas=config.feed_replicas)
     appender = Appender(store, relay.hand_over)
-    keyring = Keyring(pool, config.master_key)
-    kept = Quarantine(pool, config.master_key)
     identity_keys = {number: one.identity_keys for number, one in config.secrets.items()}
+
+    def forget() -> None:
+        for keys in identity_keys.values():
+            keys.forget()
+
+    keyring = Keyring(pool, config.master_key, forget)
+    kept = Quarantine(pool, config.master_key)
     event_types = EventTypes(pool, keyring, identity_keys)
     return Parts(
         store=store,
@@ -152,6 +174,7 @@ def _put_together(
         event_types=event_types,
         registering=registering,
         recorder=Recorder(store, appender, keyring, kept, event_types),
+        erasing=Erasing(store, keyring, kept),
         relay=relay,
         nats=nats,
         tenants=config.tenants,

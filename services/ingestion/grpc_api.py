@@ -1,5 +1,6 @@
 """The ingestion service as its callers see it."""
 
+from services.ingestion.calls.erasure import ErasureCalls
 from services.ingestion.calls.event_types import EventTypeCalls
 from services.ingestion.calls.quarantine import QuarantineCalls
 from services.ingestion.calls.recording import RecordingCalls
@@ -14,6 +15,7 @@ class IngestionService(
     QuarantineCalls,
     EventTypeCalls,
     StoreCalls,
+    ErasureCalls,
     IngestionServiceServicer,
 ):
     """Implements touchline.ingestion.v1.IngestionService; the proto is the contract."""

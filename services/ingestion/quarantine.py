@@ -12,8 +12,10 @@ from libs.eventstore.chain import content_hash
 from libs.eventstore.records import SealedTenant
 from libs.eventstore.sealing import MasterKey, seal, unseal
 from libs.eventstore.store import database_errors
+from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
-from services.ingestion.domain import Violation
+from services.ingestion.domain import Violation, named_keys, occurred_at_us
+from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import FieldViolation, RejectedEvent
 
@@ -21,6 +23,8 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 # Below the 4 MiB that gRPC clients take unless told otherwise.
 _PAGE_BYTES: Final = 3 * 1024 * 1024
+
+_UNREAD_AT_ONCE: Final = 200
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -52,8 +56,16 @@ class Quarantine:
         self._pool = pool
         self._cipher = master_key.derive(b"rejected events")
 
-    async def keep(self, tenant: SealedTenant, rejected: Sequence[Rejected]) -> None:
-        """Keep events with the reasons why they were rejected."""
+    async def keep(
+        self, tenant: SealedTenant, keys: IdentityKeys, rejected: Sequence[Rejected]
+    ) -> None:
+        """Keep events with the reasons why they were rejected.
+
+        Args:
+            tenant: Whose they are.
+            keys: Names whom they name, so that they can be discarded with them.
+            rejected: The events.
+        """
         bodies = [entry.event.SerializeToString(deterministic=True) for entry in rejected]
         async with database_errors():
             await self._pool.execute(
@@ -62,7 +74,45 @@ class Quarantine:
                 [content_hash(tenant.secret, body) for body in bodies],
                 [json.dumps(entry.violations) for entry in rejected],
                 [seal(self._cipher, body, _clear(tenant.number)) for body in bodies],
+                [b"".join(named_keys(entry.event, keys)) for entry in rejected],
+                [occurred_at_us(entry.event) for entry in rejected],
             )
+
+    async def read_unread(self, tenant: SealedTenant, keys: IdentityKeys) -> None:
+        """Note whom those events name that an older release kept."""
+        after = 0
+        while True:
+            async with database_errors():
+                rows = await self._pool.fetch(
+                    _SQL["rejected_unread"], tenant.number, after, _UNREAD_AT_ONCE
+                )
+                if not rows:
+                    return
+                events = [self._event(tenant, row["sealed_event"]) for row in rows]
+                await self._pool.executemany(
+                    _SQL["rejected_read"],
+                    [
+                        (row["rejected_id"], named_keys(event, keys), occurred_at_us(event))
+                        for row, event in zip(rows, events, strict=True)
+                    ],
+                )
+            after = rows[-1]["rejected_id"]
+
+    async def count_of(self, tenant: SealedTenant, erasure: Erasure, rejected_until_us: int) -> int:
+        """Return how many events are kept that an erasure concerns and that were rejected by then.
+
+        Args:
+            tenant: Whose.
+            erasure: Whom and what time it concerns.
+            rejected_until_us: In microseconds since 1970.
+        """
+        async with database_errors():
+            count: int = await self._pool.fetchval(
+                _SQL["count_rejected_of"],
+                *(tenant.number, list(erasure.identity_keys), rejected_until_us),
+                *(erasure.occurred_from_us, erasure.occurred_before_us),
+            )
+        return count
 
     async def list(
         self, tenant: SealedTenant, before: int, limit: int

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from libs.eventstore.appender import GROUP_EVENTS, Appender
-from libs.eventstore.keyring import Keyring
-from libs.eventstore.lru import LruCache
+from libs.eventstore.errors import SealsStale, StoreUnavailable
+from libs.eventstore.keyring import Era, Keyring
 from libs.eventstore.records import (
     NO_STREAM,
     IdentitySeal,
@@ -49,7 +49,8 @@ from touchline.store.v1.store_pb2 import (
 )
 from touchline.store.v1.store_pb2 import AppendVerdict as AppendVerdictMessage
 
-_CACHED_IDENTITIES: Final = 100_000
+# How often something is sealed when somebody is erased each time before it is appended.
+_SEALED_TIMES: Final = 20
 _OUTCOMES: Final = {
     APPEND_OUTCOME_RECORDED: OUTCOME_RECORDED,
     APPEND_OUTCOME_DUPLICATE: OUTCOME_DUPLICATE,
@@ -57,8 +58,10 @@ _OUTCOMES: Final = {
 }
 
 
-Append = Callable[[Sequence[Sequence[Row]]], Awaitable[list[AppendVerdict]]]
-"""Appends units and returns one verdict per event."""
+Append = Callable[[Sequence[Sequence[Row]], int], Awaitable[list[AppendVerdict]]]
+"""Appends units that were sealed after so many erasures, and returns one verdict per event."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,6 @@ class Recorder:
         self._keyring = keyring
         self._quarantine = quarantine
         self._event_types = event_types
-        self._seals: LruCache[tuple[int, bytes], IdentitySeal] = LruCache(_CACHED_IDENTITIES)
 
     async def record(
         self,
@@ -113,6 +115,7 @@ class Recorder:
         append: Append | None = None,
         *,
         keeps_rejected: bool = True,
+        era: Era | None = None,
     ) -> list[Verdict]:
         """Return a verdict for each event, in the same order, when all is safe on disk.
 
@@ -125,24 +128,33 @@ class Recorder:
             traceparent: Is stored with them.
             append: Appends in the stead of the appender, such as when it is this call's turn.
             keeps_rejected: Whether what is rejected comes into the quarantine.
+            era: Since when nobody may have been erased, because the events were read from what an
+                erasure discards. Default: what is erased meanwhile has no say.
 
         Raises:
+            SealsStale: somebody was erased since that era; nothing was recorded.
             StoreError: see Appender.append; what was recorded answers DUPLICATE when asked again.
         """
         verdicts = [Verdict(event_id=event.event_id) for event in events]
         valid, rejected = await self._check_custom(secrets, *self._check(secrets, events))
         if rejected:
             if keeps_rejected:
-                await self._quarantine.keep(secrets.sealed, [kept for _, kept in rejected])
+                kept_ones = [kept for _, kept in rejected]
+                await self._quarantine.keep(secrets.sealed, secrets.identity_keys, kept_ones)
             for index, kept in rejected:
                 verdicts[index].outcome = OUTCOME_REJECTED
                 verdicts[index].violations.extend(
                     FieldViolation(field=field, description=said) for field, said in kept.violations
                 )
         if valid:
-            rows = await self._seal(secrets, valid, traceparent)
-            appended = await (append or self._appender.append)([[row] for row in rows])
-            appended = await self._compare(secrets, rows, appended)
+            appending = append or self._appender.append
+
+            async def attempt(era: Era) -> list[AppendVerdict]:
+                rows = await self._seal(era, secrets, valid, traceparent)
+                appended = await appending([[row] for row in rows], era.erasures)
+                return await self._compare(secrets, rows, appended)
+
+            appended = await (attempt(era) if era else self._in_an_era(attempt))
             for entry, verdict in zip(valid, appended, strict=True):
                 verdicts[entry.place].outcome = _OUTCOMES[verdict.outcome]
                 verdicts[entry.place].position = verdict.position or 0
@@ -167,7 +179,25 @@ class Recorder:
             verdicts[index].outcome = APPEND_OUTCOME_REJECTED
             verdicts[index].detail = "; ".join(f"{field} {said}" for field, said in kept.violations)
         valid = [one._replace(stream=_stream(entries[one.place])) for one in valid]
-        rows = await self._seal(secrets, valid, traceparent)
+
+        async def attempt(era: Era) -> None:
+            open_to = await self._unless_erased(secrets, entries, valid, verdicts)
+            await self._append_units(era, secrets, request, open_to, traceparent, verdicts)
+
+        await self._in_an_era(attempt)
+        return AppendResponse(verdicts=verdicts)
+
+    async def _append_units(
+        self,
+        era: Era,
+        secrets: TenantSecrets,
+        request: AppendRequest,
+        valid: Sequence[_Valid],
+        traceparent: str,
+        verdicts: Sequence[AppendVerdictMessage],
+    ) -> None:
+        """Append those units of which every event is valid, and say so in the verdicts."""
+        rows = await self._seal(era, secrets, valid, traceparent)
         by_index = {entry.place: row for entry, row in zip(valid, rows, strict=True)}
         units: list[list[Row]] = []
         places: list[int] = []
@@ -179,11 +209,53 @@ class Recorder:
                 places += indexes
         if units:
             flat = [row for unit_rows in units for row in unit_rows]
-            appended = await self._compare(secrets, flat, await self._appender.append(units))
+            appended = await self._appender.append(units, era.erasures)
+            appended = await self._compare(secrets, flat, appended)
             for index, verdict in zip(places, appended, strict=True):
                 verdicts[index].outcome = verdict.outcome
                 verdicts[index].position = verdict.position or 0
-        return AppendResponse(verdicts=verdicts)
+
+    async def _unless_erased(
+        self,
+        secrets: TenantSecrets,
+        entries: Sequence[AppendEvent],
+        valid: Sequence[_Valid],
+        verdicts: Sequence[AppendVerdictMessage],
+    ) -> list[_Valid]:
+        """Return what may be said after all erasures; verdicts say what was decided before one."""
+        decided = {one.place: entries[one.place].decided_at_position for one in valid}
+        asked = [one for one in valid if decided[one.place]]
+        if not asked:
+            return [*valid]
+        erased = await self._store.erased_since(
+            secrets.sealed.number,
+            {identified.key for one in asked for identified in one.identities},
+            min(decided[one.place] for one in asked),
+        )
+        left = []
+        for one in valid:
+            last = max((erased.get(identified.key, 0) for identified in one.identities), default=0)
+            if decided[one.place] and last > decided[one.place]:
+                verdicts[one.place].outcome = APPEND_OUTCOME_REJECTED
+                told = f"was decided before position {last}, where a customer of it was erased"
+                verdicts[one.place].detail = told
+            else:
+                left.append(one)
+        return left
+
+    async def _in_an_era(self, attempt: Callable[[Era], Awaitable[T]]) -> T:
+        """Seal and append; again, with other keys, when somebody was erased in between.
+
+        Raises:
+            StoreUnavailable: somebody was, every time.
+        """
+        for _ in range(_SEALED_TIMES):
+            era = await self._keyring.era()
+            try:
+                return await attempt(era)
+            except SealsStale:
+                await self._keyring.renewed()
+        raise StoreUnavailable("customers are being erased all the time; nothing was recorded")
 
     def _check(
         self,
@@ -252,10 +324,10 @@ class Recorder:
         return valid, rejected
 
     async def _seal(
-        self, secrets: TenantSecrets, valid: Sequence[_Valid], traceparent: str
+        self, era: Era, secrets: TenantSecrets, valid: Sequence[_Valid], traceparent: str
     ) -> list[Row]:
         tenant = secrets.sealed
-        seals = await self._identity_seals(tenant.number, valid)
+        seals = await self._identity_seals(era, tenant.number, valid)
         return [
             seal_event(
                 tenant, event, [seals[one.sent] for one in identities], traceparent, nonce, stream
@@ -266,7 +338,7 @@ class Recorder:
         ]
 
     async def _identity_seals(
-        self, tenant: int, valid: Sequence[_Valid]
+        self, era: Era, tenant: int, valid: Sequence[_Valid]
     ) -> dict[bytes, IdentitySeal]:
         """Return the seals of all identities of some events, by how their callers spelled them."""
         seals: dict[bytes, IdentitySeal] = {}
@@ -276,7 +348,7 @@ class Recorder:
                 sent = identified.sent
                 if sent in seals or sent in unknown:
                     continue
-                seal = self._seals.get((tenant, sent))
+                seal = era.seals.get((tenant, sent))
                 if seal is None:
                     unknown[sent] = identified
                 else:
@@ -286,7 +358,7 @@ class Recorder:
             data_keys = await self._keyring.ensure(tenant, keys)
             for sent, identified in unknown.items():
                 seals[sent] = seal_identity(identified, data_keys[identified.key])
-                self._seals.put((tenant, sent), seals[sent])
+                era.seals.put((tenant, sent), seals[sent])
         return seals
 
     async def _compare(

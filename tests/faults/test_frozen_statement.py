@@ -86,13 +86,13 @@ async def test_a_rejected_event_that_is_never_kept_is_let_go_by_the_server_as_we
     frozen: Line, other: Line, way: Withholding
 ) -> None:
     rejected = [Rejected(said(LONG), [("source", "is missing")])]
-    await frozen.kept.keep(DEFAULT.sealed, [Rejected(said("Short"), [])])
+    await frozen.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, [Rejected(said("Short"), [])])
     way.active = True
-    half_sent = asyncio.ensure_future(frozen.kept.keep(DEFAULT.sealed, rejected))
+    half_sent = asyncio.ensure_future(frozen.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, rejected))
     await way.withheld.wait()
     began = time.monotonic()
     # Who sends the same event again waits for the first, but for a second only.
-    await asyncio.wait_for(other.kept.keep(DEFAULT.sealed, rejected), 20)
+    await asyncio.wait_for(other.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, rejected), 20)
     assert time.monotonic() - began < 5
     with pytest.raises(StoreUnavailable):
         await half_sent

@@ -109,7 +109,7 @@ async def test_32_writers_a_stream_find_one_winner_for_each_version(
             connection = await stack.enter_async_context(connect_nats(nats.url, "store"))
             append = served(line)
             await stack.enter_async_context(
-                serve_store(connection, line.store, line.keyring, append)
+                serve_store(connection, line.store, line.keyring, append, line.erases)
             )
         client = await stack.enter_async_context(connect_nats(nats.service_url, "service"))
         ways.append(StoreClient(client).append)

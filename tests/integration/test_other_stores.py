@@ -41,7 +41,7 @@ async def connection(nats: OwnNats) -> AsyncIterator[NatsClient]:
 
 
 def serving(line: Line, connection: NatsClient) -> AbstractAsyncContextManager[None]:
-    return serve_store(connection, line.store, line.keyring, _append_nothing)
+    return serve_store(connection, line.store, line.keyring, _append_nothing, line.erases)
 
 
 async def _append_nothing(_: AppendRequest, __: str) -> AppendResponse:

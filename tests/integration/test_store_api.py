@@ -63,7 +63,7 @@ async def serving(line: Line, nats: OwnNats) -> AsyncIterator[None]:
 
     async with (
         connect_nats(nats.url, "store") as connection,
-        serve_store(connection, line.store, line.keyring, append),
+        serve_store(connection, line.store, line.keyring, append, line.erases),
     ):
         yield
 

@@ -51,7 +51,7 @@ async def replica(line: Line, nats: OwnNats) -> AsyncIterator[NatsClient]:
 
     async with (
         connect_nats(nats.url, "replica") as connection,
-        serve_store(connection, line.store, line.keyring, append),
+        serve_store(connection, line.store, line.keyring, append, line.erases),
     ):
         yield connection
 

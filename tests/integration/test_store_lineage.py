@@ -68,7 +68,7 @@ async def test_the_lineage_is_told_over_nats(line: Line, nats: OwnNats) -> None:
     await become_another(line)
     async with (
         connect_nats(nats.url, "store") as store,
-        serve_store(store, line.store, line.keyring, _refuse),
+        serve_store(store, line.store, line.keyring, _refuse, line.erases),
         connect_nats(nats.service_url, "another") as connection,
     ):
         assert await StoreClient(connection).lineage() == await line.store.lineage()

@@ -199,7 +199,7 @@ async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> No
     records = await records_of(line.store)
     async with (
         connect_nats(nats.url, "store") as server,
-        serve_store(server, line.store, line.keyring, append),
+        serve_store(server, line.store, line.keyring, append, line.erases),
         connect_nats(nats.service_url, "service") as service,
     ):
         client = StoreClient(service)

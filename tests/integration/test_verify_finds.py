@@ -124,7 +124,7 @@ async def checked(
         async def append(request: AppendRequest, traceparent: str) -> AppendResponse:
             return await line.recorder.append(DEFAULT, request, traceparent)
 
-        async with serve_store(connection, line.store, line.keyring, append):
+        async with serve_store(connection, line.store, line.keyring, append, line.erases):
             await connection.flush()
             found = Checked(line, connection, StoreClient(services), pool, views)
             await found.publish([], {})

@@ -29,18 +29,20 @@ CREATE TABLE store_erasures (
     PRIMARY KEY (tenant, erasure_id)
 );
 
--- Whom each erasure concerned, by its position, and of which time; 0 and 0: all that was theirs.
+-- Whom each erasure concerned, by its position, and of which time; 0 and 0: all that was theirs. The
+-- key_id is the fingerprint of what was deleted: the data key, or the event secret; NULL if there was
+-- none.
 CREATE TABLE store_erased_identities (
     tenant smallint NOT NULL,
     identity_key bytea NOT NULL CHECK (length(identity_key) = 16),
     position bigint NOT NULL,
     occurred_from_us bigint NOT NULL,
     occurred_before_us bigint NOT NULL,
+    key_id bytea,
     PRIMARY KEY (tenant, identity_key, position)
 );
 
-GRANT SELECT, INSERT ON event_keys TO touchline_store;
-GRANT SELECT ON store_erasures, store_erased_identities TO touchline_store;
+GRANT SELECT ON event_keys, store_erasures, store_erased_identities TO touchline_store;
 -- Keys are deleted by erase_identities, which records it.
 REVOKE DELETE ON data_keys FROM touchline_store;
 
@@ -122,17 +124,45 @@ END $$;
 REVOKE ALL ON FUNCTION append_events FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION append_events TO touchline_store;
 
+-- Keeps the keys of single events before an erasure of a time range, unless there were other erasures
+-- than p_erasures: then it does nothing and answers false. The lock holds off the erasures, not the
+-- appends; without it a key might be kept just after an erasure that was to delete it.
+CREATE FUNCTION keep_event_keys(
+    p_tenant smallint,
+    p_erasures bigint,
+    p_event_ids uuid[],
+    p_owner_keys bytea[],
+    p_occurred_at_us bigint[],
+    p_wrapped_keys bytea[]
+) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, public
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7410002);
+    IF (SELECT h.erasures FROM store_head h) <> p_erasures THEN
+        RETURN false;
+    END IF;
+    INSERT INTO event_keys (tenant, event_id, owner_key, occurred_at_us, wrapped_key)
+        SELECT p_tenant, k.*
+        FROM unnest(p_event_ids, p_owner_keys, p_occurred_at_us, p_wrapped_keys) k
+        ON CONFLICT DO NOTHING;
+    RETURN true;
+END $$;
+REVOKE ALL ON FUNCTION keep_event_keys FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION keep_event_keys TO touchline_store;
+
 -- Deletes keys, or replaces the secrets from which the keys of events derive, and appends that it did
 -- so (ProfileErased), under the lock on the head and without a client round trip.
 --
 -- p_from_us and p_before_us are both 0 to erase identities whole. For a time range, p_wrapped_keys has
 -- the identities' data keys with other event secrets, parallel to p_identity_keys and NULL for one
 -- that had none; the keys of the events that stay open are in event_keys already. All of that was
--- prepared when there were p_erasures erasures, from the identities' events up to position
--- p_read_up_to, of which p_erased_events are concerned and p_kept_events stay.
+-- prepared when there were p_erasures erasures and data keys with the fingerprints p_key_ids (NULL for
+-- an identity that had none), from the identities' events up to position p_read_up_to, of which
+-- p_erased_events are concerned and p_kept_events stay.
 --
--- Outcomes: 1 erased; 2 done before, and the answer is that of then; 3 there were other erasures in
--- the meantime; 4 an event of the identities came in the meantime; 5 none of the identities has a
+-- Outcomes: 1 erased; 2 done before, see store_erasures; 3 there were other erasures in the meantime,
+-- or a key was made; 4 an event of the identities came in the meantime; 5 none of the identities has a
 -- key; 6 another event has the event's id. Nothing was changed but with 1.
 CREATE FUNCTION erase_identities(
     p_tenant smallint,
@@ -141,6 +171,7 @@ CREATE FUNCTION erase_identities(
     p_from_us bigint,
     p_before_us bigint,
     p_wrapped_keys bytea[],
+    p_key_ids bytea[],
     p_erasures bigint,
     p_read_up_to bigint,
     p_erased_events bigint,
@@ -151,12 +182,7 @@ CREATE FUNCTION erase_identities(
     p_type smallint,
     p_content_hash bytea,
     p_record bytea,
-    OUT outcome smallint,
-    OUT erased_at bigint,
-    OUT recorded_at_us bigint,
-    OUT deleted_keys bigint,
-    OUT erased_events bigint,
-    OUT kept_events bigint
+    OUT outcome smallint
 ) LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, public
     -- Plans are kept across calls; none may ever read the whole line.
@@ -165,17 +191,29 @@ AS $$
 DECLARE
     whole boolean := p_from_us = 0 AND p_before_us = 0;
     erasures_now bigint;
+    keys_now bigint;
+    deleted bigint := 0;
     came bigint;
     appended record;
 BEGIN
+    PERFORM pg_advisory_xact_lock(7410002);
     SELECT h.erasures INTO erasures_now FROM store_head h FOR UPDATE;
-    SELECT 2, e.position, e.recorded_at_us, e.deleted_keys, e.erased_events, e.kept_events
-        INTO outcome, erased_at, recorded_at_us, deleted_keys, erased_events, kept_events
-        FROM store_erasures e WHERE e.tenant = p_tenant AND e.erasure_id = p_erasure_id;
-    IF FOUND THEN
+    IF EXISTS (SELECT FROM store_erasures e
+               WHERE e.tenant = p_tenant AND e.erasure_id = p_erasure_id) THEN
+        outcome := 2;
         RETURN;
     END IF;
     IF erasures_now <> p_erasures THEN
+        outcome := 3;
+        RETURN;
+    END IF;
+    SELECT count(*) INTO keys_now FROM data_keys d
+        WHERE d.tenant = p_tenant AND d.identity_key = ANY (p_identity_keys);
+    IF keys_now = 0 THEN
+        outcome := 5;
+        RETURN;
+    END IF;
+    IF keys_now <> cardinality(array_remove(p_key_ids, NULL)) THEN
         outcome := 3;
         RETURN;
     END IF;
@@ -184,11 +222,6 @@ BEGIN
           AND e.position > p_read_up_to;
     IF came > 0 AND NOT whole THEN
         outcome := 4;
-        RETURN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM data_keys d WHERE d.tenant = p_tenant
-                                             AND d.identity_key = ANY (p_identity_keys)) THEN
-        outcome := 5;
         RETURN;
     END IF;
     SELECT a.outcomes, a.positions, a.recorded_at_us INTO appended
@@ -203,11 +236,10 @@ BEGIN
     IF whole THEN
         DELETE FROM data_keys d
             WHERE d.tenant = p_tenant AND d.identity_key = ANY (p_identity_keys);
-        GET DIAGNOSTICS deleted_keys = ROW_COUNT;
+        GET DIAGNOSTICS deleted = ROW_COUNT;
         DELETE FROM event_keys k
             WHERE k.tenant = p_tenant AND k.owner_key = ANY (p_identity_keys);
     ELSE
-        deleted_keys := 0;
         UPDATE data_keys d SET wrapped_key = n.wrapped_key
             FROM unnest(p_identity_keys, p_wrapped_keys) AS n(identity_key, wrapped_key)
             WHERE d.tenant = p_tenant AND d.identity_key = n.identity_key
@@ -218,18 +250,13 @@ BEGIN
               AND (p_before_us = 0 OR k.occurred_at_us < p_before_us);
     END IF;
     outcome := 1;
-    erased_at := appended.positions[1];
-    recorded_at_us := appended.recorded_at_us;
-    erased_events := p_erased_events + came;
-    kept_events := p_kept_events;
     INSERT INTO store_erased_identities
-        SELECT DISTINCT p_tenant, k.identity_key, erased_at, p_from_us, p_before_us
-        FROM unnest(p_identity_keys) AS k(identity_key);
+        SELECT p_tenant, k.identity_key, appended.positions[1], p_from_us, p_before_us, k.key_id
+        FROM unnest(p_identity_keys, p_key_ids) AS k(identity_key, key_id);
     INSERT INTO store_erasures (tenant, erasure_id, position, recorded_at_us,
                                 deleted_keys, erased_events, kept_events)
-        VALUES (p_tenant, p_erasure_id, erased_at, erase_identities.recorded_at_us,
-                erase_identities.deleted_keys, erase_identities.erased_events,
-                erase_identities.kept_events);
+        VALUES (p_tenant, p_erasure_id, appended.positions[1], appended.recorded_at_us,
+                deleted, p_erased_events + came, p_kept_events);
     UPDATE store_head h SET erasures = h.erasures + 1;
     PERFORM pg_notify('touchline_erased', erasures_now::text);
 END $$;

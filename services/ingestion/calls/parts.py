@@ -15,6 +15,7 @@ from libs.eventstore.store import EventStore
 from libs.rpc import errors
 from libs.rpc.tenants import Tenants
 from services.ingestion.catalogue import Registering
+from services.ingestion.erasing import Erasing
 from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
@@ -35,6 +36,7 @@ class Parts:
     event_types: EventTypes
     registering: Mapping[int, Registering]
     recorder: Recorder
+    erasing: Erasing
     relay: Relay
     nats: NatsClient
     tenants: Tenants

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from libs.eventstore.errors import QueueFull, StoreFull, StoreUnavailable
+from libs.eventstore.errors import QueueFull, SealsStale, StoreFull, StoreUnavailable
+from libs.eventstore.keyring import Era
 from libs.rpc import errors, page_tokens
 from libs.telemetry.context import current_traceparent
 from services.ingestion.calls.parts import Calls, Context, call_error
@@ -76,9 +77,7 @@ class QuarantineCalls(Calls):
         if not request.HasField("event"):
             raise errors.invalid_request([("event", "is missing")])
         try:
-            if not await quarantine.has(tenant.sealed, rejected_id):
-                raise errors.rejected_event_not_found(rejected_id)
-            (verdict,) = await self._again(tenant, [request.event])
+            verdict = await self._correct(tenant, rejected_id, request.event)
             if verdict.outcome in _ON_THE_LINE:
                 await quarantine.remove(tenant.sealed, [rejected_id])
         except (QueueFull, StoreFull, StoreUnavailable) as error:
@@ -101,11 +100,17 @@ class QuarantineCalls(Calls):
         self, tenant: TenantSecrets, after: int, wanted: Sequence[int], limit: int
     ) -> list[api.RetriedEvent]:
         """Try some rejected events again: first they are recorded, then no longer kept."""
-        quarantine = self._parts.quarantine
-        kept = await quarantine.to_retry(tenant.sealed, after, wanted, limit)
-        if not kept:
-            return []
-        verdicts = await self._again(tenant, [event for _, event in kept])
+        quarantine, keyring = self._parts.quarantine, self._parts.keyring
+        while True:
+            era = await keyring.renewed()
+            kept = await quarantine.to_retry(tenant.sealed, after, wanted, limit)
+            if not kept:
+                return []
+            try:
+                verdicts = await self._again(tenant, [event for _, event in kept], era)
+                break
+            except SealsStale:
+                continue  # somebody was erased, and some of these may have been discarded
         retried = [
             api.RetriedEvent(rejected_id=rejected_id, verdict=verdict)
             for (rejected_id, _), verdict in zip(kept, verdicts, strict=True)
@@ -120,9 +125,23 @@ class QuarantineCalls(Calls):
         await quarantine.remove(tenant.sealed, gone)
         return retried
 
-    async def _again(self, tenant: TenantSecrets, events: Sequence[Event]) -> list[Verdict]:
+    async def _correct(self, tenant: TenantSecrets, rejected_id: int, event: Event) -> Verdict:
+        while True:
+            era = await self._parts.keyring.renewed()
+            if not await self._parts.quarantine.has(tenant.sealed, rejected_id):
+                raise errors.rejected_event_not_found(rejected_id)
+            copy = Event.FromString(event.SerializeToString())
+            try:
+                (verdict,) = await self._again(tenant, [copy], era)
+            except SealsStale:
+                continue  # somebody was erased, and it may have been discarded
+            return verdict
+
+    async def _again(
+        self, tenant: TenantSecrets, events: Sequence[Event], era: Era
+    ) -> list[Verdict]:
         verdicts = await self._parts.recorder.record(
-            tenant, events, current_traceparent(), keeps_rejected=False
+            tenant, events, current_traceparent(), keeps_rejected=False, era=era
         )
         count_recorded(verdict.outcome for verdict in verdicts)
         return verdicts

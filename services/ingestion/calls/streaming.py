@@ -123,9 +123,9 @@ class _Stream:
                 batch is appended when that batch could not be.
         """
 
-        async def append(units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+        async def append(units: Sequence[Sequence[Row]], erasures: int) -> list[AppendVerdict]:
             await turn.wait()
-            appended = self._parts.appender.append_when_room(units)
+            appended = self._parts.appender.append_when_room(units, erasures)
             following.set()
             return await appended
 

@@ -18,6 +18,8 @@ from services.ingestion.domain.event import (
     MAX_IDENTITIES,
     MAX_VIOLATIONS,
     identify,
+    named_keys,
+    occurred_at_us,
     violations_of,
 )
 from services.ingestion.domain.facts import CALLER_RULES, Rule
@@ -36,6 +38,8 @@ __all__ = [
     "Violation",
     "identify",
     "identify_stream",
+    "named_keys",
+    "occurred_at_us",
     "of_aggregate",
     "place_violations",
     "type_violations",

@@ -1,6 +1,7 @@
 """The rules of an event apart from those of its fact, and of its identities."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from libs.identity.keys import Identified, IdentityKeys, owner_first
@@ -26,6 +27,9 @@ MAX_IDENTITIES: Final = 16
 MAX_AHEAD_SECONDS: Final = 24 * 3600
 MAX_VIOLATIONS: Final = 20
 """How many are told of one event: enough to correct it, and an answer stays small."""
+
+_MOST_NAMED: Final = 1000
+_LAST_SECOND: Final = 2**40
 
 _EVENT: Final = (
     text("source", 128, required=True),
@@ -59,6 +63,25 @@ def identify(event: Event, keys: IdentityKeys) -> tuple[tuple[Identified, ...], 
     except ValueError:  # an identity can't be used, or one of several is a stream
         pass
     return (), _identity_violations(event, keys)
+
+
+def named_keys(event: Event, keys: IdentityKeys) -> list[bytes]:
+    """Return the keys of those of an event's first 1,000 identities that can be used."""
+    found: dict[bytes, None] = {}
+    for identity in event.identities[:_MOST_NAMED]:
+        with suppress(IdentityError):
+            found[keys.identify(identity).key] = None
+    return list(found)
+
+
+def occurred_at_us(event: Event) -> int | None:
+    """Return when an event says that it happened, in microseconds since 1970; None if it does not.
+
+    Nor does a time that no clock tells.
+    """
+    time = event.occurred_at
+    usable = event.HasField("occurred_at") and 0 <= time.seconds < _LAST_SECOND
+    return time.seconds * 1_000_000 + time.nanos // 1000 if usable else None
 
 
 def violations_of(
