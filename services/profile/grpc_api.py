@@ -1,6 +1,7 @@
 """The profile service as its callers see it."""
 
 from services.profile.calls.explaining import ExplainingCalls
+from services.profile.calls.exporting import ExportCalls
 from services.profile.calls.identities import IdentityCalls
 from services.profile.calls.profiles import ProfileCalls
 from services.profile.calls.timeline import TimelineCalls
@@ -9,6 +10,7 @@ from touchline.profile.v1.profile_service_pb2_grpc import ProfileServiceServicer
 
 
 class ProfileService(
+    ExportCalls,  # which asks the others
     ProfileCalls,
     TimelineCalls,
     ViewCalls,

@@ -1,0 +1,89 @@
+"""The call that tells all there is of one customer."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from libs.projection.profiles import Profile, erased_among, views_errors
+from libs.rpc import errors
+from services.profile.calls.explaining import ExplainingCalls
+from services.profile.calls.parts import PROJECTIONS, Context
+from services.profile.calls.profiles import ProfileCalls
+from services.profile.exporting import messages, pages_of_entries, pages_of_values
+from services.profile.reading import LATEST, Reader
+from touchline.profile.v1 import profile_service_pb2 as api
+from touchline.profile.v1.erasure_pb2 import ExportedItem, ExportEnd
+from touchline.profile.v1.profile_pb2 import ProfileReference
+
+_MOST_TRIES: Final = 10
+_MOST_LINKS: Final = 500
+
+
+class ExportCalls(ProfileCalls, ExplainingCalls):
+    """Tells all there is of one customer, as the calls about parts of it tell them."""
+
+    async def ExportProfile(  # noqa: N802 - gRPC names it
+        self, request: api.ExportProfileRequest, context: Context
+    ) -> AsyncIterator[api.ExportProfileResponse]:
+        """Tell all there is of one customer, up to one position."""
+        reader = await self._reader(request, context)
+        profile, position, items = await self._who(request, reader, context)
+        for message in messages(items):
+            yield message
+        entries = 0
+        async for page in pages_of_values(self._profiles, reader, profile, position):
+            for message in messages(page):
+                yield message
+        async for page in pages_of_entries(self._profiles, reader, profile, position):
+            entries += len(page)
+            for message in messages(page):
+                yield message
+        # What was read after an erasure would tell of nothing; and so would the whole.
+        await self._refuse_erased(reader, profile)
+        end = ExportedItem(end=ExportEnd(entries=entries, position=position))
+        yield api.ExportProfileResponse(items=[end])
+
+    async def _who(
+        self, request: api.ExportProfileRequest, reader: Reader, context: Context
+    ) -> tuple[Profile, int, list[ExportedItem]]:
+        """Return who a customer is at a position; read again if something happens meanwhile."""
+        tries = 0
+        while True:
+            tries += 1
+            position = max(self._parts.checkpoints.position([name]) for name in PROJECTIONS)
+            await self._folded(PROJECTIONS, position, context)
+            profile = await self._profiles.find(reader, request.profile, "profile")
+            await self._refuse_erased(reader, profile)
+            items = await self._who_at(profile, position, context)
+            again = await self._profiles.find(reader, request.profile, "profile")
+            new = await self._profiles.recorded_between(reader, profile, position, LATEST, 1)
+            if (again == profile and not new) or tries == _MOST_TRIES:
+                return profile, position, items
+
+    async def _who_at(
+        self, profile: Profile, position: int, context: Context
+    ) -> list[ExportedItem]:
+        reference = ProfileReference(profile_id=profile.profile_id)
+        who = api.GetProfileRequest(profile=reference, after_position=position)
+        items = [ExportedItem(profile=(await self.GetProfile(who, context)).profile)]
+        why = api.ExplainIdentitiesRequest(
+            profile=reference, page_size=_MOST_LINKS, after_position=position
+        )
+        verdicts = list[ExportedItem]()
+        while True:
+            page = await self.ExplainIdentities(why, context)
+            items += [ExportedItem(link=one) for one in page.links]
+            verdicts += [ExportedItem(verdict=one) for one in page.verdicts]
+            if not page.next_page_token:
+                return items + verdicts
+            why.page_token = page.next_page_token
+
+    async def _refuse_erased(self, reader: Reader, profile: Profile) -> None:
+        """Refuse a profile of which nothing is left.
+
+        Raises:
+            CallError: PROFILE_ERASED.
+        """
+        async with views_errors():
+            erased = await erased_among(self._parts.pool, reader.tenant, profile.keys)
+        if len(erased) == len(profile.keys):
+            raise errors.profile_erased(max(one.position for one in erased))
