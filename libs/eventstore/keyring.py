@@ -139,7 +139,7 @@ class Keyring:
         async with database_errors():
             erasures: int = await self._pool.fetchval(_SQL["erasures"])
         era = self._era
-        if era is None or erasures > era.erasures:
+        if era is None or erasures != era.erasures:
             self._forget()
             era = self._era = Era(erasures)
         return era

@@ -78,6 +78,14 @@ SELECT identity_key, max(position) AS position FROM store_erased_identities
 WHERE tenant = $1 AND identity_key = ANY($2) AND position > $3
 GROUP BY identity_key
 
+-- name: erasures_of
+SELECT identity_key, position, occurred_from_us, occurred_before_us FROM store_erased_identities
+WHERE tenant = $1 AND identity_key = ANY($2)
+
+-- name: event_keys_of_nothing
+SELECT count(*) FROM event_keys k
+WHERE NOT EXISTS (SELECT FROM events e WHERE e.tenant = k.tenant AND e.event_id = k.event_id)
+
 -- name: add_data_keys
 -- Who makes the same key waits for the end of this: see append.
 WITH made AS (

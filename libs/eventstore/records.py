@@ -219,12 +219,24 @@ def content_hash_of(tenant_secret: bytes, record: RecordedEvent, keys: Keys) -> 
         SealBroken: a sealed value or a clear field was changed.
     """
     plaintext = _plaintext(record, keys)
-    if plaintext is None:
-        return None
-    if any(_identity_cipher(one, keys.data_keys) is None for one in record.identities):
+    if plaintext is None or shut_identities(record, keys):
         return None
     sent = [_sent(open_identity(sealed, keys.data_keys)) for sealed in record.identities]
     return content_hash(tenant_secret, plaintext, [part_digest(one) for one in sent])
+
+
+def is_shut(record: RecordedEvent, keys: Keys) -> bool:
+    """Tells whether an event's own key is gone."""
+    return _event_cipher(record, keys) is None
+
+
+def shut_identities(record: RecordedEvent, keys: Keys) -> list[bytes]:
+    """Returns the identities of an event that the key is gone of which sealed them."""
+    return [
+        sealed.identity_key
+        for sealed in record.identities
+        if _identity_cipher(sealed, keys.data_keys) is None
+    ]
 
 
 def same_event(one: Event | None, other: Event | None) -> bool:

@@ -46,6 +46,33 @@ class AppendVerdict(NamedTuple):
     position: int | None
 
 
+class Erased(NamedTuple):
+    """An erasure of an identity.
+
+    Attributes:
+        position: The erasure's.
+        occurred_from_us: The time range that it concerned; see touchline.events.v1.Erasure.
+        occurred_before_us: Its end.
+    """
+
+    position: int
+    occurred_from_us: int
+    occurred_before_us: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it concerned the identity itself, and all events."""
+        return not self.occurred_from_us and not self.occurred_before_us
+
+    def concerns(self, position: int, occurred_at_us: int) -> bool:
+        """Tells whether it concerned an event that the identity owns."""
+        if position > self.position:
+            return False
+        before = self.occurred_before_us
+        late_enough = occurred_at_us >= self.occurred_from_us
+        return self.whole or (late_enough and (not before or occurred_at_us < before))
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What one append added to the line: the rows accepted, between two chains."""
@@ -267,6 +294,23 @@ class EventStore:
                 _SQL["erased_since"], tenant, list(identity_keys), position
             )
         return {row["identity_key"]: row["position"] for row in rows}
+
+    async def erasures_of(
+        self, tenant: int, identity_keys: Collection[bytes]
+    ) -> dict[bytes, list[Erased]]:
+        """Returns the erasures that concerned identities; those that none did are not in it."""
+        async with database_errors():
+            rows = await self._pool.fetch(_SQL["erasures_of"], tenant, list(identity_keys))
+        found: dict[bytes, list[Erased]] = {}
+        for identity_key, *erased in rows:
+            found.setdefault(identity_key, []).append(Erased(*erased))
+        return found
+
+    async def event_keys_of_nothing(self) -> int:
+        """Returns how many keys are kept for events that do not exist."""
+        async with database_errors():
+            count: int = await self._pool.fetchval(_SQL["event_keys_of_nothing"])
+        return count
 
     async def line_end(self) -> asyncpg.Record:
         """Returns the head's own columns beside the last position that is stored."""

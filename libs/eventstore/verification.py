@@ -6,14 +6,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from libs.eventstore.chain import GENESIS, extend
 from libs.eventstore.errors import SealBroken, WrongMasterKey
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import Keys, content_hash_of, identity_keys_of, open_identity
+from libs.eventstore.records import (
+    Keys,
+    content_hash_of,
+    event_id_text,
+    identity_keys_of,
+    is_shut,
+    needs_kept_key,
+    open_identity,
+    shut_identities,
+)
 from libs.eventstore.sealing import DataKey, unseal
-from libs.eventstore.store import EventStore
+from libs.eventstore.store import Erased, EventStore
 from libs.identity.keys import IdentityKeys, partition_of
 from libs.identity.normalise import IdentityError
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
@@ -57,7 +67,8 @@ async def verify(
     Positions must be contiguous, each row's chain must be that of the hashes, times must not run
     backwards, the head must be the last row's, each event must open, its clear columns must be
     those that were sealed with it, and its hash must be that of its content. An event whose keys
-    are gone counts as sealed: its hash can't be recomputed, and the chain still holds it.
+    are gone counts as sealed: its hash can't be recomputed, and the chain still holds it. An
+    erasure must say why they are gone, and what an erasure concerned must not open.
 
     What a store can't tell by itself: that its end was cut off and its head set back to match. The
     feed and the projections' checkpoints can.
@@ -69,7 +80,7 @@ async def verify(
     """
     end = await store.line_end()
     state, place = Verification(head=end["position"]), _Place()
-    contents = _Contents(keyring, secrets, state)
+    contents = _Contents(store, keyring, secrets, state)
     while rows := await store.stored_rows(place.position, state.head):
         for row in rows:
             _check_place(row, place, state)
@@ -77,6 +88,8 @@ async def verify(
         state.checked += len(rows)
         yield state
     _check_end(end, place, state)
+    if strays := await store.event_keys_of_nothing():
+        state.report(f"keys are kept for {strays} events that do not exist")
     state.finished = True
     yield state
 
@@ -106,7 +119,14 @@ def _check_end(end: asyncpg.Record, place: _Place, state: Verification) -> None:
 class _Contents:
     """Checks what rows hold."""
 
-    def __init__(self, keyring: Keyring, secrets: Mapping[int, bytes], state: Verification) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        keyring: Keyring,
+        secrets: Mapping[int, bytes],
+        state: Verification,
+    ) -> None:
+        self._store = store
         self._keyring = keyring
         self._secrets = secrets
         self._identity_keys = {
@@ -114,6 +134,7 @@ class _Contents:
             for tenant, secret in secrets.items()
         }
         self._state = state
+        self._missing: set[bytes] = set()
 
     async def check(self, rows: Sequence[asyncpg.Record]) -> None:
         records = {row["position"]: record for row in rows if (record := self._parsed(row))}
@@ -121,12 +142,19 @@ class _Contents:
         for record in records.values():
             wanted.setdefault(record.tenant, []).append(record)
         keys = {tenant: await self._keys_of(tenant, theirs) for tenant, theirs in wanted.items()}
+        erasures = {
+            tenant: await self._store.erasures_of(tenant, identity_keys_of(theirs))
+            for tenant, theirs in wanted.items()
+        }
         for number, row in enumerate(rows):
             if not number % _CHECKED_AT_ONCE:
                 await asyncio.sleep(0)
             if record := records.get(row["position"]):
                 self._check_columns(row, record)
                 self._check_content(row, record, keys[record.tenant])
+                self._check_erased(
+                    row["position"], record, keys[record.tenant], erasures[record.tenant]
+                )
 
     def _parsed(self, row: asyncpg.Record) -> RecordedEvent | None:
         try:
@@ -153,7 +181,16 @@ class _Contents:
                 data_keys |= await self._keyring.fetch(tenant, [key])
             except WrongMasterKey:
                 self._state.report(f"the data key of identity {key.hex()} was changed")
-        return Keys(data_keys)
+                self._missing.add(key)
+        event_keys: dict[bytes, bytes] = {}
+        for record in records:
+            if needs_kept_key(record, data_keys):
+                try:
+                    event_keys |= await self._keyring.event_keys(tenant, [record.event_id])
+                except WrongMasterKey:
+                    told = event_id_text(record.event_id)
+                    self._state.report(f"the key that is kept for event {told} was changed")
+        return Keys(data_keys, {name: AESGCM(key) for name, key in event_keys.items()})
 
     def _check_columns(self, row: asyncpg.Record, record: RecordedEvent) -> None:
         columns = (row["tenant"], row["event_id"].bytes, row["owner_key"], row["type"])
@@ -177,6 +214,32 @@ class _Contents:
             self._state.sealed += 1
         elif found != row["content_hash"]:
             report(f"event {position} has another content than its hash says")
+
+    def _check_erased(
+        self,
+        position: int,
+        record: RecordedEvent,
+        keys: Keys,
+        erasures: Mapping[bytes, Sequence[Erased]],
+    ) -> None:
+        """Check that an event is shut if, and only if, an erasure says so, and its identities."""
+        shut = is_shut(record, keys)
+        concerned = any(
+            one.concerns(position, record.occurred_at_us)
+            for one in erasures.get(record.owner_key, ())
+        )
+        if concerned and not shut:
+            self._state.report(f"event {position} opens though it was erased")
+        for key in shut_identities(record, keys):
+            erased = any(one.whole and one.position > position for one in erasures.get(key, ()))
+            if not erased and key not in self._missing:
+                self._missing.add(key)
+                told = (
+                    f"the data key of identity {key.hex()}, which event {position} names, is gone"
+                )
+                self._state.report(f"{told}, and no erasure says so")
+        if shut and not concerned and record.owner_key not in self._missing:
+            self._state.report(f"event {position} does not open, and no erasure says so")
 
     def _identities_are_named(
         self, record: RecordedEvent, data_keys: Mapping[bytes, DataKey]

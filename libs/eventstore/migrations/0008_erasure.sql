@@ -163,7 +163,7 @@ GRANT EXECUTE ON FUNCTION keep_event_keys TO touchline_store;
 --
 -- Outcomes: 1 erased; 2 done before, see store_erasures; 3 there were other erasures in the meantime,
 -- or a key was made; 4 an event of the identities came in the meantime; 5 none of the identities has a
--- key; 6 another event has the event's id. Nothing was changed but with 1.
+-- key, and earlier erasures say why; 6 another event has the event's id. Nothing was changed but with 1.
 CREATE FUNCTION erase_identities(
     p_tenant smallint,
     p_erasure_id uuid,
@@ -209,7 +209,18 @@ BEGIN
     END IF;
     SELECT count(*) INTO keys_now FROM data_keys d
         WHERE d.tenant = p_tenant AND d.identity_key = ANY (p_identity_keys);
-    IF keys_now = 0 THEN
+    -- Without keys it is an erasure only if it explains why events do not open, as on a restored store
+    -- whose keys are newer: then some are not explained by an earlier one.
+    IF keys_now = 0 AND NOT EXISTS (
+        SELECT FROM unnest(p_identity_keys) AS k(identity_key)
+        WHERE EXISTS (
+            SELECT FROM events e
+            WHERE e.tenant = p_tenant AND e.owner_key = k.identity_key AND e.position > coalesce((
+                SELECT max(i.position) FROM store_erased_identities i
+                WHERE i.tenant = p_tenant AND i.identity_key = k.identity_key
+                  AND i.occurred_from_us = 0 AND i.occurred_before_us = 0), 0)
+        )
+    ) THEN
         outcome := 5;
         RETURN;
     END IF;
