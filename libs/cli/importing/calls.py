@@ -17,6 +17,7 @@ from touchline.profile.v1.profile_service_pb2 import MergeProfilesRequest
 _FIRST_PATIENCE: Final = 3.0
 _PATIENCE: Final = 60.0
 _ALREADY_ONE: Final = "SAME_PROFILE"
+_INVALID: Final = "INVALID_REQUEST"
 _UNKNOWN: Final = "PROFILE_NOT_FOUND"
 _STOPS: Final = (
     grpc.StatusCode.UNAVAILABLE,
@@ -57,7 +58,10 @@ def decider(client: Client) -> Decide:
             response = await client.profile.MergeProfiles(request, timeout=_PATIENCE)
         except grpc.aio.AioRpcError as error:
             failed = CallFailed.of(error)
-            if failed.reason == _ALREADY_ONE:
+            # The id names the two and nothing else: another decision with it merged the same two,
+            # told by another file, for another reason.
+            told_before = failed.reason == _INVALID and _fields(failed) == {"decision_id"}
+            if failed.reason == _ALREADY_ONE or told_before:
                 return Decided(new=False)
             if failed.code in _STOPS:
                 raise failed from None
@@ -69,3 +73,7 @@ def decider(client: Client) -> Decide:
         return Decided(new=position > head)
 
     return decide
+
+
+def _fields(failed: CallFailed) -> set[str]:
+    return {field for field, _ in failed.violations}
