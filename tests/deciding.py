@@ -70,7 +70,7 @@ class Desk:
     async def decide(self, *decisions: Event, tenant: str = "default") -> None:
         """Decides in a transaction of its own."""
         async with self.pool.acquire() as connection, connection.transaction():
-            told = [Decision(tenant, decision) for decision in decisions]
+            told = [Decision(tenant, decision, 1) for decision in decisions]
             await self.outbox.decide(connection, REACTOR, told)
 
     def note(self, text: str, number: int = 0) -> Event:
@@ -169,7 +169,7 @@ class Caller:
                 causation_id=event.event_id,
                 note_added=note,
             )
-            decisions.append(Decision("default", decision))
+            decisions.append(Decision("default", decision, one.position))
         await self._desk.outbox.decide(connection, self.name, decisions)
         if decisions and self.failures:
             self.failures -= 1

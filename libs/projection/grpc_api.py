@@ -1,6 +1,6 @@
-"""ProjectionService: how far a service's projections came, and whether they are right."""
+"""ProjectionService: how far a service's projections came, whether they are right, what is left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,10 +10,12 @@ import grpc
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.checkpoints import Committed, read_committed
+from libs.projection.erasing.calls import ErasingCalls
 from libs.projection.parking import count_parked
 from libs.projection.parking.calls import ParkingCalls
 from libs.projection.runner import Runner
 from libs.projection.verifying.calls import VerifyingCalls, is_reactor
+from libs.projection.waiting import Checkpoints
 from libs.rpc.tenants import Tenants
 from touchline.projection.v1.projection_pb2 import (
     PROJECTION_STATE_HALTED,
@@ -30,8 +32,11 @@ from touchline.projection.v1.projection_service_pb2_grpc import (
 )
 
 
-class ProjectionService(VerifyingCalls, ParkingCalls, ProjectionServiceServicer):
-    """Implements touchline.projection.v1.ProjectionService; the proto is the contract."""
+class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionServiceServicer):
+    """Implements touchline.projection.v1.ProjectionService; the proto is the contract.
+
+    Its arguments are those of `registration`.
+    """
 
     def __init__(
         self,
@@ -40,10 +45,14 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ProjectionServiceServicer)
         store: StoreClient,
         pool: asyncpg.Pool,
         tenants: Tenants,
+        checkpoints: Checkpoints,
+        checks: Mapping[str, str],
     ) -> None:
         super().__init__(runners, database_url, store)
         self._pool = pool
         self._tenants = tenants
+        self._checkpoints = checkpoints
+        self._checks = checks
 
     async def ListProjections(  # noqa: N802 - gRPC names it
         self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -69,6 +78,8 @@ def registration(
     store: StoreClient,
     pool: asyncpg.Pool,
     tenants: Tenants,
+    checkpoints: Checkpoints,
+    checks: Mapping[str, str],
 ) -> Callable[[grpc.aio.Server], None]:
     """Return what adds the service to a server.
 
@@ -78,10 +89,14 @@ def registration(
         store: History and data keys.
         pool: Connections to their database.
         tenants: Whose events they fold.
+        checkpoints: How far they came, and have forgotten what was erased.
+        checks: What looks for what is left of the erased in the service's own tables; see
+            libs.projection.erasing.checking.
     """
-    return lambda server: add_ProjectionServiceServicer_to_server(
-        ProjectionService(runners, database_url, store, pool, tenants), server
+    service = ProjectionService(
+        *(runners, database_url, store, pool, tenants), checkpoints=checkpoints, checks=checks
     )
+    return lambda server: add_ProjectionServiceServicer_to_server(service, server)
 
 
 def _projection(runner: Runner, committed: Committed | None, parked_keys: int) -> Projection:

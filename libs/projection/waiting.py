@@ -1,11 +1,12 @@
 """Read-your-writes: a read waits until the projections it uses have folded what it must include.
 
-And it learns which of them lack events of the customer whom it is about.
+And it learns which of them lack events of the customer whom it is about, and the process, when it
+has to forget what it remembers of somebody who was erased.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,9 @@ from libs.tasks import running
 
 _CHANNEL: Final = "touchline_checkpoint"
 _PARKED_CHANNEL: Final = "touchline_parked"
+_ERASED_CHANNEL: Final = "touchline_erased"
+# It tells of erasures, in the transaction that folds them and before its checkpoint.
+_TELLS_OF_ERASURES: Final = "identity_graph"
 _KEPT_HEARD: Final = 10_000
 # A notification may be lost with its connection; then the table tells.
 _LOOK_AGAIN_SECONDS: Final = 0.5
@@ -42,10 +46,18 @@ class Behind(Exception):
 
 
 class Checkpoints:
-    """Knows how far the projections of a database came, whichever process runs them."""
+    """Knows how far the projections of a database came, whichever process runs them.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    Args:
+        pool: Connections to the database.
+        forget: Called when somebody was erased, before any position at or after the erasure's is
+            taken as reached by the identity graph: whoever waited for that reads with what is
+            fetched afterwards. It may be called more often.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, forget: Callable[[], None] = lambda: None) -> None:
         self._pool = pool
+        self._forget = forget
         self._positions: dict[str, int] = {}
         self._told: dict[str, int] = {}  # how often a projection's position was heard
         self._halted: dict[str, str] = {}
@@ -135,6 +147,8 @@ class Checkpoints:
         with suppress(asyncpg.PostgresError, *UNREACHABLE):
             for name, position, halt_reason in await self._pool.fetch(_SQL["positions"]):
                 if self._told.get(name) == told.get(name):  # else what was told is newer
+                    if name == _TELLS_OF_ERASURES and position > self._positions.get(name, 0):
+                        self._forget()  # what else was told on the way there is not known
                     self._halted[name] = halt_reason
                     self._set(name, position)
 
@@ -200,6 +214,8 @@ class Checkpoints:
             await connection.add_listener(
                 _PARKED_CHANNEL, lambda _, __, ___, payload: self.heard_of_parked(str(payload))
             )
+            await connection.add_listener(_ERASED_CHANNEL, lambda *_: self._forget())
+            self._forget()  # nobody listened until now
             await self._look()
             await self.look_at_parked()
             await lost.wait()
@@ -208,9 +224,17 @@ class Checkpoints:
 
 
 @asynccontextmanager
-async def follow_checkpoints(url: str, pool: asyncpg.Pool) -> AsyncIterator[Checkpoints]:
-    """Follow the checkpoints of a database until the block ends."""
-    checkpoints = Checkpoints(pool)
+async def follow_checkpoints(
+    url: str, pool: asyncpg.Pool, forget: Callable[[], None] = lambda: None
+) -> AsyncIterator[Checkpoints]:
+    """Follow the checkpoints of a database until the block ends.
+
+    Args:
+        url: The database.
+        pool: Connections to it.
+        forget: Makes the process forget what it remembers opened; see Checkpoints.
+    """
+    checkpoints = Checkpoints(pool, forget)
     with suppress(asyncpg.PostgresError, *UNREACHABLE):  # else once it can be reached
         await checkpoints.look_at_parked()
     async with running(checkpoints.follow(url)):

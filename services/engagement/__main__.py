@@ -20,6 +20,7 @@ from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.erasing import forgetting
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
 from libs.projection.restored import emptied_to_fold_anew
@@ -35,6 +36,7 @@ from services.engagement import scores
 from services.engagement.config import Config, read_config
 from services.engagement.crossings import ScoreLevels
 from services.engagement.domain.default_model import default_model
+from services.engagement.erasing import CHECKS
 from services.engagement.grpc_api import EngagementService, Parts
 from services.engagement.levels import Levels
 from services.engagement.midnights import Midnights
@@ -87,8 +89,11 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "engagement"))
-        reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner = StoreClient(nats), uuid4()
+        forget = forgetting(store, config.identity_keys.values())
+        reached = await stack.enter_async_context(
+            follow_checkpoints(config.database_url, pool, forget)
+        )
         models = _lent_models(stack, config, store)
         published = PublishedModels(store, config.identity_keys)
         outbox = Outbox(config.identity_secret)
@@ -113,7 +118,8 @@ async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
         def register(server: grpc.aio.Server) -> None:
             add_EngagementServiceServicer_to_server(EngagementService(parts), server)
             projection_api.registration(
-                *(supervisor.runners, config.database_url, store, pool, config.tenants)
+                *(supervisor.runners, config.database_url, store, pool, config.tenants),
+                *(reached, CHECKS),
             )(server)
 
         with suppress(TimeoutError):  # without a store it serves what it has

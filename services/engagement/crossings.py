@@ -89,9 +89,9 @@ class ScoreLevels:
                 self._decisions.append(self._decision(one, cause))
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
-        """Put what was decided into the outbox."""
-        del events  # what they mean was found before
+        """Put what was decided into the outbox; of the erased nothing stays there."""
         await self._outbox.decide(connection, self.name, self._decisions)
+        await self._outbox.forget(connection, self._tenants, events)
 
     def aborted(self) -> None:
         """Forget what was decided."""
@@ -134,7 +134,7 @@ class ScoreLevels:
         event.occurred_at.CopyFrom(cause.occurred_at)
         event.causation_id = cause.event_id
         event.correlation_id = cause.correlation_id
-        return Decision(self._tenants[record.tenant], event)
+        return Decision(self._tenants[record.tenant], event, found.event.position)
 
 
 def crossed(scoring: Scoring, crossing: Crossing, identities: Sequence[Identity]) -> Event:

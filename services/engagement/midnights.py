@@ -24,6 +24,7 @@ from services.engagement.domain.crossings import Crossing, midnight_crossing
 from services.engagement.domain.scoring import DAY_US, day_of
 from services.engagement.levels import PARTS, KnownIdentity, Levels
 from services.engagement.scores import Scoring
+from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.ids import decision_id
 from touchline.store.v1.store_pb2 import SealedIdentity
@@ -96,18 +97,20 @@ class Midnights:
             roots = await self._levels.moved(scoring, today, part)
             moved += len(roots)
             for start in range(0, len(roots), _AT_ONCE):
-                await self._decide(scoring, roots[start : start + _AT_ONCE], today)
+                await self._decide(scoring, roots[start : start + _AT_ONCE], today, head.position)
         async with self._pool.acquire() as connection:
             await self._levels.looked(connection, scoring, today)
         _log.info("midnight passed", projection=scoring.projection, moved=moved)
 
-    async def _decide(self, scoring: Scoring, roots: Sequence[bytes], today: int) -> None:
-        decisions = await self._decisions(scoring, roots, today)
+    async def _decide(
+        self, scoring: Scoring, roots: Sequence[bytes], today: int, known_at: int
+    ) -> None:
+        decisions = await self._decisions(scoring, roots, today, known_at)
         async with self._pool.acquire() as connection, connection.transaction():
             await self._outbox.decide(connection, REACTOR, decisions)
 
     async def _decisions(
-        self, scoring: Scoring, roots: Sequence[bytes], today: int
+        self, scoring: Scoring, roots: Sequence[bytes], today: int, known_at: int
     ) -> list[Decision]:
         sums = await self._levels.sums_at_midnight(scoring, roots, today)
         found = {
@@ -123,17 +126,19 @@ class Midnights:
         for root, crossing in found.items():
             identity = _opened(known[root], data_keys)
             if identity is not None:
-                decisions.append(self._decision(scoring, root, crossing, identity, today))
+                event = _event(scoring, root, crossing, identity, today)
+                decisions.append(Decision(self._tenants[scoring.tenant], event, known_at))
         return decisions
 
-    def _decision(
-        self, scoring: Scoring, root: bytes, crossing: Crossing, identity: Identity, today: int
-    ) -> Decision:
-        at_us = today * DAY_US
-        event = crossed(scoring, crossing, [identity])
-        event.event_id = decision_id(at_us, root, KIND, scoring.model.name)
-        event.occurred_at.CopyFrom(timestamp_of(at_us))
-        return Decision(self._tenants[scoring.tenant], event)
+
+def _event(
+    scoring: Scoring, root: bytes, crossing: Crossing, identity: Identity, today: int
+) -> Event:
+    at_us = today * DAY_US
+    event = crossed(scoring, crossing, [identity])
+    event.event_id = decision_id(at_us, root, KIND, scoring.model.name)
+    event.occurred_at.CopyFrom(timestamp_of(at_us))
+    return event
 
 
 def _opened(

@@ -47,6 +47,9 @@ DELETE FROM day_sums WHERE ctid = ANY (ARRAY(
 -- name: drop_retractions
 DELETE FROM score_retractions WHERE scoring = $1
 
+-- name: drop_erasures
+DELETE FROM score_erasures WHERE scoring = $1
+
 -- name: drop_parked
 DELETE FROM parked_keys WHERE projection = $1
 RETURNING pg_notify('touchline_parked',
@@ -66,6 +69,27 @@ INSERT INTO score_retractions (scoring, owner_key, event_id, recorded_at_us, pos
 SELECT $1, * FROM unnest($2::bytea[], $3::uuid[], $4::bigint[], $5::bigint[])
 ON CONFLICT DO NOTHING
 RETURNING owner_key, event_id
+
+-- name: add_erasures
+INSERT INTO score_erasures (scoring, owner_key, position, occurred_from_us, occurred_before_us)
+SELECT $1, k.owner_key, $5, $3, $4 FROM unnest($2::bytea[]) AS k(owner_key)
+ON CONFLICT DO NOTHING
+
+-- name: erase
+WITH erased AS (
+    DELETE FROM contributions
+    WHERE scoring = $1 AND owner_key = ANY($2) AND occurred_at_us >= $3 AND occurred_at_us < $4
+        AND position < $5
+    RETURNING owner_key, rule, occurred_at_us, event_id
+)
+SELECT e.owner_key, e.rule, e.occurred_at_us FROM erased e
+WHERE NOT EXISTS (
+    SELECT FROM score_retractions r
+    WHERE r.scoring = $1 AND r.owner_key = e.owner_key AND r.event_id = e.event_id)
+
+-- name: erasures_of
+SELECT owner_key, position, occurred_from_us, occurred_before_us FROM score_erasures
+WHERE scoring = $1 AND owner_key = ANY($2) AND position > $3
 
 -- name: contributions_of_events
 SELECT c.owner_key, c.rule, c.occurred_at_us

@@ -1,7 +1,8 @@
 """The projection of what counts: one per version of a scoring model, each with its own checkpoint.
 
 It keeps no score: a score is a function of the day sums and the day. It keeps nothing personal
-either, only which events count; conditions look into opened events, and forget them.
+either, only which events count; conditions look into opened events, and forget them. What was
+erased counts no more, not even by rules that look at envelopes alone: nobody is left to have it.
 """
 
 from asyncio import sleep
@@ -15,13 +16,14 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.erasing import Erasure, erasures_among, is_erased
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.writing import add_rows
 from services.engagement.domain.model import Model
 from services.engagement.domain.scoring import day_of
 
-TABLES: Final = ("contributions", "score_retractions", "day_sums")
+TABLES: Final = ("contributions", "score_retractions", "score_erasures", "day_sums")
 """What every version of every model folds into."""
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -112,7 +114,11 @@ class Scores:
         new = await self._retract(connection, own)
         if new:
             await self._take_back(connection, new, sums)
-        rows = [row for event in own for row in self._rows(event)]
+        erasures = erasures_among(own)
+        for erasure in erasures:
+            await self._erase(connection, erasure, sums)
+        counting = await self._not_erased(connection, own)
+        rows = [row for event in counting for row in self._rows(event)]
         if rows:
             insert = _SQL["add_contributions"]
             await add_rows(connection, "contributions", _COLUMNS, rows, insert)
@@ -121,7 +127,7 @@ class Scores:
                 if (owner_key, event_id.bytes) not in retracted:
                     day = (owner_key, rule, day_of(occurred_at_us))
                     sums[day] += self._scoring.model.rules[rule].terms.weight
-        await self._add_sums(connection, sums, shrinking=bool(new))
+        await self._add_sums(connection, sums, shrinking=bool(new or erasures))
 
     def aborted(self) -> None:
         """Forget what was evaluated, and what was seen in a transaction that did not commit."""
@@ -173,6 +179,38 @@ class Scores:
         for owner_key, rule, occurred_at_us in rows:
             weight = self._scoring.model.rules[rule].terms.weight
             sums[owner_key, rule, day_of(occurred_at_us)] -= weight
+
+    async def _erase(self, connection: Connection, erasure: Erasure, sums: dict[_Day, int]) -> None:
+        """Add a tombstone per identity, and take back what erased events counted so far."""
+        scoring = self._scoring.scoring
+        _, keys, from_us, before_us, position = erasure.arguments
+        bounds = (scoring, keys, from_us, before_us, position)
+        await connection.execute(_SQL["add_erasures"], *bounds)
+        for owner_key, rule, occurred_at_us in await connection.fetch(_SQL["erase"], *bounds):
+            weight = self._scoring.model.rules[rule].terms.weight
+            sums[owner_key, rule, day_of(occurred_at_us)] -= weight
+
+    async def _not_erased(
+        self, connection: Connection, events: Sequence[Recorded]
+    ) -> Sequence[Recorded]:
+        """Return the events that count: no erasure of this batch, or folded before, is of them.
+
+        Events come before their erasure but for those of a batch, and those that are folded late
+        since their owner was parked.
+        """
+        counting = [event for event in events if any(self._scoring.model.candidates(event.record))]
+        if not counting:
+            return []
+        owners = list({event.record.owner_key for event in counting})
+        first = min(event.position for event in counting)
+        rows = await connection.fetch(_SQL["erasures_of"], self._scoring.scoring, owners, first)
+        if not rows:
+            return counting
+        erasures = [
+            Erasure(self._scoring.tenant, position, frozenset([owner_key]), from_us, before_us)
+            for owner_key, position, from_us, before_us in rows
+        ]
+        return [event for event in counting if not is_erased(event, erasures)]
 
     async def _retracted_among(
         self,

@@ -210,7 +210,10 @@ class Supervisor:
             await self._delete(row["projection"], names[row["projection"]])
 
     async def _delete(self, projection: str, scoring: int) -> None:
-        for statement in ("drop_contributions", "drop_day_sums", "drop_retractions"):
+        for statement in (
+            *("drop_contributions", "drop_day_sums"),
+            *("drop_retractions", "drop_erasures"),
+        ):
             deleted = ""
             while deleted != "DELETE 0":
                 # In parts, so that no transaction is long.

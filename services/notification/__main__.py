@@ -19,6 +19,7 @@ from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.erasing import forgetting
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
 from libs.projection.restored import emptied_to_fold_anew
@@ -35,6 +36,7 @@ from services.notification.calls import Applications, Parts
 from services.notification.config import Config, read_config
 from services.notification.deliveries import worker as delivering
 from services.notification.deliveries.taking_in import Deliveries
+from services.notification.erasing import CHECKS
 from services.notification.expectations import deadlines
 from services.notification.expectations.keeping import Expectations
 from services.notification.expectations.promises import Promises
@@ -91,8 +93,11 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "notification"))
-        reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner, outbox = StoreClient(nats), uuid4(), Outbox(config.identity_secret)
+        forget = forgetting(store, [one.identity_keys for one in config.readers.values()])
+        reached = await stack.enter_async_context(
+            follow_checkpoints(config.database_url, pool, forget)
+        )
         runners = _runners(config, pool, store, outbox, reached, owner)
         sender = Sender(outbox, pool, store, runners, owner=owner)
         for give_back in (*[one.stop for one in runners], sender.stop):
@@ -115,7 +120,7 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
         def register(server: grpc.aio.Server) -> None:
             add_NotificationServiceServicer_to_server(NotificationService(parts), server)
             projection_api.registration(
-                *(runners, config.database_url, store, pool, config.tenants)
+                *(runners, config.database_url, store, pool, config.tenants, reached, CHECKS)
             )(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))

@@ -18,6 +18,7 @@ from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.erasing import forgetting
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import Runner
@@ -31,6 +32,7 @@ from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
 from services.profile.calls.parts import Parts
 from services.profile.config import Config, read_config
+from services.profile.erasing import CHECKS
 from services.profile.grpc_api import ProfileService
 from services.profile.identities.aggregates import ProfileDecisions
 from services.profile.identities.recording import Deciding
@@ -70,8 +72,11 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "profile"))
-        reached = await stack.enter_async_context(follow_checkpoints(config.database_url, pool))
         store, owner = StoreClient(nats), uuid4()
+        forget = forgetting(store, [one.identity_keys for one in config.readers.values()])
+        reached = await stack.enter_async_context(
+            follow_checkpoints(config.database_url, pool, forget)
+        )
         runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), Timeline())]
         for one in runners:
             stack.push_async_callback(one.stop)
@@ -85,7 +90,7 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         def register(server: grpc.aio.Server) -> None:
             add_ProfileServiceServicer_to_server(ProfileService(parts), server)
             projection_api.registration(
-                *(runners, config.database_url, store, pool, config.tenants)
+                *(runners, config.database_url, store, pool, config.tenants, reached, CHECKS)
             )(server)
 
         server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))

@@ -1,5 +1,6 @@
 """The profile service as its callers see it."""
 
+from services.profile.calls.erasing import ErasingCalls
 from services.profile.calls.explaining import ExplainingCalls
 from services.profile.calls.exporting import ExportCalls
 from services.profile.calls.identities import IdentityCalls
@@ -16,6 +17,7 @@ class ProfileService(
     ViewCalls,
     IdentityCalls,
     ExplainingCalls,
+    ErasingCalls,
     ProfileServiceServicer,
 ):
     """Implements touchline.profile.v1.ProfileService; the proto is the contract."""

@@ -207,7 +207,7 @@ async def test_a_commit_that_decides_waits_for_the_disk(desk: Desk) -> None:
         async with connection.transaction():
             await desk.outbox.decide(connection, REACTOR, [])
             assert await connection.fetchval("SHOW synchronous_commit") == "off"
-            told = [Decision("default", desk.note("durable"))]
+            told = [Decision("default", desk.note("durable"), 1)]
             await desk.outbox.decide(connection, REACTOR, told)
             assert await connection.fetchval("SHOW synchronous_commit") == "on"
         assert await connection.fetchval("SHOW synchronous_commit") == "off"

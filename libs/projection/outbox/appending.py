@@ -18,6 +18,7 @@ from libs.telemetry import messaging
 from touchline.store.v1.store_pb2 import (
     APPEND_OUTCOME_CONFLICT,
     APPEND_OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_ERASED,
     APPEND_OUTCOME_RECORDED,
     AppendEvent,
     AppendOutcome,
@@ -27,8 +28,16 @@ from touchline.store.v1.store_pb2 import (
 )
 
 _MAX_ATTEMPTS: Final = 5
-# Decided by an earlier run is decided: the first stands, though a rule may now say otherwise.
-_ON_THE_LINE: Final = (APPEND_OUTCOME_RECORDED, APPEND_OUTCOME_DUPLICATE, APPEND_OUTCOME_CONFLICT)
+# Decided by an earlier run is decided: the first stands, though a rule may now say otherwise. And
+# of somebody who was erased nothing is kept, no reason either.
+_SETTLED: Final = frozenset(
+    {
+        APPEND_OUTCOME_RECORDED,
+        APPEND_OUTCOME_DUPLICATE,
+        APPEND_OUTCOME_CONFLICT,
+        APPEND_OUTCOME_ERASED,
+    }
+)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("outbox")
 
@@ -47,6 +56,8 @@ class Row(NamedTuple):
 
 class Appender:
     """Puts decisions on the line. A row goes once it is there, and stays, dead, if it can't be.
+
+    It also goes, and is on no line, if one of its identities was erased since it was decided.
 
     Args:
         outbox: Opens the rows.
@@ -115,7 +126,7 @@ class Appender:
     async def _settle(self, rows: Sequence[Row], verdicts: Sequence[AppendVerdict]) -> None:
         done, refused = [], []
         for row, verdict in zip(rows, verdicts, strict=True):
-            if verdict.outcome in _ON_THE_LINE:
+            if verdict.outcome in _SETTLED:
                 done.append(row.id)
             else:
                 name = AppendOutcome.Name(verdict.outcome).removeprefix("APPEND_OUTCOME_")

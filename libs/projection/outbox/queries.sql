@@ -1,8 +1,11 @@
 -- name: decide
-INSERT INTO outbox (reactor, tenant, event_id, sealed, traceparent)
-SELECT $1, d.tenant, d.event_id, d.sealed, $5
-FROM unnest($2::text[], $3::uuid[], $4::bytea[]) WITH ORDINALITY
-     AS d(tenant, event_id, sealed, number)
+INSERT INTO outbox
+    (reactor, tenant, event_id, sealed, traceparent, decided_at_position, identity_keys)
+SELECT $1, d.tenant, d.event_id, d.sealed, $2, d.decided_at_position,
+       ARRAY(SELECT substr(d.identity_keys, place, 16)
+             FROM generate_series(1, length(d.identity_keys), 16) AS place)
+FROM unnest($3::text[], $4::uuid[], $5::bytea[], $6::bigint[], $7::bytea[]) WITH ORDINALITY
+     AS d(tenant, event_id, sealed, decided_at_position, identity_keys, number)
 ORDER BY d.number
 ON CONFLICT DO NOTHING
 
@@ -33,6 +36,13 @@ FROM (
 ) AS sized
 WHERE bytes <= $2 OR bytes = octet_length(sealed)
 ORDER BY id
+
+-- name: forget
+DELETE FROM outbox
+WHERE tenant = $1 AND identity_keys && $2::bytea[] AND decided_at_position < $3
+
+-- name: unnamed
+SELECT id, event_id, sealed FROM outbox WHERE tenant = $1 AND identity_keys = '{}'
 
 -- name: done
 DELETE FROM outbox WHERE id = ANY($1)

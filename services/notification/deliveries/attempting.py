@@ -21,7 +21,7 @@ from libs.projection.opening import open_records
 from libs.projection.waiting import Behind
 from libs.telemetry import declared, metrics, tracing
 from services.notification.calls import Parts
-from services.notification.deliveries.checking import Address, address_of
+from services.notification.deliveries.checking import Address, address_of, folded_now
 from services.notification.deliveries.claims import DATABASE_AWAY, Claim, Claims, Result
 from services.notification.deliveries.messages import (
     channel_name,
@@ -107,6 +107,7 @@ class Attempts:
 
     async def _deliver(self, claim: Claim, span: Span, began: float) -> None:
         try:
+            known_at = await folded_now(self._parts)
             (event,) = await open_records(self._parts.store, [claim.record])
             found = await address_of(self._parts, claim, event, _now_us(claim, began))
             if time.monotonic() - began > self._patience.claim.total_seconds() * _START_WITHIN:
@@ -121,7 +122,7 @@ class Attempts:
             span.set_attribute(declared.SERVER_ADDRESS, self._carriers.host_of(claim, found))
             found = await self._sent(claim, event, found, began)
         if isinstance(found, Result):
-            await self._written(claim, event, found, began)
+            await self._written(claim, event, found, began, known_at)
             _tell(claim, found, span, time.monotonic() - began)
 
     async def _sent(self, claim: Claim, event: Event, address: Address, began: float) -> Result:
@@ -150,14 +151,14 @@ class Attempts:
         return replace(failed, outcome=DELIVERY_OUTCOME_DEFERRED, retry_at_us=retry_at_us)
 
     async def _written(
-        self, claim: Claim, event: Event | None, result: Result, began: float
+        self, claim: Claim, event: Event | None, result: Result, began: float, known_at: int
     ) -> None:
         """Write an outcome down, as often as it takes while the claim holds."""
         identities = identities_of(event) if event is not None else []
         now_us = _now_us(claim, began)
         while True:
             try:
-                kept = await self._claims.settle(claim, result, identities, now_us)
+                kept = await self._claims.settle(claim, result, identities, now_us, known_at)
             except DATABASE_AWAY:
                 if time.monotonic() - began > self._patience.claim.total_seconds():
                     kept = False

@@ -43,12 +43,26 @@ class Address:
     customer: bool = False
 
 
+async def folded_now(parts: Parts) -> int:
+    """Return the head's position once everything up to there is folded; open nothing before.
+
+    Whoever was erased up to there, this process has forgotten.
+
+    Raises:
+        StoreError: the store can't be asked.
+        Behind: the projections are not at the head; nothing is sent unseen.
+    """
+    head = await parts.store.head()
+    await parts.checkpoints.wait(PROJECTIONS, head.position, _WAIT_SECONDS)
+    return head.position
+
+
 async def address_of(
     parts: Parts, claim: Claim, event: Event | None, now_us: int
 ) -> Address | Result:
     """Return where a claimed notification goes, or why it is not sent.
 
-    Everything counts that is on the line now: this waits until it is folded.
+    Everything counts that is folded: wait for `folded_now` first.
 
     Args:
         parts: The service.
@@ -58,10 +72,7 @@ async def address_of(
 
     Raises:
         StoreError: the store can't be asked.
-        Behind: the projections are not at the head; nothing is sent unseen.
     """
-    head = await parts.store.head()
-    await parts.checkpoints.wait(PROJECTIONS, head.position, _WAIT_SECONDS)
     if event is None:
         return _suppressed("the customer was erased")
     if claim.lost_claims >= _MAX_LOST_CLAIMS:

@@ -133,7 +133,12 @@ class Claims:
         )
 
     async def settle(
-        self, claim: Claim, result: Result, identities: Sequence[Identity], now_us: int
+        self,
+        claim: Claim,
+        result: Result,
+        identities: Sequence[Identity],
+        now_us: int,
+        known_at: int,
     ) -> bool:
         """Write an outcome down, for the line as well.
 
@@ -143,6 +148,7 @@ class Claims:
             identities: Of the customer; none when they were erased, and then nothing of it goes
                 onto the line.
             now_us: When it ended.
+            known_at: The position up to which the line was folded when the notification was opened.
 
         Returns:
             False when the claim ran out meanwhile: whoever has it now says what becomes of it.
@@ -160,7 +166,7 @@ class Claims:
                 return False
             if identities:
                 event = _attempted(claim, result, identities, now_us)
-                decision = Decision(self._tenants[claim.tenant], event)
+                decision = Decision(self._tenants[claim.tenant], event, known_at)
                 await self._outbox.decide(connection, "deliveries", [decision])
         return True
 

@@ -18,7 +18,11 @@ SET state = $5, attempts = greatest(attempts, $4), settled = $4, reason = $6,
 WHERE tenant = $1 AND notification_id = $2 AND channel = $3 AND settled < $4 AND attempts <= $4
 
 -- name: hurry
-UPDATE deliveries SET due_at_us = 0 WHERE tenant = $1 AND notification_id = $2 AND state = 1
+UPDATE deliveries SET due_at_us = 0 WHERE tenant = $1 AND notification_id = ANY($2) AND state = 1
+
+-- name: waiting_of
+SELECT position, notification_id, recorded_at_us, record FROM deliveries
+WHERE state = 1 AND tenant = $1 AND owner_key = ANY($2) AND position < $3
 
 -- name: claim
 WITH waiting AS (

@@ -13,9 +13,16 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.erasing import Erasure, erasures_among
 from libs.projection.projection import Connection, Recorded, Table
 from services.notification.calls import Reader
-from services.notification.inbox.notifications import USED, notification_uuid, of_fact, opened_among
+from services.notification.inbox.notifications import (
+    USED,
+    notification_uuid,
+    of_fact,
+    opened_among,
+    recorded_of,
+)
 from touchline.events.v1.decisions_pb2 import (
     DELIVERY_OUTCOME_DEFERRED,
     DELIVERY_OUTCOME_FAILED,
@@ -91,8 +98,8 @@ class Deliveries:
         """Open what is about notifications."""
         self._opened = await opened_among(self._store, events, _FOLDED, self._readers)
 
-    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:  # noqa: ARG002
-        """Add a delivery per channel that is used, then take in attempts and readings."""
+    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
+        """Add a delivery per channel that is used, then take in attempts, readings and erasures."""
         decided = of_fact(self._opened, "decided")
         rows = [row for one, event in decided for row in _deliveries(one, event)]
         if rows:
@@ -103,11 +110,21 @@ class Deliveries:
         for one, event in of_fact(self._opened, "read"):
             # What still waits is looked at now, and found to have been read.
             name = notification_uuid(event.notification_read.notification_id)
-            await connection.execute(_SQL["hurry"], one.record.tenant, name)
+            await connection.execute(_SQL["hurry"], one.record.tenant, [name])
+        for erasure in erasures_among(events, self._readers):
+            await _hurry_erased(connection, erasure)
 
     def aborted(self) -> None:
         """What was prepared is prepared anew."""
         self._opened = []
+
+
+async def _hurry_erased(connection: Connection, erasure: Erasure) -> None:
+    """Have what still waits of an erased customer looked at now, and found to be erased."""
+    tenant, keys, _, _, position = erasure.arguments
+    rows = await connection.fetch(_SQL["waiting_of"], tenant, keys, position)
+    names = [row["notification_id"] for row in rows if erasure.concerns(recorded_of(row))]
+    await connection.execute(_SQL["hurry"], tenant, names)
 
 
 def _deliveries(one: Recorded, event: Event) -> Iterator[tuple[object, ...]]:

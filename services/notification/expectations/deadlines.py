@@ -18,6 +18,7 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
+from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.outbox import Decision, Outbox
 from libs.projection.runner import Runner
@@ -133,8 +134,10 @@ class Deadlines:
     async def _break(self, now_us: int) -> None:
         head = await self._store.head()
         await self._checkpoints.wait((NAME,), head.position, _WAIT_SECONDS)
+        # How far it is known who was erased, before anything is opened.
+        known_at = self._checkpoints.position((IdentityGraph.name,))
         rows = await self._pool.fetch(_SQL["overdue"], now_us, _AT_ONCE)
-        decisions = await self._decisions(rows)
+        decisions = await self._decisions(rows, known_at)
         columns = [list(column) for column in zip(*decisions, strict=True)]
         if not columns:
             await asyncio.sleep(_RETRY_SECONDS)  # something else was decided meanwhile
@@ -156,7 +159,7 @@ class Deadlines:
             await asyncio.sleep(_RETRY_SECONDS)  # another process watches from now on
 
     async def _decisions(
-        self, rows: Sequence[asyncpg.Record]
+        self, rows: Sequence[asyncpg.Record], known_at: int
     ) -> dict[tuple[int, bytes, int], Decision | None]:
         """Return what is to be decided of each deadline; None where the customer was erased."""
         opened = await open_records(
@@ -167,7 +170,7 @@ class Deadlines:
             decision = None
             if told is not None and tenant in self._readers:
                 event = broken(told, key, due_at_us, recorded_at_us)
-                decision = Decision(self._readers[tenant].name, event)
+                decision = Decision(self._readers[tenant].name, event, known_at)
             found[tenant, key, due_at_us] = decision
         return found
 

@@ -16,6 +16,8 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.expectations import Standing, Telling, standing, telling_of
 from libs.postgres.queries import load_queries
+from libs.projection.erasing import Erasure, erasures_among
+from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_events, open_records
 from libs.projection.outbox import Decision, Outbox
 from libs.projection.profiles import find_profile
@@ -41,6 +43,7 @@ NAME: Final = "expectations"
 _WAIT_SECONDS: Final = 10.0
 # For so long after a deadline the proof that it was met is looked for.
 _PROOF_US: Final = 30 * 86_400_000_000
+_KNOWS_ERASED: Final = (IdentityGraph.name,)
 _TYPES: Final = (EVENT_TYPE_EXPECTATION_SET, EVENT_TYPE_EXPECTATION_RESOLVED)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -50,13 +53,19 @@ _Key = tuple[int, bytes]
 
 @dataclass(slots=True)
 class _Batch:
-    """What is to be folded of some events."""
+    """What is to be folded of some events.
 
+    Attributes:
+        known_at: How far it was known who was erased, before anything was opened.
+    """
+
+    known_at: int = 0
     tellings: list[tuple[Any, ...]] = field(default_factory=list)
     touched: set[_Key] = field(default_factory=set)
     retracted: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
     asked: dict[_Key, Asked] = field(default_factory=dict)
+    erasures: list[Erasure] = field(default_factory=list)
 
 
 class Expectations:
@@ -98,6 +107,7 @@ class Expectations:
         self._outbox = outbox
         self._checkpoints = checkpoints
         self._readers = readers
+        self._names = {number: reader.name for number, reader in readers.items()}
         self._batch = _Batch()
 
     def copy(self) -> None:
@@ -111,7 +121,8 @@ class Expectations:
             Behind: who is who, or what happened, is not known as far as these events.
         """
         events = [event for event in events if event.record.tenant in self._readers]
-        batch = self._batch = _Batch()
+        batch = self._batch = _Batch(known_at=self._checkpoints.position(_KNOWS_ERASED))
+        batch.erasures = erasures_among(events)
         told = [event for event in events if event.record.type in _TYPES]
         opened = await open_events(self._store, told) if told else []
         for one, event in zip(told, opened, strict=True):
@@ -135,10 +146,13 @@ class Expectations:
             batch.touched |= {(tenant, key) for tenant, key in rows}
         if batch.versions:
             await connection.execute(_SQL["put_versions"], *_columns(batch.versions))
+        for erasure in batch.erasures:
+            await self._erase(connection, erasure)
         if batch.touched:
             await _refold(connection, sorted(batch.touched))
         if batch.asked:
             await self._keep(connection, batch.asked)
+        await self._outbox.forget(connection, self._names, events)
         if batch.touched or batch.asked:
             self.changed_at = events[-1].position
             self.changed.set()
@@ -146,6 +160,14 @@ class Expectations:
     def aborted(self) -> None:
         """What was prepared is prepared anew."""
         self._batch = _Batch()
+
+    async def _erase(self, connection: Connection, erasure: Erasure) -> None:
+        """Delete what erased events told: a fold anew could not open it."""
+        batch = self._batch
+        rows = await connection.fetch(_SQL["erase"], *erasure.arguments)
+        for key in {(erasure.tenant, row["expectation_key"]) for row in rows}:
+            batch.touched.add(key)
+            batch.asked.pop(key, None)  # it was opened before
 
     def _is_promise(self, record: RecordedEvent) -> bool:
         keys = self._readers[record.tenant].identity_keys
@@ -239,7 +261,7 @@ class Expectations:
             answer = first_answer(one.question(due_at_us, since_us), one.contacts)
             if answer is not None:
                 event = kept(one.event, key, due_at_us, answer)
-                decisions.append(Decision(self._readers[tenant].name, event))
+                decisions.append(Decision(self._names[tenant], event, self._batch.known_at))
                 await connection.execute(_SQL["keep"], tenant, key)
         await self._outbox.decide(connection, NAME, decisions)
 

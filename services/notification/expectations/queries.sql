@@ -21,6 +21,12 @@ DELETE FROM expectation_tellings t USING retracted r
 WHERE (t.tenant, t.event_id, t.owner_key) = (r.tenant, r.event_id, r.owner_key)
 RETURNING t.tenant, t.expectation_key
 
+-- name: erase
+DELETE FROM expectation_tellings
+WHERE tenant = $1 AND owner_key = ANY($2) AND occurred_at_us >= $3 AND occurred_at_us < $4
+    AND position < $5
+RETURNING expectation_key
+
 -- name: tellings
 SELECT t.tenant, t.expectation_key, t.event_id, t.owner_key, t.occurred_at_us, t.recorded_at_us,
        t.outcome, t.due_at_us, t.by_deadline, t.historical, t.team_key, t.answers

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -11,6 +11,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
+from libs.projection.erasing import Erasure, erasures_among
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded, Table
 from services.notification.calls import Reader
@@ -27,6 +28,7 @@ from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_NOTIFICATION_READ,
     Event,
 )
+from touchline.store.v1.store_pb2 import RecordedEvent
 
 MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
 USED: Final = frozenset({CHANNEL_VERDICT_CHOSEN, CHANNEL_VERDICT_DEFERRED})
@@ -48,7 +50,7 @@ class Notifications:
     """Folds notifications; see libs.projection.projection.Projection.
 
     It opens what it folds to know whom it is for, and keeps the sealed records. What was erased
-    before it was folded leaves no row.
+    leaves no row, whether it was folded before or is folded after.
 
     Args:
         store: Gives the data keys.
@@ -57,7 +59,10 @@ class Notifications:
 
     name = "notifications"
     fold_version = 1
-    tables = (Table("notifications"), Table("notification_reads"), Table("delivery_attempts"))
+    tables = (
+        *(Table("notifications"), Table("notification_reads"), Table("notification_readings")),
+        Table("delivery_attempts"),
+    )
 
     def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:
         self._store = store
@@ -72,17 +77,18 @@ class Notifications:
         """Open what is about notifications."""
         self._opened = await opened_among(self._store, events, _FOLDED, self._readers)
 
-    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:  # noqa: ARG002
-        """Add a row per decision, the first reading of each, and every attempt."""
+    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
+        """Add a row per decision, reading and attempt, with the first reading of each."""
         decided = [self._decision(one, event) for one, event in of_fact(self._opened, "decided")]
         await _add(connection, "add_notifications", decided)
         for one, event in of_fact(self._opened, "read"):
             name = notification_uuid(event.notification_read.notification_id)
-            await connection.execute(
-                _SQL["add_read"],
+            reading = (
                 *(one.record.tenant, name, one.position, one.record.occurred_at_us),
                 *(UUID(one.record.event_id), one.record.owner_key),
             )
+            await connection.execute(_SQL["add_reading"], *reading)
+            await connection.execute(_SQL["add_read"], *reading)
         attempts = [
             (
                 *(one.record.tenant, notification_uuid(event.delivery_attempted.notification_id)),
@@ -91,6 +97,8 @@ class Notifications:
             for one, event in of_fact(self._opened, "attempted")
         ]
         await _add(connection, "add_attempts", attempts)
+        for erasure in erasures_among(events, self._readers):
+            await _erase(connection, erasure)
 
     def aborted(self) -> None:
         """What was prepared is prepared anew."""
@@ -105,6 +113,25 @@ class Notifications:
             *(one.record.owner_key, _uuid_or_none(event.causation_id), key, _in_inbox(decided)),
             one.record_bytes,
         )
+
+
+async def _erase(connection: Connection, erasure: Erasure) -> None:
+    """Delete what was folded of events that can't be opened any more."""
+    tenant, keys, _, _, position = erasure.arguments
+    for what in ("notifications", "attempts"):
+        rows = await connection.fetch(_SQL[f"{what}_of_owners"], tenant, keys, position)
+        erased = [row["position"] for row in rows if erasure.concerns(recorded_of(row))]
+        await connection.execute(_SQL[f"erase_{what}"], tenant, keys, erased)
+    rows = await connection.fetch(_SQL["erase_readings"], *erasure.arguments)
+    if rows:
+        names = list({row["notification_id"] for row in rows})
+        await connection.execute(_SQL["forget_reads"], tenant, names)
+        await connection.execute(_SQL["first_reads"], tenant, names)
+
+
+def recorded_of(row: Any) -> Recorded:
+    """Return the event of a row that has its `record` and its `position`."""
+    return Recorded(row["position"], 0, RecordedEvent.FromString(row["record"]), row["record"])
 
 
 def recipient_key(keys: IdentityKeys, recipient: NotificationRecipient) -> bytes | None:

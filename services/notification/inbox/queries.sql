@@ -16,6 +16,42 @@ ON CONFLICT (tenant, notification_id) DO UPDATE
     WHERE (excluded.read_at_us, excluded.event_id)
         < (notification_reads.read_at_us, notification_reads.event_id)
 
+-- name: add_reading
+INSERT INTO notification_readings
+    (tenant, notification_id, position, read_at_us, event_id, owner_key)
+VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: notifications_of_owners
+SELECT position, record FROM notifications
+WHERE tenant = $1 AND owner_key = ANY($2) AND position < $3
+
+-- name: erase_notifications
+DELETE FROM notifications WHERE tenant = $1 AND owner_key = ANY($2) AND position = ANY($3)
+
+-- name: attempts_of_owners
+SELECT position, record FROM delivery_attempts
+WHERE tenant = $1 AND owner_key = ANY($2) AND position < $3
+
+-- name: erase_attempts
+DELETE FROM delivery_attempts WHERE tenant = $1 AND owner_key = ANY($2) AND position = ANY($3)
+
+-- name: erase_readings
+DELETE FROM notification_readings
+WHERE tenant = $1 AND owner_key = ANY($2) AND read_at_us >= $3 AND read_at_us < $4
+    AND position < $5
+RETURNING notification_id
+
+-- name: forget_reads
+DELETE FROM notification_reads WHERE tenant = $1 AND notification_id = ANY($2)
+
+-- name: first_reads
+INSERT INTO notification_reads
+    (tenant, notification_id, position, read_at_us, event_id, owner_key)
+SELECT DISTINCT ON (notification_id)
+    tenant, notification_id, position, read_at_us, event_id, owner_key
+FROM notification_readings WHERE tenant = $1 AND notification_id = ANY($2)
+ORDER BY notification_id, read_at_us, event_id
+
 -- name: add_attempts
 INSERT INTO delivery_attempts (tenant, notification_id, position, owner_key, record)
 SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[])

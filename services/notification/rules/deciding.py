@@ -84,6 +84,7 @@ class Deciding:
         self._outbox = outbox
         self._checkpoints = checkpoints
         self._readers = readers
+        self._names = {number: reader.name for number, reader in readers.items()}
         self._email_is_set_up = email_is_set_up
         self._book: RuleBook | None = None
         self._published: list[PublishedRule] = []
@@ -113,10 +114,11 @@ class Deciding:
         for start in range(0, len(concerned), _CHUNK):
             self._decisions += await self._decide(concerned[start : start + _CHUNK])
 
-    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:  # noqa: ARG002
-        """Add the rules that were published, and what was decided."""
+    async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
+        """Add the rules that were published, and what was decided; of the erased nothing stays."""
         await add_rules(connection, self._published)
         await self._outbox.decide(connection, self.name, self._decisions)
+        await self._outbox.forget(connection, self._names, events)
         for verdict, times in self._evaluated.items():
             name = RuleVerdict.Name(verdict).removeprefix("RULE_VERDICT_").lower()
             metrics.add(declared.RULES_EVALUATED, times, {declared.RULE_VERDICT: name})
@@ -156,8 +158,11 @@ class Deciding:
             channels = considered(
                 notice.notice, addressee, now_us, email_is_set_up=self._email_is_set_up
             )
-            decisions.append(notification_decided(one, notice, channels))
-        return [Decision(self._readers[tenant].name, event) for tenant, event in decisions]
+            decisions.append((one, notification_decided(one, notice, channels)))
+        return [
+            Decision(self._names[one.recorded.record.tenant], event, one.recorded.position)
+            for one, event in decisions
+        ]
 
 
 def _to_be_judged(recorded: Recorded, event: Event, rules: Sequence[CompiledRule]) -> Judged:
@@ -167,11 +172,11 @@ def _to_be_judged(recorded: Recorded, event: Event, rules: Sequence[CompiledRule
     return Judged(recorded, event, value, tuple(rule for rule in rules if can_match(rule, scope)))
 
 
-def _expectations(results: Sequence[_Result]) -> Iterator[tuple[int, Event]]:
+def _expectations(results: Sequence[_Result]) -> Iterator[tuple[Judged, Event]]:
     for one, rule, evaluation in results:
         if evaluation.promise:
             try:
-                yield expectation_set(one, rule, evaluation.promise)
+                yield one, expectation_set(one, rule, evaluation.promise)
             except NeverDue as error:
                 _log.warning("rule failed", rule=rule.name, version=rule.version, reason=str(error))
 

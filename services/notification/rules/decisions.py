@@ -40,10 +40,8 @@ def expectation_id(cause: Recorded, rule: CompiledRule) -> str:
     return _decision_id(cause, "expectation", rule.name)
 
 
-def notification_decided(
-    one: Judged, meant: Meant, channels: Sequence[ConsideredChannel]
-) -> tuple[int, Event]:
-    """Return the decision to tell somebody something, and the number of its tenant."""
+def notification_decided(one: Judged, meant: Meant, channels: Sequence[ConsideredChannel]) -> Event:
+    """Return the decision to tell somebody something."""
     rule, told = meant.rule, meant.told
     last_us = max((micros_of(channel.not_before) for channel in channels), default=0)
     acts_until_us = one.recorded.record.occurred_at_us + rule.max_age_us
@@ -65,11 +63,11 @@ def notification_decided(
             expires_at=timestamp_of(max(acts_until_us, last_us + _LEAST_TIME_US)),
         )
     )
-    return one.recorded.record.tenant, decision
+    return decision
 
 
-def expectation_set(one: Judged, rule: CompiledRule, promise: str) -> tuple[int, Event]:
-    """Return the decision that the customer may expect something, and the number of its tenant.
+def expectation_set(one: Judged, rule: CompiledRule, promise: str) -> Event:
+    """Return the decision that the customer may expect something.
 
     Raises:
         NeverDue: the rule's hours have that much time no more, as after a change of holidays.
@@ -91,7 +89,7 @@ def expectation_set(one: Judged, rule: CompiledRule, promise: str) -> tuple[int,
             answers=one.event.event_id,
         )
     )
-    return one.recorded.record.tenant, decision
+    return decision
 
 
 def _decision_id(cause: Recorded, kind: str, *target: str) -> str:
