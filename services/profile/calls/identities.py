@@ -9,7 +9,8 @@ from libs.rpc import errors
 from services.profile.calls.parts import Calls, Context
 from services.profile.identities import deciding
 from services.profile.identities.asking import Checking, Deciding, Named
-from services.profile.identities.recording import GRAPH, Choose
+from services.profile.identities.recording import Choose
+from services.profile.identities.seeing import GRAPH
 from services.profile.identities.suggestions import roots_of
 from services.profile.reading import Reader
 from touchline.profile.v1 import profile_service_pb2 as api

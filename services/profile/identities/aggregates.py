@@ -6,8 +6,8 @@ it keeps nothing of the customer: event ids, and keyed hashes of what was asked.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
-from typing import Final, cast
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 from uuid import UUID
 
 from eventsourcing.application import AggregateNotFoundError, Application
@@ -41,7 +41,13 @@ class Profile(Aggregate):
         self.asked_as = {event_id: asked}
         self.last = event_id
 
-    @event("Decided")
+    class Decided(Aggregate.Event):
+        """Somebody decided about it once more."""
+
+        event_id: str
+        asked: str
+
+    @event(Decided)
     def decide(self, event_id: str, asked: str) -> None:
         """Take in another decision."""
         self.asked_as[event_id] = asked
@@ -84,12 +90,14 @@ class ProfileDecisions(Application[UUID]):
         return found
 
     def record(
-        self, known: Mapping[bytes, Profile | None], asked: str, fact: Event, decided_at: int
+        self, versions: Mapping[bytes, int], asked: str, fact: Event, decided_at: int
     ) -> int:
         """Record a decision and a change of each profile that it concerns, all or nothing.
 
+        The profiles are not read: the store refuses a version that is taken.
+
         Args:
-            known: The profiles by root, as they were when it was decided; None: never decided.
+            versions: By the profiles' roots, the versions that it was decided on; 0: never decided.
             asked: The keyed hash of what was asked.
             fact: The IdentityDecided.
             decided_at: The position up to which the line was known when it was decided.
@@ -98,14 +106,16 @@ class ProfileDecisions(Application[UUID]):
             The position of the decision.
 
         Raises:
-            IntegrityError: another decided about one of them meanwhile; nothing was recorded.
+            IntegrityError: one of them has another version by now; nothing was recorded.
             DataError: somebody whom the fact names was erased meanwhile.
             PersistenceError: the store does not take it, or can't be reached.
         """
-        changed = [_decided(root, profile, fact.event_id, asked) for root, profile in known.items()]
         at = fact.occurred_at.ToDatetime(tzinfo=UTC)
+        changes = [
+            _change(root, version, fact.event_id, asked, at) for root, version in versions.items()
+        ]
         told = AppendEvent(event=fact, decided_at_position=decided_at)
-        *_, last = self.save(*changed, occurred_at=at, facts=[told])
+        *_, last = self.save(*changes, occurred_at=at, facts=[told])
         return last.notification.id + 1  # the fact follows the changes
 
 
@@ -114,8 +124,17 @@ def content_hash(keys: IdentityKeys, content: bytes) -> str:
     return keys.key(_HASHED_KIND, "identity-decision", content.hex()).hex()
 
 
-def _decided(root: bytes, profile: Profile | None, event_id: str, asked: str) -> Profile:
-    if profile is None:
+def _change(
+    root: bytes, version: int, event_id: str, asked: str, at: datetime
+) -> Profile | Aggregate.Event:
+    if not version:
         return Profile(root.hex(), event_id, asked)
-    profile.decide(event_id, asked)
-    return profile
+    # As the library makes it of an aggregate that was read.
+    change: dict[str, Any] = {
+        "originator_id": UUID(bytes=root),
+        "originator_version": version + 1,
+        "timestamp": at,
+        "event_id": event_id,
+        "asked": asked,
+    }
+    return Profile.Decided(**change)
