@@ -1,0 +1,20 @@
+"""What a customer allows and likes: one fold for every service that asks.
+
+words = [word_of(event, event_id, identity_keys, occurred_at_us, recorded_at_us) for event in …]
+standing(words, keys, CONSENT)  ->  by purpose and channel: what holds, what decides, what was said
+"""
+
+from libs.consents.standing import Standing, holds, standing
+from libs.consents.words import CONSENT, PREFERENCE, TYPES, Topic, Word, word_of
+
+__all__ = [
+    "CONSENT",
+    "PREFERENCE",
+    "TYPES",
+    "Standing",
+    "Topic",
+    "Word",
+    "holds",
+    "standing",
+    "word_of",
+]
