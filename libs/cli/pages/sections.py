@@ -8,10 +8,11 @@ from libs.cli.pages.markup import Markup, joined, tag
 from libs.cli.pages.tables import styles, table, when
 from libs.cli.rendering import palette, terms, words
 from libs.cli.rendering.consents import State, channel, status_of, status_said, under
-from libs.cli.rendering.lines import Surroundings
+from libs.cli.rendering.lines import Surroundings, standings
 from touchline.profile.v1 import consents_pb2 as consents
 from touchline.profile.v1 import erasure_pb2 as erasures
 from touchline.profile.v1 import profile_pb2 as profiles
+from touchline.times import timestamp_of
 
 
 def known(values: Sequence[erasures.AttributeValue], now: datetime) -> Iterator[Markup]:
@@ -81,11 +82,9 @@ def promises(kept: Sequence[profiles.TimelineEntry], around: Surroundings) -> It
         around: How promises ended, and what was retracted.
     """
     yield tag("h2", "What we promised you", id="promises")
-    made = [
-        entry.event
-        for entry in kept
-        if entry.event.HasField("expectation_set") and entry.event.event_id not in around.retracted
-    ]
+    events = [one.event for one in kept if one.event.event_id not in around.retracted]
+    stand = standings(events)
+    made = [event for event in events if event.HasField("expectation_set")]
     if not made:
         yield tag("p", "Nothing.", class_="quiet")
         return
@@ -95,6 +94,7 @@ def promises(kept: Sequence[profiles.TimelineEntry], around: Surroundings) -> It
         end = around.ends.get(fact.expectation_id, 0)
         symbol, style, word = terms.OUTCOMES.get(end, (palette.OPEN, "", "open"))
         mark = tag("span", f"{symbol} {word}", class_=styles(style))
-        promised, due = (when(at, around.now) for at in (event.occurred_at, fact.due_at))
-        rows.append((mark, tag("strong", fact.promise), promised, due))
+        due = timestamp_of(stand[fact.expectation_id].due_at_us)
+        promised = when(event.occurred_at, around.now)
+        rows.append((mark, tag("strong", fact.promise), promised, when(due, around.now)))
     yield table(("", "", "promised", "due"), rows)

@@ -88,7 +88,8 @@ def surroundings(
     return Surroundings(now, name, by_id, promises, ends, frozenset(retracted))
 
 
-def _ends(events: Iterable[ev.Event]) -> dict[str, int]:
+def standings(events: Iterable[ev.Event]) -> dict[str, Standing]:
+    """Returns how promises stand, by expectation, from the events that told of them."""
     told: defaultdict[str, list[Telling]] = defaultdict(list)
     for event in events:
         name = event.expectation_set.expectation_id or event.expectation_resolved.expectation_id
@@ -97,7 +98,11 @@ def _ends(events: Iterable[ev.Event]) -> dict[str, int]:
             telling = telling_of(event, UUID(event.event_id).bytes, at_us)
             told[name] += [telling] if telling else []
     stand = {name: standing(tellings) for name, tellings in told.items()}
-    return {name: end for name, now in stand.items() if now and (end := _end(now))}
+    return {name: now for name, now in stand.items() if now is not None}
+
+
+def _ends(events: Iterable[ev.Event]) -> dict[str, int]:
+    return {name: end for name, now in standings(events).items() if (end := _end(now))}
 
 
 def _end(now: Standing) -> int:

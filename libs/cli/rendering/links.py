@@ -60,11 +60,11 @@ def links(
         now: The present, in the reader's time zone.
         more: Whether there are more links than these.
     """
-    parts: list[RenderableType] = [Text(), Text("Why they are one", style=palette.STRONG)]
+    parts: list[RenderableType] = [Text(), Text("What links them", style=palette.STRONG)]
     if listed:
         parts += [link_table(listed, now=now), *_legend(listed)]
     else:
-        nothing = "nothing links them: it is one identity, seen alone"
+        nothing = "nothing does"
         parts.append(Text(f"{palette.DASH} {nothing}", style=palette.QUIET))
     if more:
         parts.append(Text("and more: raise --limit", style=palette.QUIET))
@@ -76,7 +76,7 @@ def links(
 
 def link_table(listed: Sequence[identities.IdentityLink], *, now: datetime) -> RenderableType:
     """Lays out links alone."""
-    table = sheet("effect", "between", "rule", "since", "events", "first event")
+    table = sheet("effect", "between", "rule", "since", "first told by")
     for one in listed:
         symbol, style, effect = EFFECTS[one.effect]
         table.add_row(
@@ -84,19 +84,20 @@ def link_table(listed: Sequence[identities.IdentityLink], *, now: datetime) -> R
             Text(f"{_name(one.left)}\n{_name(one.right)}", overflow="fold"),
             Text(RULES[one.rule][0]),
             Text(words.when(words.local(one.occurred_at, now.tzinfo), now)),
-            Text(f"{one.events:,}", justify="right"),
             Text.assemble(
                 words.plain(one.source) or "erased",
+                (f" · {words.count(one.events, 'event')} {_says(one.events)} so", palette.QUIET),
                 (f"\n{words.plain(one.event_id)}", palette.QUIET),
+                overflow="fold",
             ),
         )
     return table
 
 
 def _verdicts(verdicts: Sequence[identities.IdentityVerdict], now: datetime) -> RenderableType:
-    table = sheet("", "decision", "when", "by", "why", "event")
+    table = sheet("", "decision", "when", "by", "why")
     for one in verdicts:
-        sides = " | ".join(f"{n:,}" for n in (one.left_identities, one.right_identities) if n)
+        sides = " and ".join(f"{n:,}" for n in (one.left_identities, one.right_identities) if n)
         holds = Text(palette.WITHDRAWN, style=palette.QUIET)
         if not one.revoked:
             holds = Text(palette.KEPT, style=palette.GOOD)
@@ -108,8 +109,11 @@ def _verdicts(verdicts: Sequence[identities.IdentityVerdict], now: datetime) -> 
             told,
             Text(words.when(words.local(one.decided_at, now.tzinfo), now)),
             Text(words.plain(one.decided_by), overflow="fold"),
-            Text(words.plain(one.reason) or "erased", overflow="fold"),
-            Text(words.plain(one.event_id), style=palette.QUIET, overflow="fold"),
+            Text.assemble(
+                words.plain(one.reason) or "erased",
+                (f"\n{words.plain(one.event_id)}", palette.QUIET),
+                overflow="fold",
+            ),
         )
     return table
 
@@ -119,6 +123,10 @@ def _legend(listed: Sequence[identities.IdentityLink]) -> Iterator[Text]:
         if any(one.effect == effect for one in listed):
             symbol, style, word = EFFECTS[effect]
             yield Text.assemble((f"{symbol} {word}", style), (f"  {meaning}", palette.QUIET))
+
+
+def _says(events: int) -> str:
+    return "says" if events == 1 else "say"
 
 
 def _name(one: profiles.ProfileIdentity) -> str:
