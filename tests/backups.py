@@ -32,7 +32,7 @@ from services.engagement.__main__ import migrate_engagement
 from services.ingestion.__main__ import migrate_ingestion
 from services.notification.__main__ import migrate_notification
 from tests.servers import SharedPostgres
-from tests.store import IDENTITY_SECRET, MASTER_KEY, email, open_line, said
+from tests.store import IDENTITY_SECRET, MASTER_KEY, email, open_line, records_of, said
 
 SECRETS: Final = SecretsAtHand("here", MASTER_KEY.secret, IDENTITY_SECRET)
 MIGRATE: Final[Mapping[str, Callable[[str], Awaitable[None]]]] = {
@@ -189,8 +189,11 @@ async def filled(servers: SharedPostgres) -> AsyncIterator[Installation]:
     async with installation(servers) as one:
         await make(one, servers, *MIGRATE)
         async with open_line(one.urls["store"]) as line:
-            people = [email(f"a{number % 7}@example.org") for number in range(EVENTS)]
+            people = [email(f"a{number % 7}@example.org") for number in range(EVENTS - 3)]
             await line.record(*[said("hello", who=[person]) for person in people])
+            then = [said("then", who=[people[1]], at_seconds=at) for at in (100, 200)]
+            await line.record(*then)
+            await line.erase((await records_of(line.store))[1].owner_key, since=150, before=300)
             await line.record(said("no id", event_id="none"))
         for part, statements in _FILLED.items():
             for statement in statements:

@@ -34,7 +34,7 @@ def check_files(
     """
     files = [(directory / table.file, table) for part in manifest.parts for table in part.tables]
     if keys is not None and keys_directory is not None:
-        files.append((keys_directory / keys.table.file, keys.table))
+        files += [(keys_directory / table.file, table) for table in keys.tables]
     done, total = 0, sum(table.size for _, table in files)
 
     def read(count: int) -> None:

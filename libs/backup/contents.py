@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-KEYS_TABLE: Final = "data_keys"
+DATA_KEYS_TABLE: Final = "data_keys"
+EVENT_KEYS_TABLE: Final = "event_keys"
 EVENTS_TABLE: Final = "events"
 
 
@@ -35,7 +36,8 @@ STORE: Final = Part(
         {
             **_MIGRATIONS,
             "relay_lease": "who led the relay says nothing about who will",
-            KEYS_TABLE: "apart, with a manifest of its own",
+            DATA_KEYS_TABLE: "apart, with a manifest of its own",
+            EVENT_KEYS_TABLE: "beside the data keys",
         }
     ),
 )

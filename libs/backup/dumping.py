@@ -10,7 +10,14 @@ from typing import Final
 
 import asyncpg
 
-from libs.backup.contents import EVENTS_TABLE, KEYS_TABLE, PARTS, STORE, Part
+from libs.backup.contents import (
+    DATA_KEYS_TABLE,
+    EVENT_KEYS_TABLE,
+    EVENTS_TABLE,
+    PARTS,
+    STORE,
+    Part,
+)
 from libs.backup.databases import PATIENT, head_of, reading
 from libs.backup.errors import BackupError
 from libs.backup.files import make_empty, sync_directory, writing
@@ -180,10 +187,13 @@ async def _store_state(connection: asyncpg.Connection, secrets: SecretsAtHand | 
 async def _dump_keys(
     connection: asyncpg.Connection, directory: Path, state: StoreState, show: Show
 ) -> KeysManifest:
-    """Write the data keys as they were when the events were read: none of their keys is missing."""
-    path = directory / f"{KEYS_TABLE}.copy"
-    table = await dump_table(connection, KEYS_TABLE, path, show)
-    keys = KeysManifest(datetime.now(UTC), state.store_id, state.position, state.key_check, table)
+    """Write the keys as they were when the events were read: none of their keys is missing."""
+    data_keys, event_keys = [
+        await dump_table(connection, name, directory / f"{name}.copy", show)
+        for name in (DATA_KEYS_TABLE, EVENT_KEYS_TABLE)
+    ]
+    told = (datetime.now(UTC), state.store_id, state.position, state.key_check)
+    keys = KeysManifest(*told, data_keys, event_keys)
     with writing(directory):
         write_manifest(directory, keys)
     return keys

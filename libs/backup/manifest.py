@@ -18,7 +18,8 @@ KEYS_DIRECTORY: Final = "keys"
 _NOTES: Final = (
     "The master key and the identity secret are not in here. Without both this can't be used.",
     "The data keys lie apart, with a manifest of their own: whoever was erased is in old keys, and "
-    "in no newer ones. Newer keys of the same store open older events.",
+    "in no newer ones. Newer keys of the same store open older events. So destroy old keys: see "
+    "docs/runbook.md, Backups and erasure.",
     "Projections and the feed are not in here: they are folded and filled again.",
 )
 
@@ -117,14 +118,15 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class KeysManifest:
-    """What is in a dump of data keys.
+    """What is in a dump of data keys, and of the keys that are kept of single events.
 
     Attributes:
         created_at: When it was made.
         store_id: Whose keys they are.
         position: Up to which event there are the keys of all identities that were not erased.
         key_check: What tells the master key that wraps them from another.
-        table: The file.
+        table: The file of the data keys.
+        event_keys: That of the keys of single events; None: the release that wrote it kept none.
     """
 
     created_at: datetime
@@ -132,6 +134,12 @@ class KeysManifest:
     position: int
     key_check: bytes
     table: DumpedTable
+    event_keys: DumpedTable | None = None
+
+    @property
+    def tables(self) -> tuple[DumpedTable, ...]:
+        """Everything that is in it."""
+        return (self.table,) if self.event_keys is None else (self.table, self.event_keys)
 
 
 def write_manifest(directory: Path, manifest: Manifest | KeysManifest) -> None:
@@ -174,6 +182,7 @@ def read_keys_manifest(directory: Path) -> KeysManifest:
             position=int(content["position"]),
             key_check=bytes.fromhex(content["key_check"]),
             table=_table(content["table"]),
+            event_keys=_table(told) if (told := content.get("event_keys")) else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(directory) from error

@@ -32,6 +32,10 @@ ON CONFLICT DO NOTHING
 -- name: become_another_store
 SELECT become_another_store()
 
+-- name: drop_event_keys_of_nothing
+DELETE FROM event_keys k
+WHERE NOT EXISTS (SELECT FROM events e WHERE e.tenant = k.tenant AND e.event_id = k.event_id)
+
 -- name: identity_columns
 SELECT a.attname::text AS name
 FROM pg_attribute a

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from libs.backup.contents import EVENTS_TABLE, STORE
+from libs.backup.contents import EVENT_KEYS_TABLE, EVENTS_TABLE, STORE
 from libs.backup.databases import PATIENT, connected, head_of, reading, refuse_users, there
 from libs.backup.errors import BackupError
 from libs.backup.manifest import DumpedPart, FormerStore, KeysManifest, Manifest, StoreState
@@ -175,14 +175,28 @@ async def _build(
                     await load_table(connection, table, directory / table.file, show, line)
                 if part.name == STORE.name:
                     if keys is not None and keys_directory is not None:
-                        path = keys_directory / keys.table.file
-                        await load_table(connection, keys.table, path, show)
+                        await _load_keys(connection, keys, keys_directory, show)
                     replaced = await _replaced(target, connection)
                     store_id = await _become(connection, manifest.store, replaced)
             await connection.execute("ANALYZE")
     if store_id is None:
         raise BackupError("The backup has no event store. Nothing was changed.")
     return store_id
+
+
+async def _load_keys(
+    connection: asyncpg.Connection, keys: KeysManifest, directory: Path, show: Show
+) -> None:
+    """Load the data keys, and of the events' own keys those whose events are in the backup.
+
+    Newer keys may go with older events. A backup of before there were such keys has no events that
+    have one.
+    """
+    for table in keys.tables:
+        if await connection.fetchval("SELECT to_regclass($1)", quoted(table.table)):
+            await load_table(connection, table, directory / table.file, show)
+    if await connection.fetchval("SELECT to_regclass($1)", EVENT_KEYS_TABLE):
+        await connection.execute(SQL["drop_event_keys_of_nothing"])
 
 
 async def _empty_database(part: DumpedPart, target: Target, name: str) -> str:

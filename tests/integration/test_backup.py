@@ -28,7 +28,10 @@ from tests.store import IDENTITY_SECRET, open_line, said
 KEPT = {
     "engagement": ("level_sweeps", "outbox"),
     "notification": ("outbox", "recipients"),
-    "store": ("data_keys", "events", "rejected_events"),
+    "store": (
+        *("data_keys", "event_keys", "events", "rejected_events"),
+        *("store_erasures", "store_erased_identities"),
+    ),
 }
 # How far the folds are, and what they could not fold: it goes with what is folded.
 PROGRESS = {"parked_keys", "projection_checkpoints", "projection_foldings"}
@@ -85,7 +88,7 @@ async def test_what_is_restored_is_what_was_backed_up_in_a_store_of_its_own(
         assert ancestor.store_id == state.store_id.bytes
         assert (ancestor.position, ancestor.chain) == (EVENTS, state.chain)
         verified = await after.verified()
-        assert (verified.checked, verified.sealed, verified.problems) == (EVENTS, 0, [])
+        assert (verified.checked, verified.sealed, verified.problems) == (EVENTS, 1, [])
         (verdict,) = await after.record(said("the next"))
         assert verdict.position == EVENTS + 1
         await after.record(said("rejected", event_id="none either"))
@@ -140,7 +143,11 @@ async def test_a_line_that_is_none_is_refused_though_every_file_is_as_the_manife
 
 
 @pytest.mark.parametrize(
-    "file", ["store/events.copy", "keys/data_keys.copy", "notification/recipients.copy"]
+    "file",
+    [
+        *("store/events.copy", "keys/data_keys.copy", "keys/event_keys.copy"),
+        "notification/recipients.copy",
+    ],
 )
 async def test_a_flipped_bit_and_a_missing_file_are_refused(
     backup: Backup, here: Installation, file: str

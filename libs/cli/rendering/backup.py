@@ -157,7 +157,7 @@ def _name(manifest: Manifest) -> Text:
 
 def _took(dumped: Dumped) -> Text:
     size = sum(table.size for part in dumped.manifest.parts for table in part.tables)
-    size += dumped.keys.table.size if dumped.keys else 0
+    size += sum(table.size for table in dumped.keys.tables) if dumped.keys else 0
     told = Text(f"{dumped.seconds:,.1f} s, {decimal(size)}")
     if dumped.seconds >= 1:
         rate = dumped.manifest.store.position / dumped.seconds

@@ -138,7 +138,7 @@ CREATE FUNCTION keep_event_keys(
     SET search_path = pg_catalog, public
 AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(7410002);
+    PERFORM pg_advisory_xact_lock_shared(7410003);
     IF (SELECT h.erasures FROM store_head h) <> p_erasures THEN
         RETURN false;
     END IF;
@@ -196,7 +196,7 @@ DECLARE
     came bigint;
     appended record;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7410002);
+    PERFORM pg_advisory_xact_lock(7410003);
     SELECT h.erasures INTO erasures_now FROM store_head h FOR UPDATE;
     IF EXISTS (SELECT FROM store_erasures e
                WHERE e.tenant = p_tenant AND e.erasure_id = p_erasure_id) THEN
