@@ -39,6 +39,7 @@ from touchline.ingestion.v1.ingestion_pb2 import (
 from touchline.store.v1.store_pb2 import (
     APPEND_OUTCOME_CONFLICT,
     APPEND_OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_ERASED,
     APPEND_OUTCOME_RECORDED,
     APPEND_OUTCOME_REJECTED,
     APPEND_OUTCOME_UNIT_REFUSED,
@@ -236,7 +237,7 @@ class Recorder:
         for one in valid:
             last = max((erased.get(identified.key, 0) for identified in one.identities), default=0)
             if decided[one.place] and last > decided[one.place]:
-                verdicts[one.place].outcome = APPEND_OUTCOME_REJECTED
+                verdicts[one.place].outcome = APPEND_OUTCOME_ERASED
                 told = f"was decided before position {last}, where a customer of it was erased"
                 verdicts[one.place].detail = told
             else:

@@ -18,6 +18,7 @@ from libs.eventstore.errors import SealBroken, StoreError, StoreFull, StoreUnava
 from touchline.store.v1.store_pb2 import (
     APPEND_OUTCOME_CONFLICT,
     APPEND_OUTCOME_DUPLICATE,
+    APPEND_OUTCOME_ERASED,
     APPEND_OUTCOME_RECORDED,
     APPEND_OUTCOME_REJECTED,
     APPEND_OUTCOME_VERSION_TAKEN,
@@ -94,5 +95,5 @@ def _raise_if_refused(entry: AppendEvent, verdict: AppendVerdict) -> None:
         )
     if verdict.outcome == APPEND_OUTCOME_CONFLICT:
         raise IntegrityError(f"another event has the event id {entry.event.event_id}")
-    if verdict.outcome == APPEND_OUTCOME_REJECTED:
+    if verdict.outcome in (APPEND_OUTCOME_REJECTED, APPEND_OUTCOME_ERASED):
         raise DataError(f"the store does not take the event: {verdict.detail}")

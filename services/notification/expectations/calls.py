@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from eventsourcing.persistence import OperationalError
+from eventsourcing.persistence import DataError, OperationalError
 
 from libs.eventstore.errors import StoreError, StoreFull
 from libs.eventstore.records import event_id_text
 from libs.expectations import Remark, in_words
 from libs.postgres.queries import load_queries
+from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
 from libs.projection.waiting import Behind
@@ -133,9 +134,11 @@ class ExpectationCalls:
         with _promise_errors(request.expected_version):
             if await asyncio.to_thread(promises.find, name) is None:
                 raise PromiseNotFound
+            # How far it is known who was erased, before anything is opened.
+            known_at = self._parts.checkpoints.position((IdentityGraph.name,))
             told = await self._told(caller, request.expectation_id, context)
-            fact = resolved(keys, request, told)
-            return await asyncio.to_thread(promises.resolve, name, change_of(keys, request), fact)
+            fact, change = resolved(keys, request, told), change_of(keys, request)
+            return await asyncio.to_thread(promises.resolve, name, change, fact, known_at)
 
     async def _told(self, caller: Reader, expectation_id: str, context: Context) -> Event:
         """Return what set a promise that was given: it says whom it concerns.
@@ -215,7 +218,7 @@ class ExpectationCalls:
 def _promise_errors(expected_version: int = 0) -> Iterator[None]:
     try:
         yield
-    except PromiseNotFound as error:
+    except (PromiseNotFound, DataError) as error:  # the latter when the customer was just erased
         raise errors.expectation_not_found() from error
     except PromiseEnded as error:
         raise errors.expectation_ended() from error

@@ -157,15 +157,17 @@ class Promises(Application[UUID]):
             raise PromiseExists
         return self._as_it_stands(found)
 
-    def resolve(self, promise_id: UUID, change: Change, fact: Event) -> Saved:
+    def resolve(self, promise_id: UUID, change: Change, fact: Event, known_at: int) -> Saved:
         """End or renegotiate a promise; the last change once more changes nothing.
 
         Args:
             promise_id: See `promise_id`.
             change: What becomes of it.
             fact: The customer's ExpectationResolved, recorded with it or not at all.
+            known_at: How far it was known who was erased when the promise was opened.
 
         Raises:
+            DataError: the customer was erased since then.
             PromiseNotFound: there is none.
             PromiseEnded: it was kept or withdrawn already.
             StaleVersion: it is not at the version that the caller expects.
@@ -179,7 +181,7 @@ class Promises(Application[UUID]):
                 return self._as_it_stands(promise)
             _apply(promise, change)
             try:
-                return self._save(promise, fact)
+                return self._save(promise, fact, max(1, known_at))
             except IntegrityError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -192,9 +194,10 @@ class Promises(Application[UUID]):
         except AggregateNotFoundError:
             return None
 
-    def _save(self, promise: Promise, fact: Event) -> Saved:
+    def _save(self, promise: Promise, fact: Event, known_at: int = 0) -> Saved:
         at = fact.occurred_at.ToDatetime(tzinfo=UTC)
-        (recording,) = self.save(promise, occurred_at=at, facts=[AppendEvent(event=fact)])
+        told = AppendEvent(event=fact, decided_at_position=known_at)
+        (recording,) = self.save(promise, occurred_at=at, facts=[told])
         return Saved(promise.version, recording.notification.id + 1)  # the fact follows the change
 
     def _as_it_stands(self, promise: Promise) -> Saved:

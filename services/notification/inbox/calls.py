@@ -11,6 +11,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.errors import StoreError, StoreFull
 from libs.eventstore.records import event_id_text
 from libs.postgres.queries import load_queries
+from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
 from libs.projection.waiting import Behind
@@ -143,6 +144,8 @@ class InboxCalls:
 
     async def _mark(self, caller: Reader, rows: Sequence[Any], who: str) -> int:
         """Record that notifications were read; return the position of the last, 0 for none."""
+        # How far it is known who was erased, before anything is opened.
+        known_at = max(1, self._parts.checkpoints.position((IdentityGraph.name,)))
         try:
             records = [RecordedEvent.FromString(row["record"]) for row in rows]
             opened = await open_records(self._parts.store, records)
@@ -156,7 +159,8 @@ class InboxCalls:
             )
             if not events:
                 return 0
-            units = [AppendUnit(events=[AppendEvent(event=event)]) for event in events]
+            entries = [AppendEvent(event=one, decided_at_position=known_at) for one in events]
+            units = [AppendUnit(events=[entry]) for entry in entries]
             answer = await self._parts.store.append(AppendRequest(tenant=caller.name, units=units))
         except StoreFull as error:
             raise errors.store_full() from error
