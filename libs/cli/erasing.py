@@ -144,17 +144,16 @@ def read(path: Path) -> Certificate:
     try:
         told = json.loads(path.read_text("utf-8"))
         if told["kind"] != KIND:
-            raise ValueError("it is of another kind")
+            raise ValueError(told["kind"])
         erased = json_format.ParseDict(told["erased"], Erased())
         if not (erased.erasure_id and erased.position):
-            raise ValueError("it names no erasure")
+            raise ValueError(erased)
         return Certificate(erased, tenant=str(told["tenant"]))
     except OSError as error:
         raise CertificateError(f"{path} can't be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, json_format.ParseError) as error:
-        reason = f"{type(error).__name__} {error}".strip()
+    except (ValueError, KeyError, TypeError, json_format.ParseError):
         raise CertificateError(
-            f"{path} is no certificate that `touchline erase` wrote: {reason}."
+            f"{path} is no certificate that `touchline erase` wrote, or it is damaged."
         ) from None
 
 
@@ -164,7 +163,9 @@ def _told(certificate: Certificate) -> dict[str, Any]:
         "kind": KIND,
         "tenant": certificate.tenant,
         "erased": json_format.MessageToDict(
-            certificate.erased, always_print_fields_with_no_presence=True
+            certificate.erased,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
         ),
         "checked_at": at and at.isoformat(timespec="milliseconds"),
         "nothing_left": certificate.clean,
@@ -180,25 +181,34 @@ def _told(certificate: Certificate) -> dict[str, Any]:
             }
             for one in certificate.checked
         ],
-        "stays": [{"what": what, "why": why} for what, why in STAYS],
+        "stays": [{"what": what, "why": why} for what, why in stays(certificate.erased)],
         "backups": BACKUPS,
     }
 
 
-STAYS: Final = (
-    (
-        "the events' envelopes",
-        "their place, type and times keep the line provable and the counts right; what was said "
-        "is sealed, and its key is gone",
-    ),
-    (
-        "identity keys",
-        "keyed hashes without their values: whoever comes back with the same address is linked "
-        "again, as somebody new",
-    ),
-    ("this erasure", "when, why and who asked for it: the event on the line, and this certificate"),
+def stays(erased: Erased) -> list[tuple[str, str]]:
+    """Return what an erasure leaves, each thing with its reason."""
+    return [_ENVELOPES, _OTHER_TIMES if erased.HasField("occurred") else _KEYS, _ITSELF]
+
+
+_ENVELOPES: Final = (
+    "the events' envelopes",
+    "their place, type and times keep the line provable and the counts right; what was said is "
+    "sealed, and its key is gone",
 )
-"""What an erasure leaves, and why."""
+_KEYS: Final = (
+    "identity keys",
+    "keyed hashes without their values: whoever comes back with the same address is linked again, "
+    "as somebody new",
+)
+_OTHER_TIMES: Final = (
+    "other times",
+    "what happened outside the range, and the identities: they were not to be erased",
+)
+_ITSELF: Final = (
+    "this erasure",
+    "when, why and who asked for it: the event on the line, and this certificate",
+)
 BACKUPS: Final = (
     "A backup made before the erasure still has the keys in its own dump of data keys, and opens "
     "with that alone: let that dump expire. After restoring one, erase again from this certificate."

@@ -1,6 +1,6 @@
 """What an erasure is about to do, what it did, and how that was checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -9,12 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from libs.cli.erasing import BACKUPS, STAYS, Certificate, Checked
+from libs.cli.erasing import BACKUPS, Certificate, Checked, stays
 from libs.cli.rendering import palette, terms, words
 from libs.cli.rendering.bounded import Bounded
 from libs.cli.rendering.people import listed, sheet
 from touchline.profile.v1.erasure_pb2 import Erased, TimeRange
 from touchline.profile.v1.profile_pb2 import Profile
+from touchline.projection.v1.projection_service_pb2 import ErasureCheck
 
 WIDEST: Final = 110
 END_OF_TIME: Final = 253_402_300_799
@@ -65,7 +66,8 @@ def certificate(one: Certificate, *, now: datetime, again: str = "") -> Renderab
     if one.checked:
         parts += [Text(), Text("What was looked at afterwards", style=palette.STRONG)]
         parts += [_checks(one), *_failures(one)]
-    parts += [Text(), Text("What stays, and why", style=palette.STRONG), _stays()]
+    parts += [Text(), Text("What stays, and why", style=palette.STRONG)]
+    parts += [_stays(erased)]
     parts += [Text(), Text("Backups", style=palette.STRONG), Text(BACKUPS)]
     if again:
         parts.append(Text(again, style=palette.QUIET))
@@ -74,7 +76,8 @@ def certificate(one: Certificate, *, now: datetime, again: str = "") -> Renderab
 
 def _title(one: Certificate) -> Text:
     if one.clean:
-        told = f"{palette.KEPT} Erased, and nothing is left that could tell of the customer"
+        of = "of that time" if one.erased.HasField("occurred") else "of the customer"
+        told = f"{palette.KEPT} Erased, and nothing is left that could tell {of}"
         return Text(told, style=f"bold {palette.GOOD}")
     if not one.checked:
         return Text(f"{palette.KEPT} Erased, not checked", style=f"bold {palette.ATTENTION}")
@@ -107,21 +110,31 @@ def _done(erased: Erased, now: datetime) -> Table:
 
 
 def _checks(one: Certificate) -> Table:
-    table = sheet("", "service", "looked at", "left", "shut")
+    table = sheet("", "service", "left", "shut", "looked at")
     for each in one.checked:
+        clean = [check for check in each.checks if not check.left]
+        if clean:
+            _add_check(table, each.service, clean)
         for check in each.checks:
-            symbol, style = (palette.BROKEN, palette.BAD) if check.left else _CLEAN
-            table.add_row(
-                Text(symbol, style=style),
-                each.service,
-                words.plain(check.what),
-                Text(f"{check.left:,}", style=style),
-                Text(f"{check.shut:,}" if check.shut else "", style=palette.QUIET),
-            )
+            if check.left:
+                _add_check(table, each.service, [check])
         if each.failure:
             mark = Text(palette.BROKEN, style=palette.BAD)
-            table.add_row(mark, each.service, Text("not looked at", style=palette.BAD))
+            table.add_row(mark, each.service, "", "", Text("not looked at", style=palette.BAD))
     return table
+
+
+def _add_check(table: Table, service: str, checks: Sequence[ErasureCheck]) -> None:
+    """Add a line for checks that came to the same: none with anything left, or a single one."""
+    left, shut = (sum(getattr(check, name) for check in checks) for name in ("left", "shut"))
+    symbol, style = (palette.BROKEN, palette.BAD) if left else (palette.KEPT, palette.GOOD)
+    table.add_row(
+        Text(symbol, style=style),
+        service,
+        Text(f"{left:,}", style=style),
+        Text(f"{shut:,}", style=palette.QUIET),
+        Text(", ".join(words.plain(check.what) for check in checks), style=palette.QUIET),
+    )
 
 
 def _failures(one: Certificate) -> Iterator[Text]:
@@ -130,16 +143,19 @@ def _failures(one: Certificate) -> Iterator[Text]:
             yield Text(f"{each.service}: {words.plain(each.failure)}", style=palette.BAD)
     folded = ", ".join(map(_folded, (each for each in one.checked if each.positions)))
     if folded:
-        yield Text(f"folded up to: {folded}", style=palette.QUIET)
+        yield Text(f"everything up to {folded} was folded", style=palette.QUIET)
+    if any(check.shut for each in one.checked for check in each.checks):
+        shut = "shut: sealed, and without a key; or a keyed hash that names nobody"
+        yield Text(shut, style=palette.QUIET)
 
 
 def _folded(one: Checked) -> str:
     return f"{one.service} {min(position for _, position in one.positions):,}"
 
 
-def _stays() -> Table:
+def _stays(erased: Erased) -> Table:
     grid = _grid()
-    for what, why in STAYS:
+    for what, why in stays(erased):
         grid.add_row(what, why)
     return grid
 
@@ -162,6 +178,3 @@ def _grid() -> Table:
     grid.add_column(style=palette.QUIET)
     grid.add_column(overflow="fold")
     return grid
-
-
-_CLEAN: Final = (palette.KEPT, palette.GOOD)
