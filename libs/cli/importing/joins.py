@@ -7,7 +7,7 @@ and is told: nothing is dropped in silence.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from libs.cli.importing.cells import Columns, GetText
 from libs.cli.importing.conditions import Condition, compile_condition
@@ -112,12 +112,12 @@ class Joins:
             self._joins.append(_Join(lookup, found, *_asking(lookup, columns), set(), by_itself))
             known += lookup.joined
 
-    def of(self, row: Row) -> Iterator[Joined]:
+    def of(self, row: Row) -> Sequence[Joined]:
         """Return a row with what it refers to; several where a lookup says `each`."""
         rows = [Joined(row, b"", ())]
         for join in self._joins:
             rows = [one for before in rows for one in self._joined(join, before)]
-        yield from rows
+        return rows
 
     def left_out(self, row: Row) -> None:
         """Take note of what a row refers to that is not imported: that is referred to, too."""
@@ -159,8 +159,20 @@ class Joins:
 
     def _row(self, lookup: Lookup, row: Row, cells: Cells) -> Row:
         if self._nested:
-            return {**row, lookup.name: dict(zip(lookup.columns, cells, strict=True))}
+            return {**row, lookup.name: _nested(lookup.columns, cells)}
         return [*row, *cells]
+
+
+def _nested(columns: Sequence[str], cells: Cells) -> dict[str, Any]:
+    """Return cells as the JSON object in which their dotted columns find them."""
+    found: dict[str, Any] = {}
+    for column, cell in zip(columns, cells, strict=True):
+        *path, name = column.split(".")
+        at = found
+        for step in path:
+            at = at.setdefault(step, {})
+        at[name] = cell
+    return found
 
 
 class _Join(NamedTuple):

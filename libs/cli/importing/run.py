@@ -233,7 +233,7 @@ class _Run:
                 self._counts["left out"] += 1
                 reading.joins.left_out(row)
                 return
-            every = list(reading.joins.of(row))
+            every = reading.joins.of(row)
         except RowError as error:
             self._problem(line, BROKEN, error.reason)
             return
@@ -249,7 +249,7 @@ class _Run:
             self._tell(reading.name, line, lookup.by, value, lookup.target, recorded=recorded)
 
     def _built(self, build: Build, line: int, joined: Joined, content: bytes) -> Made | None:
-        named = content + joined.told_apart
+        named = content + joined.told_apart if joined.told_apart else content
         try:
             made = build(joined.row, named)
         except EmptyError as error:
