@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
-PACKAGES := libs.backup libs.cli libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
+PACKAGES := libs.backup libs.cli libs.consents libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
 # A file's tests share what they start; the longest files come first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 DEPLOY_TESTS := $(wildcard tests/*/test_deploy_*.py)

@@ -16,9 +16,10 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
-from libs.projection import checkpoints, gauges, timeline
+from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.consents import Consents
 from libs.projection.erasing import forgetting
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
@@ -62,7 +63,7 @@ _PROJECTING = {
     "idle_in_transaction_session_timeout": "10s",
 }
 _CONNECTIONS = 20
-_FOLDS = (IdentityGraph, Timeline, Notifications, Deliveries, Deciding, Expectations)
+_FOLDS = (IdentityGraph, Timeline, Consents, Notifications, Deliveries, Deciding, Expectations)
 FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
 """What a fold anew fills again: all but the recipients, which are on no line."""
 
@@ -74,6 +75,7 @@ async def migrate_notification(database_url: str) -> None:
     components = {
         "projection": checkpoints.MIGRATIONS,
         "timeline": timeline.MIGRATIONS,
+        "consents": consents.MIGRATIONS,
         "notification": notifications.MIGRATIONS,
     }
     await migrate_service(database_url, "notification", components)
@@ -146,6 +148,7 @@ def _runners(
     folds = (
         IdentityGraph(),
         Timeline(),
+        Consents(),
         Notifications(store, config.readers),
         Deliveries(store, config.readers),
         Deciding(

@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from libs.postgres.queries import load_queries
-from libs.projection import timeline
+from libs.projection import consents, timeline
 
-CHECKS: Final = {**timeline.CHECKS, **load_queries(Path(__file__).with_name("erasing.sql"))}
+CHECKS: Final = {
+    **timeline.CHECKS,
+    **consents.CHECKS,
+    **load_queries(Path(__file__).with_name("erasing.sql")),
+}
 """Queries by table; see libs.projection.erasing.checking."""

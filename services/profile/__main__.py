@@ -15,9 +15,10 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
-from libs.projection import checkpoints, gauges, timeline
+from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.consents import Consents
 from libs.projection.erasing import forgetting
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.restored import emptied_to_fold_anew
@@ -51,7 +52,8 @@ _PROJECTING = {
     # A process that froze in a transaction must not hold up the one that takes over.
     "idle_in_transaction_session_timeout": "10s",
 }
-FOLDED_TABLES = frozenset(table.name for one in (IdentityGraph, Timeline) for table in one.tables)
+_PROJECTIONS = (IdentityGraph, Timeline, Consents)
+FOLDED_TABLES = frozenset(table.name for one in _PROJECTIONS for table in one.tables)
 """What a fold anew fills again."""
 
 _log = structlog.get_logger("profile")
@@ -59,7 +61,11 @@ _log = structlog.get_logger("profile")
 
 async def migrate_profile(database_url: str) -> None:
     """Bring the projections' tables up to date."""
-    components = {"projection": checkpoints.MIGRATIONS, "timeline": timeline.MIGRATIONS}
+    components = {
+        "projection": checkpoints.MIGRATIONS,
+        "timeline": timeline.MIGRATIONS,
+        "consents": consents.MIGRATIONS,
+    }
     await migrate_service(database_url, "profile", components)
 
 
@@ -77,7 +83,7 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         reached = await stack.enter_async_context(
             follow_checkpoints(config.database_url, pool, forget)
         )
-        runners = [Runner(one, pool, store, owner) for one in (IdentityGraph(), Timeline())]
+        runners = [Runner(one(), pool, store, owner) for one in _PROJECTIONS]
         for one in runners:
             stack.push_async_callback(one.stop)
         await stack.enter_async_context(running(*[one.run() for one in runners]))

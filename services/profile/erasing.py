@@ -12,7 +12,7 @@ from libs.eventstore.api import MAX_ERASED_KEYS
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import ErasureRefused, NothingToErase, StoreError, StoreFull
 from libs.identity.keys import KEY_BYTES
-from libs.projection import timeline
+from libs.projection import consents, timeline
 from libs.projection.opening import open_records
 from libs.projection.profiles import erased_among, views_errors
 from libs.projection.projection import decode
@@ -25,7 +25,7 @@ from touchline.profile.v1.erasure_pb2 import Erased, TimeRange
 from touchline.store.v1.store_pb2 import EraseRequest, EraseResponse
 from touchline.times import micros_of, timestamp_of
 
-CHECKS: Final = {**timeline.CHECKS}
+CHECKS: Final = {**timeline.CHECKS, **consents.CHECKS}
 """What this service looks at for what is left of the erased; docs/erasure.md has the inventory."""
 
 _MAX_KEYS: Final = 50_000

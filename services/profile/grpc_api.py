@@ -14,7 +14,7 @@ class ProfileService(
     ExportCalls,  # which asks the others
     ProfileCalls,
     TimelineCalls,
-    ViewCalls,
+    ViewCalls,  # and consents
     IdentityCalls,
     ExplainingCalls,
     ErasingCalls,

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from libs.projection.opening import open_records
+from libs.projection.consents import words_of
 from libs.projection.profiles import find_profile
-from libs.projection.timeline import touches_of
 from services.notification.calls import Parts
 from services.notification.deliveries.claims import Claim, Result
 from services.notification.deliveries.recipients import email_of, recipient_of, webhook_secret
-from services.notification.domain.consents import allows
+from services.notification.domain.consents import refused
 from services.notification.inbox.notifications import was_read
 from touchline.events.v1.decisions_pb2 import (
     DELIVERY_OUTCOME_FAILED,
@@ -17,15 +16,14 @@ from touchline.events.v1.decisions_pb2 import (
     DELIVERY_OUTCOME_SUPPRESSED,
     NOTIFICATION_CHANNEL_EMAIL,
 )
-from touchline.events.v1.event_pb2 import EVENT_TYPE_CONSENT_CHANGED, Event
+from touchline.events.v1.event_pb2 import Event
 
-PROJECTIONS: Final = ("identity_graph", "timeline", "notifications", "deliveries")
+PROJECTIONS: Final = ("identity_graph", "timeline", "consents", "notifications", "deliveries")
 """What the look needs at the head of the line."""
 
 # One repeat is the price of not losing anything; a second would be a nuisance.
 _MAX_LOST_CLAIMS: Final = 2
 _WAIT_SECONDS: Final = 10.0
-_MAX_CONSENTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,10 @@ async def address_of(
         return _suppressed("it was read already")
     keys = await _customer(parts, claim)
     decided = event.notification_decided
-    if decided.purpose and not await _is_allowed(parts, claim, keys, decided.purpose):
-        return _suppressed(f"the customer does not allow {decided.purpose} any more")
+    if decided.purpose or decided.recipient.customer:
+        words = await words_of(parts.pool, parts.store, claim.tenant, keys)
+        if why := refused(words, keys, decided.purpose, claim.channel):
+            return _suppressed(f"{why} any more")
     if decided.recipient.customer:
         return await _customers_address(parts, claim, keys, event)
     return await _recipients_address(parts, claim, decided.recipient.reference)
@@ -94,16 +94,6 @@ async def address_of(
 async def _customer(parts: Parts, claim: Claim) -> tuple[bytes, ...]:
     profile = await find_profile(parts.pool, claim.tenant, claim.owner_key)
     return profile.keys if profile is not None else (claim.owner_key,)
-
-
-async def _is_allowed(parts: Parts, claim: Claim, keys: tuple[bytes, ...], purpose: str) -> bool:
-    touches = await touches_of(
-        *(parts.pool, claim.tenant, keys),
-        types=[EVENT_TYPE_CONSENT_CHANGED],
-        limit=_MAX_CONSENTS,
-    )
-    opened = await open_records(parts.store, [touch.record for touch in touches])
-    return allows([event for event in opened if event is not None], purpose, claim.channel)
 
 
 async def _customers_address(

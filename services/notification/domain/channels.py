@@ -1,12 +1,13 @@
 """Which channels a notice uses, which it does not, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from libs.consents import Word
 from services.notification.domain.calendars import minute_of_day, zone_of
-from services.notification.domain.consents import allows
+from services.notification.domain.consents import refused
 from touchline.events.v1.decisions_pb2 import (
     CHANNEL_VERDICT_CHOSEN,
     CHANNEL_VERDICT_DEFERRED,
@@ -18,7 +19,6 @@ from touchline.events.v1.decisions_pb2 import (
     ConsideredChannel,
     NotificationChannel,
 )
-from touchline.events.v1.event_pb2 import Event
 from touchline.notification.v1.notification_pb2 import Notice, QuietHours
 from touchline.times import timestamp_of
 
@@ -34,14 +34,16 @@ class Addressee:
         known: Somebody said where the employee or the team is reached.
         email: There is an email address.
         webhook: There is a URL for webhooks.
-        consents: The customer's ConsentChanged events that count.
+        words: What was said of the customer's consents and preferences.
+        identity_keys: Of the customer, whom the words are about.
     """
 
     customer: bool = False
     known: bool = False
     email: bool = False
     webhook: bool = False
-    consents: Sequence[Event] = ()
+    words: Collection[Word] = ()
+    identity_keys: Collection[bytes] = ()
 
 
 def considered(
@@ -94,8 +96,7 @@ def _considered(
     until_us: int,
     email_is_set_up: bool,
 ) -> ConsideredChannel:
-    if not allows(addressee.consents, notice.purpose, channel):
-        told = f"the customer does not allow {notice.purpose} on this channel"
+    if told := refused(addressee.words, addressee.identity_keys, notice.purpose, channel):
         return ConsideredChannel(channel=channel, verdict=CHANNEL_VERDICT_SUPPRESSED, reason=told)
     if missing := _missing(channel, addressee, email_is_set_up):
         return ConsideredChannel(channel=channel, verdict=CHANNEL_VERDICT_SKIPPED, reason=missing)

@@ -1,63 +1,52 @@
-"""Whether a customer allows being told something, by what they said so far."""
+"""Whether a customer lets a channel be used, by what they said so far."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from typing import Final
 
+from libs.consents import CONSENT, PREFERENCE, Word, holds
 from touchline.events.v1.decisions_pb2 import (
     NOTIFICATION_CHANNEL_EMAIL,
     NotificationChannel,
 )
-from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.facts_pb2 import (
     CHANNEL_EMAIL,
     CHANNEL_UNSPECIFIED,
     CONSENT_STATUS_GRANTED,
-    CONSENT_STATUS_UNSPECIFIED,
-    CONSENT_STATUS_WITHDRAWN,
-    Channel,
-    ConsentStatus,
+    PREFERENCE_STATUS_AVOIDED,
 )
 
+_EVERYTHING: Final = ""
 # What a channel of ours is to the customer. The others have no name of their own in consents.
 _CHANNELS: Final = {NOTIFICATION_CHANNEL_EMAIL: CHANNEL_EMAIL}
 
 
-def allows(history: Sequence[Event], purpose: str, channel: NotificationChannel.ValueType) -> bool:
-    """Return whether a customer's consent lets a channel be used.
-
-    The last word on the channel counts, else the last word on every channel; in doubt the stricter
-    one, as in the profile service: of a grant and a withdrawal at the same time the withdrawal, and
-    a grant for every channel doesn't undo the withdrawal for one.
+def refused(
+    words: Collection[Word],
+    identity_keys: Collection[bytes],
+    purpose: str,
+    channel: NotificationChannel.ValueType,
+) -> str:
+    """Return why a channel may not be used; empty when it may.
 
     Args:
-        history: The customer's ConsentChanged events that count, in any order.
+        words: What was said for the customer's identities, in any order.
+        identity_keys: The customer's.
         purpose: The consent that is needed; empty: none is.
         channel: How the customer would be told.
     """
-    if not purpose:
-        return True
-    changes = [event for event in history if event.consent_changed.purpose == purpose]
     named = _CHANNELS.get(channel, CHANNEL_UNSPECIFIED)
-    status = _status(changes, named)
-    if named and not any(event.consent_changed.channel == named for event in changes):
-        status = _status(changes, CHANNEL_UNSPECIFIED)
-    return status == CONSENT_STATUS_GRANTED
+    if purpose:
+        consent = holds(words, identity_keys, CONSENT, purpose, named)
+        if consent is None:
+            return f"the customer never allowed {purpose}"
+        if consent.status != CONSENT_STATUS_GRANTED:
+            return f"the customer does not allow {purpose} on this channel"
+    for about in _distinct(purpose, _EVERYTHING):
+        liked = holds(words, identity_keys, PREFERENCE, about, named) if named else None
+        if liked is not None and liked.status == PREFERENCE_STATUS_AVOIDED:
+            return f"the customer would rather not get {about or 'anything'} on this channel"
+    return ""
 
 
-def _status(changes: Sequence[Event], channel: Channel.ValueType) -> ConsentStatus.ValueType:
-    """Return the last word on a channel; withdrawals for every channel are words on each."""
-    said = [event for event in changes if _concerns(event, channel)]
-    if not said:
-        return CONSENT_STATUS_UNSPECIFIED
-    return max(said, key=_strictest_last).consent_changed.status
-
-
-def _concerns(event: Event, channel: Channel.ValueType) -> bool:
-    change = event.consent_changed
-    everywhere = change.channel == CHANNEL_UNSPECIFIED
-    return change.channel == channel or (everywhere and change.status == CONSENT_STATUS_WITHDRAWN)
-
-
-def _strictest_last(event: Event) -> tuple[int, bool, str]:
-    withdrawn = event.consent_changed.status == CONSENT_STATUS_WITHDRAWN
-    return event.occurred_at.ToNanoseconds(), withdrawn, event.event_id
+def _distinct(*purposes: str) -> Iterable[str]:
+    return dict.fromkeys(purposes)

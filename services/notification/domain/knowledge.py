@@ -4,15 +4,12 @@ The last word by (occurred_at, event_id) counts, whatever the order in which eve
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
+from libs.consents import CONSENT, Word, standing
 from touchline.events.v1.event_pb2 import Event
-from touchline.events.v1.facts_pb2 import (
-    CONSENT_STATUS_WITHDRAWN,
-    Channel,
-    ConsentStatus,
-)
+from touchline.events.v1.facts_pb2 import Channel, ConsentStatus
 
 EVERY: Final = "every"
 """What a consent for every channel is called."""
@@ -26,23 +23,18 @@ def attributes_in(events: Iterable[Event]) -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def consents_in(events: Iterable[Event]) -> dict[str, dict[str, str]]:
+def consents_in(
+    words: Iterable[Word], identity_keys: Collection[bytes]
+) -> dict[str, dict[str, str]]:
     """Return what the customer allows: by purpose, by channel or EVERY, `granted` or `withdrawn`.
 
-    In doubt the stricter one, as in the profile service: a withdrawal for every channel holds on
-    each, and a grant for every channel doesn't undo the withdrawal for one.
+    It is what the profile service answers; see libs.consents.
     """
     known: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    changes = sorted(_in_order(events, "consent_changed"), key=_strictest_last)
-    for event in changes:
-        change = event.consent_changed
-        purpose, status = known[change.purpose], _name(ConsentStatus.Name(change.status))
-        if change.channel:
-            purpose[_name(Channel.Name(change.channel))] = status
-        elif change.status == CONSENT_STATUS_WITHDRAWN:
-            purpose.update(dict.fromkeys([*purpose, EVERY], status))
-        else:
-            purpose[EVERY] = status
+    for one in standing(words, identity_keys, CONSENT):
+        channel = _name(Channel.Name(one.channel)) if one.channel else EVERY
+        status = ConsentStatus.Name(one.status)  # type: ignore[arg-type]  # of a consent it is one
+        known[one.purpose][channel] = _name(status)
     return dict(known)
 
 
@@ -58,11 +50,6 @@ def scores_in(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
 def _in_order(events: Iterable[Event], fact: str) -> Sequence[Event]:
     told = [event for event in events if event.WhichOneof("fact") == fact]
     return sorted(told, key=lambda event: (event.occurred_at.ToNanoseconds(), event.event_id))
-
-
-def _strictest_last(event: Event) -> tuple[int, bool]:
-    change = event.consent_changed
-    return event.occurred_at.ToNanoseconds(), change.status == CONSENT_STATUS_WITHDRAWN
 
 
 def _name(constant: str) -> str:

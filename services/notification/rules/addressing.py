@@ -8,15 +8,15 @@ import asyncpg
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.consents import Asked, Said, words_before
 from libs.projection.projection import Recorded
 from services.notification.domain.channels import Addressee
 from services.notification.domain.evaluation import Told
 from services.notification.domain.rules import CompiledRule
-from services.notification.rules.knowing import known_events
-from touchline.events.v1.event_pb2 import EVENT_TYPE_CONSENT_CHANGED
 from touchline.events.v1.identity_pb2 import IDENTITY_KIND_EMAIL
 from touchline.notification.v1.notification_pb2 import Notice
 
+_NOTHING_SAID: Final = Said((), ())
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
@@ -43,26 +43,43 @@ async def addressees_of(
     """
     reached = await _reached(pool, meant)
     with_email = await _customers_with_email(pool, meant)
-    consents = await known_events(
-        pool,
-        store,
-        [
-            (place, one.cause, [EVENT_TYPE_CONSENT_CHANGED])
-            for place, one in enumerate(meant)
-            if one.notice.purpose
-        ],
-    )
+    said = await _said(pool, store, meant)
     found = []
     for place, one in enumerate(meant):
         record = one.cause.record
         if one.told.recipient.customer:
             email = (record.tenant, record.owner_key) in with_email
-            found.append(Addressee(customer=True, email=email, consents=consents[place]))
+            keys, words = said[place]
+            found.append(Addressee(customer=True, email=email, words=words, identity_keys=keys))
         else:
             known = reached.get((record.tenant, one.told.recipient.reference))
             email, webhook = known or (False, False)
-            found.append(Addressee(known=known is not None, email=email, webhook=webhook))
+            keys, words = said.get(place, _NOTHING_SAID)
+            found.append(
+                Addressee(
+                    known=known is not None,
+                    email=email,
+                    webhook=webhook,
+                    words=words,
+                    identity_keys=keys,
+                )
+            )
     return found
+
+
+async def _said(pool: asyncpg.Pool, store: StoreClient, meant: Sequence[Meant]) -> dict[int, Said]:
+    """Return what customers said of consents and preferences, where that counts, by place."""
+    places = [
+        place
+        for place, one in enumerate(meant)
+        if one.notice.purpose or one.told.recipient.customer
+    ]
+    causes = [meant[place].cause for place in places]
+    asked = [
+        Asked(one.record.tenant, one.record.owner_key, one.position, one.recorded_at_us)
+        for one in causes
+    ]
+    return dict(zip(places, await words_before(pool, store, asked), strict=True))
 
 
 async def _reached(

@@ -27,7 +27,7 @@ from touchline.times import timestamp_of
 LISTED: Final = ("rules",)
 """What rules are listed from: the reactor's own table."""
 
-_EXPLAINED: Final = ("identity_graph", "timeline", *LISTED, *EXPLAINED)
+_EXPLAINED: Final = ("identity_graph", "timeline", "consents", *LISTED, *EXPLAINED)
 
 
 class RuleCalls:

@@ -43,7 +43,7 @@ from touchline.notification.v1.notification_pb2 import (
     RuleVerdict,
 )
 
-NEEDED: Final = ("identity_graph", "timeline")
+NEEDED: Final = ("identity_graph", "timeline", "consents")
 """What must have come as far as the events that are judged."""
 
 # So many events are opened, with what is known about each, before what is decided alone is kept.

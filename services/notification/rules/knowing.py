@@ -16,6 +16,7 @@ import asyncpg
 from libs.eventstore.client import StoreClient
 from libs.expressions import event_value
 from libs.postgres.queries import load_queries
+from libs.projection.consents import Asked, Said, words_before
 from libs.projection.opening import open_records
 from libs.projection.projection import Recorded
 from services.notification.domain.knowledge import attributes_in, consents_in, scores_in
@@ -23,7 +24,6 @@ from services.notification.domain.rule_checks import MAX_RECENT
 from services.notification.domain.rules import CompiledRule
 from services.notification.domain.scopes import Known, Value
 from touchline.events.v1.event_pb2 import (
-    EVENT_TYPE_CONSENT_CHANGED,
     EVENT_TYPE_DELIVERY_ATTEMPTED,
     EVENT_TYPE_EVENT_RETRACTED,
     EVENT_TYPE_NOTIFICATION_READ,
@@ -37,7 +37,6 @@ from touchline.store.v1.store_pb2 import RecordedEvent
 _MAX_KNOWN: Final = 1000
 _TYPES: Final = {
     "attributes": EVENT_TYPE_TRAITS_OBSERVED,
-    "consents": EVENT_TYPE_CONSENT_CHANGED,
     "scores": EVENT_TYPE_SCORE_CROSSED,
 }
 # They say nothing of the customer.
@@ -46,6 +45,7 @@ _NOT_RECENT: Final = (
     EVENT_TYPE_DELIVERY_ATTEMPTED,
     EVENT_TYPE_NOTIFICATION_READ,
 )
+_NOTHING_SAID: Final = Said((), ())
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -75,6 +75,7 @@ class _Loaded:
         default_factory=lambda: defaultdict(list)
     )
     known: defaultdict[int, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    said: dict[int, Said] = field(default_factory=dict)
 
 
 async def know(pool: asyncpg.Pool, store: StoreClient, judged: Sequence[Judged]) -> list[Known]:
@@ -95,13 +96,14 @@ async def know(pool: asyncpg.Pool, store: StoreClient, judged: Sequence[Judged])
             loaded.recent[asked].append((occurred_at_us, values[record]))
     wanted = [(place, one.recorded, _known_types(one.rules)) for place, one in enumerate(judged)]
     loaded.known = await known_events(pool, store, wanted)
+    loaded.said = await _said(pool, store, judged)
     return [_known(place, one, loaded) for place, one in enumerate(judged)]
 
 
 async def known_events(
     pool: asyncpg.Pool, store: StoreClient, wanted: Iterable[tuple[int, Recorded, Collection[int]]]
 ) -> defaultdict[int, list[Event]]:
-    """Return what customers' traits, consents and scores come from, up to and with an event.
+    """Return what customers' traits and scores come from, up to and with an event.
 
     Args:
         pool: The service's database.
@@ -130,20 +132,37 @@ async def known_events(
     return found
 
 
+async def _said(
+    pool: asyncpg.Pool, store: StoreClient, judged: Sequence[Judged]
+) -> dict[int, Said]:
+    """Return what was said of consents up to and with each event whose rules want to know."""
+    places = [
+        place
+        for place, one in enumerate(judged)
+        if any("consents" in rule.needs for rule in one.rules)
+    ]
+    events = [judged[place].recorded for place in places]
+    asked = [
+        Asked(one.record.tenant, one.record.owner_key, one.position, one.recorded_at_us)
+        for one in events
+    ]
+    return dict(zip(places, await words_before(pool, store, asked), strict=True))
+
+
 def _known_types(rules: Iterable[CompiledRule]) -> set[int]:
     names = frozenset().union(*(rule.needs for rule in rules))
     return {number for name, number in _TYPES.items() if name in names}
 
 
 def _known(place: int, one: Judged, loaded: _Loaded) -> Known:
-    told = loaded.known[place]
+    told, said = loaded.known[place], loaded.said.get(place, _NOTHING_SAID)
     return Known(
         event=one.value,
         occurred_at_us=one.recorded.record.occurred_at_us,
         now=_EPOCH + timedelta(microseconds=one.recorded.recorded_at_us),
         recent=loaded.recent[place][:MAX_RECENT],
         attributes=attributes_in(told),
-        consents=consents_in(told),
+        consents=consents_in(said.words, said.identity_keys),
         scores=scores_in(told),
     )
 

@@ -13,15 +13,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from libs.consents import Standing
 from services.profile.domain import customer, marketing, sales, service
 from services.profile.domain.attributes import READS as ATTRIBUTES_READ
 from services.profile.domain.attributes import attributes
+from services.profile.domain.consents import shown_consents
 from services.profile.domain.field_policy import FieldPolicy
 from services.profile.domain.touches import Seen, Touch, see
 from touchline.events.v1 import event_pb2
 from touchline.profile.v1 import views_pb2
 
-__all__ = ["ATTRIBUTES_READ", "VIEWS", "Shown", "Touch", "View", "attributes", "show"]
+__all__ = [
+    "ATTRIBUTES_READ",
+    "SHOW_CONSENTS",
+    "VIEWS",
+    "Shown",
+    "Touch",
+    "View",
+    "attributes",
+    "show",
+]
 
 Shown = (
     views_pb2.SalesView | views_pb2.ServiceView | views_pb2.MarketingView | views_pb2.CustomerView
@@ -56,7 +67,16 @@ VIEWS: Mapping[views_pb2.ViewKind.ValueType, View] = MappingProxyType(
 )
 
 
-def show(kind: views_pb2.ViewKind.ValueType, touches: Iterable[Touch], now_us: int) -> Shown:
+SHOW_CONSENTS = (views_pb2.VIEW_KIND_MARKETING, views_pb2.VIEW_KIND_CUSTOMER)
+"""The views that show what a customer allowed and forbade, with its proof."""
+
+
+def show(
+    kind: views_pb2.ViewKind.ValueType,
+    touches: Iterable[Touch],
+    now_us: int,
+    consents: Iterable[Standing] = (),
+) -> Shown:
     """Shows a customer.
 
     Args:
@@ -65,9 +85,13 @@ def show(kind: views_pb2.ViewKind.ValueType, touches: Iterable[Touch], now_us: i
             view doesn't read are left out of account.
         now_us: The time of the view, in microseconds since 1970. Touches after it still count:
             who wants the view as of a time passes the touches of that time.
+        consents: How they stand. A view that doesn't show them leaves them out of account.
 
     Raises:
         KeyError: There is no such view.
     """
     view = VIEWS[kind]
-    return view.fold(see(touches, view.policy), now_us)
+    shown = view.fold(see(touches, view.policy), now_us)
+    if isinstance(shown, views_pb2.MarketingView | views_pb2.CustomerView):
+        shown.consents.extend(shown_consents(consents))
+    return shown

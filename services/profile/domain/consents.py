@@ -1,59 +1,87 @@
-"""What a customer allowed or forbade."""
+"""What a customer allows and likes, as callers and views are told it."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from uuid import UUID
 
-from services.profile.domain.touches import Seen, of_type, timestamp
-from touchline.events.v1 import event_pb2, facts_pb2
-from touchline.profile.v1 import views_pb2
+from libs.consents import CONSENT, Standing, Word
+from services.profile.domain.touches import timestamp
+from touchline.profile.v1 import consents_pb2, profile_pb2, views_pb2
 
-_EVERY_CHANNEL = facts_pb2.CHANNEL_UNSPECIFIED
+_MAX_WORDS = 100
 
 
-def consents(history: Sequence[Seen]) -> list[views_pb2.Consent]:
-    """The consents in a history, by purpose and channel.
-
-    The last word counts, and in doubt the stricter one: of a grant and a withdrawal at the same
-    time the withdrawal; a withdrawal for every channel holds on each of them, while a grant for
-    every channel doesn't undo the withdrawal for one.
-    """
-    by_purpose: dict[str, list[Seen]] = defaultdict(list)
-    for seen in of_type(history, event_pb2.EVENT_TYPE_CONSENT_CHANGED):
-        by_purpose[seen.event.consent_changed.purpose].append(seen)
+def shown_consents(standings: Iterable[Standing]) -> list[views_pb2.Consent]:
+    """Consents as a view shows them."""
     return [
-        _consent(purpose, channel, told)
-        for purpose, told in sorted(by_purpose.items())
-        for channel in sorted({seen.event.consent_changed.channel for seen in told})
+        views_pb2.Consent(
+            purpose=one.purpose,
+            channel=one.channel,
+            status=one.status,  # type: ignore[arg-type]  # of a consent it is a ConsentStatus
+            since=timestamp(one.since_us),
+            proof=one.proof,
+        )
+        for one in standings
     ]
 
 
-def _consent(
-    purpose: str, channel: facts_pb2.Channel.ValueType, told: Iterable[Seen]
-) -> views_pb2.Consent:
-    status, since_us, at_us, proof = facts_pb2.CONSENT_STATUS_UNSPECIFIED, 0, 0, ""
-    for seen in sorted((one for one in told if _concerns(one, channel)), key=_strictest_first):
-        change = seen.event.consent_changed
-        same_time = status and seen.at_us == at_us
-        if same_time and change.status != status:
-            continue
-        if change.status != status:
-            status, since_us, proof = change.status, seen.at_us, ""
-        at_us, proof = seen.at_us, change.proof or proof
-    return views_pb2.Consent(
-        purpose=purpose, channel=channel, status=status, since=timestamp(since_us), proof=proof
+def consent_states(
+    standings: Iterable[Standing], identities: Mapping[bytes, profile_pb2.ProfileIdentity]
+) -> list[consents_pb2.ConsentState]:
+    """Consents with all that was said.
+
+    Args:
+        standings: How they stand.
+        identities: The profile's, opened, by key.
+    """
+    return [
+        consents_pb2.ConsentState(
+            purpose=one.purpose,
+            channel=one.channel,
+            status=one.status,  # type: ignore[arg-type]  # of a consent it is a ConsentStatus
+            words=_words(one, identities),
+        )
+        for one in standings
+    ]
+
+
+def preference_states(
+    standings: Iterable[Standing], identities: Mapping[bytes, profile_pb2.ProfileIdentity]
+) -> list[consents_pb2.PreferenceState]:
+    """Preferences with all that was said; see `consent_states`."""
+    return [
+        consents_pb2.PreferenceState(
+            purpose=one.purpose,
+            channel=one.channel,
+            status=one.status,  # type: ignore[arg-type]  # of a preference it is such a status
+            words=_words(one, identities),
+        )
+        for one in standings
+    ]
+
+
+def _words(
+    standing: Standing, identities: Mapping[bytes, profile_pb2.ProfileIdentity]
+) -> list[consents_pb2.ConsentWord]:
+    return [_word(one, standing, identities) for one in standing.words[:_MAX_WORDS]]
+
+
+def _word(
+    word: Word, standing: Standing, identities: Mapping[bytes, profile_pb2.ProfileIdentity]
+) -> consents_pb2.ConsentWord:
+    told = consents_pb2.ConsentWord(
+        event_id=str(UUID(bytes=word.event_id)),
+        identities=[identities[key] for key in word.identity_keys if key in identities],
+        occurred_at=timestamp(word.occurred_at_us),
+        recorded_at=timestamp(word.recorded_at_us),
+        source=word.source,
+        proof=word.proof,
+        counts=word.event_id in standing.counting,
+        decides=word is standing.decides,
     )
-
-
-def _concerns(seen: Seen, channel: facts_pb2.Channel.ValueType) -> bool:
-    change = seen.event.consent_changed
-    everywhere = change.channel == _EVERY_CHANNEL
-    return change.channel == channel or (
-        everywhere and change.status == facts_pb2.CONSENT_STATUS_WITHDRAWN
-    )
-
-
-def _strictest_first(seen: Seen) -> tuple[int, bool, bytes]:
-    granted = seen.event.consent_changed.status != facts_pb2.CONSENT_STATUS_WITHDRAWN
-    return seen.at_us, granted, seen.event_id
+    if word.topic is CONSENT:
+        told.consent_status = word.status  # type: ignore[assignment]
+    else:
+        told.preference_status = word.status  # type: ignore[assignment]
+    return told

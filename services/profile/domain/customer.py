@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.profile.domain.attributes import known
-from services.profile.domain.consents import consents
 from services.profile.domain.contacts import contacts, show_contact
 from services.profile.domain.field_policy import FieldPolicy
 from services.profile.domain.orders import SHOWN_ORDERS, orders, show_order
@@ -36,10 +35,6 @@ POLICY = FieldPolicy(
             "order_changed.items",
             "order_changed.amount",
             "order_changed.promised_at",
-            "consent_changed.purpose",
-            "consent_changed.channel",
-            "consent_changed.status",
-            "consent_changed.proof",
             "traits_observed.traits",
             "expectation_set.expectation_id",
             "expectation_set.promise",
@@ -71,5 +66,4 @@ def fold(history: Sequence[Seen], now_us: int) -> views_pb2.CustomerView:
         contacts=[show_contact(one) for one in reversed(contacts(history)[-_SHOWN:])],
         promises=[show_promise(promise) for promise in promises(history, every, now_us)],
         orders=[show_order(one) for one in every[:SHOWN_ORDERS]],
-        consents=consents(history),
     )

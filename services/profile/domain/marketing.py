@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from services.profile.domain.consents import consents
 from services.profile.domain.contacts import contacts
 from services.profile.domain.field_policy import FieldPolicy
 from services.profile.domain.touches import Seen, of_type, timestamp
@@ -28,10 +27,6 @@ POLICY = FieldPolicy(
             "campaign_touched.campaign",
             "campaign_touched.action",
             "campaign_touched.channel",
-            "consent_changed.purpose",
-            "consent_changed.channel",
-            "consent_changed.status",
-            "consent_changed.proof",  # who writes to a customer must be able to show it
         }
     ),
     # Talk within the company is no use of a channel by the customer.
@@ -55,7 +50,6 @@ def fold(history: Sequence[Seen], _now_us: int) -> views_pb2.MarketingView:
     return views_pb2.MarketingView(
         channels=channels(history),
         campaigns=campaigns(history),
-        consents=consents(history),
         products=products(history),
     )
 

@@ -1,0 +1,57 @@
+"""The call about what customers allow and like."""
+
+from typing import Final
+
+from libs.consents import CONSENT, PREFERENCE, Word, standing
+from libs.eventstore.errors import StoreError
+from libs.projection.consents import words_of
+from libs.projection.profiles import Profile, views_errors
+from libs.rpc import errors
+from services.profile.calls.parts import PROJECTIONS, Calls, Context, micros
+from services.profile.domain.consents import consent_states, preference_states
+from services.profile.reading import Reader
+from touchline.profile.v1 import profile_service_pb2 as api
+
+CONSENTS_FROM: Final = (*PROJECTIONS, "consents")
+"""What consents are read from."""
+
+
+class ConsentCalls(Calls):
+    """Says what customers allow, forbid and like."""
+
+    async def ListConsents(  # noqa: N802 - gRPC names it
+        self, request: api.ListConsentsRequest, context: Context
+    ) -> api.ListConsentsResponse:
+        """Say what a customer allows, forbids and likes, and what decides."""
+        reader = await self._reader(request, context, CONSENTS_FROM)
+        as_of_us = micros(request, "as_of")
+        profile = await self._profiles.find(reader, request.profile, "profile")
+        if as_of_us is not None:
+            profile = await self._profiles.find_as_of(reader, profile.root, as_of_us)
+        degraded = self._degraded(reader, profile, CONSENTS_FROM)
+        words = await self._words(reader, profile, as_of_us)
+        known = await self._profiles.identities(reader, profile)
+        identities = {bytes.fromhex(one.identity_key): one for one in known}
+        consents = standing(words, profile.keys, CONSENT)
+        preferences = standing(words, profile.keys, PREFERENCE)
+        return api.ListConsentsResponse(
+            profile_id=profile.profile_id,
+            consents=consent_states(consents, identities),
+            preferences=preference_states(preferences, identities),
+            degraded_projections=degraded,
+        )
+
+    async def _words(self, reader: Reader, profile: Profile, as_of_us: int | None) -> list[Word]:
+        """Return what was said for a profile, as of a time.
+
+        Raises:
+            CallError: VIEWS_UNAVAILABLE or STORE_UNAVAILABLE.
+        """
+        parts = self._parts
+        try:
+            async with views_errors():
+                return await words_of(
+                    parts.pool, parts.store, reader.tenant, profile.keys, as_of_us
+                )
+        except StoreError as error:
+            raise errors.store_unavailable() from error
