@@ -2,10 +2,13 @@
 
 Told(7, ("anna@", "tablet"), at=3)      event 7, of those identities, the owner first
 Told(8, ("anna@",), retracts=7)         takes event 7 back
+Told(9, ("anna@",), decides=Decides(MERGED, ("anna@",), ("ben@",), ("anna@", "ben@")))
+Told(10, erases=("anna@",))             erases an identity; what comes later has another data key
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +20,17 @@ from hypothesis import strategies as st
 
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
 from libs.projection.projection import Projection, Recorded
-from touchline.events.v1.event_pb2 import EVENT_TYPE_EVENT_RETRACTED, EVENT_TYPE_NOTE_ADDED
+from touchline.events.v1.decisions_pb2 import (
+    IdentityDecision,
+    IdentityDecisionKind,
+    ProfileVersion,
+)
+from touchline.events.v1.event_pb2 import (
+    EVENT_TYPE_EVENT_RETRACTED,
+    EVENT_TYPE_IDENTITY_DECIDED,
+    EVENT_TYPE_NOTE_ADDED,
+    EVENT_TYPE_PROFILE_ERASED,
+)
 from touchline.events.v1.identity_pb2 import IdentityKind
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 
@@ -37,13 +50,26 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Decides:
+    """What a person decides: its kind, the two sides, whom it joins, the events it revokes."""
+
+    kind: IdentityDecisionKind.ValueType
+    left: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    revokes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """An event: its number, its identities with the owner first, its day, what it takes back."""
 
     number: int
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     at: int = 1
     retracts: int | None = None
+    decides: Decides | None = None
+    erases: tuple[str, ...] = ()
 
     @property
     def event_id(self) -> bytes:
@@ -63,21 +89,32 @@ def key_of(name: str) -> bytes:
 
 def recorded(line: Iterable[Told]) -> list[Recorded]:
     """The events as the store hands them out, at positions from 1 on."""
-    return [_recorded(position, one) for position, one in enumerate(line, 1)]
+    erasures = Counter[str]()
+    events = []
+    for position, told in enumerate(line, 1):
+        events.append(_recorded(position, told, erasures))
+        erasures.update(told.erases)
+    return events
 
 
-def _recorded(position: int, told: Told) -> Recorded:
+def recorded_at_us(position: int) -> int:
+    """When the store accepted the event at a position, in microseconds since 1970."""
+    return 10**15 + position
+
+
+def _recorded(position: int, told: Told, erasures: Counter[str]) -> Recorded:
     retracts = told.retracts
     record = RecordedEvent(
         event_id=told.event_id,
         tenant=TENANT,
-        owner_key=key_of(told.names[0]),
+        owner_key=key_of(told.names[0] if told.names else "erasure"),
         identities=[
             SealedIdentity(
                 identity_key=key_of(name),
                 kind=KINDS[name][0],
                 namespace_key=KINDS[name][1],
                 sealed_value=b"sealed",
+                key_id=b"key%d" % erasures[name],
             )
             for name in told.names
         ],
@@ -86,7 +123,28 @@ def _recorded(position: int, told: Told) -> Recorded:
         retracts=b"" if retracts is None else UUID(int=retracts).bytes,
         sealed_event=b"sealed %d" % told.number,
     )
-    return Recorded(position, 10**15 + position, record, record.SerializeToString())
+    if told.decides is not None:
+        record.type = EVENT_TYPE_IDENTITY_DECIDED
+        record.identity_decision.CopyFrom(_decision(told.decides, position))
+    if told.erases:
+        record.type = EVENT_TYPE_PROFILE_ERASED
+        record.erasure.identity_keys.extend(map(key_of, told.erases))
+    return Recorded(position, recorded_at_us(position), record, record.SerializeToString())
+
+
+def _decision(decides: Decides, version: int) -> IdentityDecision:
+    return IdentityDecision(
+        kind=decides.kind,
+        profiles=[
+            ProfileVersion(root_key=key_of(side[0]), version=version)
+            for side in (decides.left, decides.right)
+            if side
+        ],
+        joined_keys=map(key_of, decides.joined),
+        left_keys=map(key_of, decides.left),
+        right_keys=map(key_of, decides.right),
+        revoked_event_ids=[UUID(int=number).bytes for number in decides.revokes],
+    )
 
 
 async def project(

@@ -5,7 +5,8 @@ join its two components, unless
 
 - a person said that they are two: a cut has an identity of each component on opposite sides; or
 - the joined one would hold two strong identities with one clash label (two emails, or two ids of
-  one system). Such an edge clashes: a suggestion for people to decide.
+  one system), of which nobody said that they are one person's. Such an edge clashes: a suggestion
+  for people to decide.
 
 This is Kruskal's algorithm with two conditions; what it returns depends on the set of edges and the
 set of cuts alone.
@@ -13,7 +14,7 @@ set of cuts alone.
 An edge is as strong as its weaker end, and what a person decided comes before all:
 
     ends                            strength
-    joined by a person's decision   0  Strength.DECIDED; it may join what clashes
+    joined by a person's decision   0  Strength.DECIDED; it joins also what clashes
     strong - strong                 1  Strength.STRONG
     strong or social - social       2  Strength.SOCIAL
     strong to device - device       3  Strength.DEVICE
@@ -34,7 +35,7 @@ from typing import Final
 from libs.identity.kinds import Strength, strength_of
 
 ClashLabel = tuple[int, bytes]
-"""(kind, namespace key): edges never give a component two identities with one label."""
+"""(kind, namespace key): what was seen together never gives a component two of one label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,12 @@ def decided_edges(
     )
 
 
-def fold(nodes: Iterable[Node], edges: Iterable[Edge], cuts: Iterable[Cut] = ()) -> GraphFold:
+def fold(
+    nodes: Iterable[Node],
+    edges: Iterable[Edge],
+    cuts: Iterable[Cut] = (),
+    people: Iterable[Collection[bytes]] = (),
+) -> GraphFold:
     """Fold edges and cuts into components; see the module for the rule.
 
     Neither order nor repetition of the arguments matters. The time is that of sorting nodes and
@@ -192,18 +198,24 @@ def fold(nodes: Iterable[Node], edges: Iterable[Edge], cuts: Iterable[Cut] = ())
         nodes: The identities; of one given twice the smallest position counts.
         edges: What was seen together or joined; of one pair's edges the first by the rule counts.
             One that names an identity that is not among the nodes says nothing.
-        cuts: What people keep apart. Identities that are not among the nodes say nothing.
+        cuts: What was decided to be two people. Identities that are not among the nodes say
+            nothing, here and below.
+        people: Sets of identities of each of which was decided that it is one person: among them
+            no label clashes, so that a merge takes neither side apart. Sets with an identity in
+            common are one, as far as edges connect it. They join nothing; that is what edges do.
 
     Raises:
         ValueError: One identity comes with two clash labels.
     """
     firsts = _first_nodes(nodes)
     index = {node.key: i for i, node in enumerate(firsts)}
+    ordered = sorted(edges, key=_edge_order)
     parents = list(range(len(firsts)))
-    holds, refuses, cut_bits = _bit_sets(firsts, index, cuts)
+    persons = _persons(index, ordered, people)
+    holds, refuses, cut_bits = _bit_sets(firsts, index, cuts, persons)
     joining: list[Edge] = []
     apart: dict[tuple[bytes, bytes], Edge] = {}
-    for edge in sorted(edges, key=_edge_order):
+    for edge in ordered:
         a, b = index.get(edge.a), index.get(edge.b)
         if a is None or b is None:
             continue
@@ -248,7 +260,10 @@ def _first_nodes(nodes: Iterable[Node]) -> list[Node]:
 
 
 def _bit_sets(
-    nodes: Sequence[Node], index: Mapping[bytes, int], cuts: Iterable[Cut]
+    nodes: Sequence[Node],
+    index: Mapping[bytes, int],
+    cuts: Iterable[Cut],
+    persons: Mapping[int, int],
 ) -> tuple[list[int], list[int], int]:
     """Return what each node holds, what it refuses, and which of it cuts say, as bits of integers.
 
@@ -260,6 +275,9 @@ def _bit_sets(
         0 if node.clash is None else bits.setdefault(node.clash, 1 << len(bits)) for node in nodes
     ]
     refuses, bit, cut_bits = holds, 1 << len(bits), 0
+    if persons:
+        refuses = holds.copy()
+        bit = _excuse(nodes, persons, holds, refuses, bit)
     for cut in cuts:
         if refuses is holds:
             refuses = holds.copy()
@@ -270,6 +288,56 @@ def _bit_sets(
         cut_bits |= bit | bit << 1
         bit <<= 2
     return holds, refuses, cut_bits
+
+
+def _persons(
+    index: Mapping[bytes, int], edges: Iterable[Edge], people: Iterable[Collection[bytes]]
+) -> dict[int, int]:
+    """Return the nodes that are in any of the sets, with a node that stands for their person.
+
+    A set says nothing of identities that no edges connect: so each cluster can be folded alone.
+    """
+    sets = [[index[key] for key in keys if key in index] for keys in people]
+    if not any(sets):
+        return {}
+    clusters, persons = list(range(len(index))), list(range(len(index)))
+    for a, b in [(index[e.a], index[e.b]) for e in edges if e.a in index and e.b in index]:
+        clusters[_root(clusters, a)] = _root(clusters, b)
+    for nodes in sets:
+        first: dict[int, int] = {}
+        for i in nodes:
+            persons[_root(persons, i)] = _root(persons, first.setdefault(_root(clusters, i), i))
+    return {i: _root(persons, i) for nodes in sets for i in nodes}
+
+
+def _excuse(
+    nodes: Sequence[Node],
+    persons: Mapping[int, int],
+    holds: list[int],
+    refuses: list[int],
+    bit: int,
+) -> int:
+    """Have labels not clash within a person, and return the next bit that is free.
+
+    For each label of a person there is a bit that the person's nodes hold in the label's place.
+    They refuse the label and everybody else's bits of it; and who holds the label refuses them.
+    """
+    own: dict[tuple[ClashLabel, int], int] = {}
+    of_label: dict[ClashLabel, int] = {}
+    for i, person in sorted(persons.items()):
+        label = nodes[i].clash
+        if label is not None and (label, person) not in own:
+            own[label, person] = bit
+            of_label[label] = of_label.get(label, 0) | bit
+            bit <<= 1
+    for i, node in enumerate(nodes):
+        if node.clash is None or node.clash not in of_label:
+            continue
+        refuses[i] |= of_label[node.clash]
+        if i in persons:
+            holds[i] = own[node.clash, persons[i]]
+            refuses[i] ^= holds[i]
+    return bit
 
 
 def _root(parents: list[int], node: int) -> int:

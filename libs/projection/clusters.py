@@ -7,18 +7,19 @@ of libs.identity.graph; so what a decision would change is known before it is ma
     apart = cluster.fold(revoked=[merge.event_id], cuts=[Cut(merge.left, merge.right)])
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
+from libs.identity.decisions import cuts_of, joined_edges, people_of
 from libs.identity.graph import Cut, Edge, GraphFold, Node, clash_label, decided_edges, fold
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection
-from touchline.events.v1.decisions_pb2 import IDENTITY_DECISION_KIND_MERGED
 
 NOW: Final = 2**63 - 1
 """As of this time, in microseconds since 1970, everything counts that is there."""
@@ -41,7 +42,9 @@ class Decision:
         left: The keys of one side.
         right: The keys of the other.
         joined: The keys of the identities that it says are one person.
-        holds: Whether nothing revoked or retracted it.
+        holds: Whether nothing but merges revoked it, and nothing retracted it.
+        merged: Of each merge that revoked it the keys of the identities. These it keeps apart no
+            more; apart from that it holds.
     """
 
     event_id: bytes
@@ -54,18 +57,33 @@ class Decision:
     right: tuple[bytes, ...]
     joined: tuple[bytes, ...]
     holds: bool
+    merged: tuple[tuple[bytes, ...], ...] = ()
 
     @property
     def cut(self) -> Cut | None:
-        """What it keeps apart, if it holds; None of a merge."""
-        if self.kind == IDENTITY_DECISION_KIND_MERGED or not self.left or not self.right:
-            return None
-        return Cut(self.left, self.right)
+        """What it was to keep apart; None of a merge."""
+        return next(iter(cuts_of(self.kind, self.left, self.right)), None)
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """What it keeps apart, if it holds."""
+        return cuts_of(self.kind, self.left, self.right, self.merged)
+
+    @property
+    def taken_back(self) -> bool:
+        """Whether it says nothing any more: it does not hold, or keeps nobody apart any more."""
+        return not self.holds or (self.cut is not None and not self.cuts)
 
     @property
     def edges(self) -> tuple[Edge, ...]:
         """What it joins, if it holds."""
-        return decided_edges(self.joined, self.occurred_at_us, self.event_id)
+        when = self.occurred_at_us, self.event_id
+        return joined_edges(self.kind, self.right, self.joined, *when)
+
+    @property
+    def people(self) -> list[frozenset[bytes]]:
+        """The identities among which no label clashes, if it holds."""
+        return people_of(self.kind, self.left, self.right, self.joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +116,55 @@ class Cluster:
 
         Args:
             revoked: Decisions that it would revoke, by event id.
-            joined: Identities that it would join: the first with each of the others.
+            joined: Identities that it would join: the first with each of the others. Without cuts
+                that is a merge: of the profiles that these are in no labels would clash, and what
+                is revoked holds but for keeping these apart. With cuts it joins on each side.
             cuts: What it would keep apart.
         """
-        holding = self.holding(revoked)
-        edges = [*self.links, *decided_edges(joined, NOW, _LAST)]
-        edges += [edge for one in holding for edge in one.edges]
-        apart = [*cuts, *(cut for one in holding if (cut := one.cut) is not None)]
-        return fold(self.nodes, edges, apart)
+        more = list(cuts)
+        if not joined or more:
+            return self._fold(self.holding(revoked), _parts(joined, more), more)
+        merged = _members(self._fold(self.holding(), [], []), joined)
+        holding = [
+            replace(one, merged=(*one.merged, tuple(merged))) if one.event_id in revoked else one
+            for one in self.holding()
+        ]
+        return self._fold(holding, [joined], [], [merged])
+
+    def _fold(
+        self,
+        holding: Iterable[Decision],
+        joined: Iterable[Sequence[bytes]],
+        cuts: Iterable[Cut],
+        people: Iterable[Collection[bytes]] = (),
+    ) -> GraphFold:
+        """Fold with some decisions, and what one more says."""
+        edges, apart, persons = [*self.links], [*cuts], [*people]
+        for one in holding:
+            edges += one.edges
+            apart += one.cuts
+            persons += one.people
+        for keys in joined:
+            edges += decided_edges(keys, NOW, _LAST)
+        return fold(self.nodes, edges, apart, persons)
+
+
+def _parts(joined: Sequence[bytes], cuts: Iterable[Cut]) -> list[Sequence[bytes]]:
+    """Return keys by the side of cuts on which they are."""
+    parts = [joined]
+    for right in (frozenset(cut.right) for cut in cuts):
+        parts = [
+            [k for k in keys if (k in right) is is_right]
+            for keys in parts
+            for is_right in (False, True)
+        ]
+    return parts
+
+
+def _members(folded: GraphFold, keys: Iterable[bytes]) -> frozenset[bytes]:
+    """Return the identities of the profiles that some identities are in."""
+    roots = {folded.components[key] for key in keys if key in folded.components}
+    return frozenset(key for key, root in folded.components.items() if root in roots)
 
 
 async def read_cluster(
@@ -140,7 +199,14 @@ async def read_cluster(
             else await connection.fetch(_SQL["links"], tenant, found)
         )
         decisions = await connection.fetch(_SQL["decisions"], tenant, found, at)
-    return Cluster(nodes, tuple(map(edge_of, links)), tuple(map(_decision_of, decisions)))
+        merges = list({merge for row in decisions for merge in row["merges"]})
+        keys_of = await connection.fetch(_SQL["merged_keys"], tenant, merges) if merges else []
+    merged = {row["event_id"]: tuple(row["merged_keys"]) for row in keys_of}
+    return Cluster(
+        nodes,
+        tuple(map(edge_of, links)),
+        tuple(_decision_of(row, merged) for row in decisions),
+    )
 
 
 async def count_events(
@@ -172,10 +238,12 @@ def edge_of(row: asyncpg.Record) -> Edge:
     return Edge(a, b, strength, occurred_at_us, event_id.bytes)
 
 
-def _decision_of(row: asyncpg.Record) -> Decision:
-    event_id, kind, owner, occurred, recorded, position, left, right, joined, holds = row
-    sides = tuple(left), tuple(right), tuple(joined)
-    return Decision(event_id.bytes, kind, owner, occurred, recorded, position, *sides, holds)
+def _decision_of(row: asyncpg.Record, merged: Mapping[UUID, tuple[bytes, ...]]) -> Decision:
+    event_id, kind, owner, occurred, recorded, position, *keys, holds, merges = row
+    left, right, joined = (tuple(some) for some in keys)
+    when = occurred, recorded, position
+    revoked = tuple(merged[merge] for merge in merges)
+    return Decision(event_id.bytes, kind, owner, *when, left, right, joined, holds, revoked)
 
 
 @asynccontextmanager

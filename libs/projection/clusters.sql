@@ -37,17 +37,25 @@ SELECT d.event_id, d.kind, d.owner_key, d.occurred_at_us, d.recorded_at_us, d.po
        d.left_keys, d.right_keys, d.joined_keys,
        NOT EXISTS (
            SELECT FROM identity_revocations r
-           WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.recorded_at_us <= $3)
+           WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND NOT r.by_merge
+               AND r.recorded_at_us <= $3)
        AND NOT EXISTS (
            SELECT FROM identity_retractions r
            WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.owner_key = d.owner_key
-               AND r.recorded_at_us <= $3) AS holds
+               AND r.recorded_at_us <= $3) AS holds,
+       ARRAY(SELECT r.revoked_by FROM identity_revocations r
+             WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.by_merge
+                 AND r.recorded_at_us <= $3) AS merges
 FROM identity_decisions d
 WHERE d.tenant = $1 AND d.occurred_at_us <= $3 AND d.recorded_at_us <= $3
     AND d.event_id IN (
         SELECT k.event_id FROM identity_decision_keys k
         WHERE k.tenant = $1 AND k.identity_key = ANY($2))
 ORDER BY d.position
+
+-- name: merged_keys
+SELECT d.event_id, d.left_keys || d.right_keys AS merged_keys
+FROM identity_decisions d WHERE d.tenant = $1 AND d.event_id = ANY($2)
 
 -- name: count_events
 SELECT e.a_key, e.b_key, count(*) AS events

@@ -226,9 +226,7 @@ def _config(parts: _Parts) -> Config:
 
 _FOLDS: Final = {
     "timeline": _Fold(_timeline, ("timeline", "timeline_retractions")),
-    "identity_graph": _Fold(
-        _identity_graph, ("identities", "identity_edges", "identity_retractions")
-    ),
+    "identity_graph": _Fold(_identity_graph, tuple(one.name for one in IdentityGraph.tables)),
     "scores": _Fold(_scores, ("contributions", "day_sums", "score_retractions")),
     "rules": _Fold(_rules, ("outbox", "rules")),
     "notifications": _Fold(

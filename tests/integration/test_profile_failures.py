@@ -9,6 +9,7 @@ import pytest
 
 from libs.embedded import create_database, database_url_for
 from libs.identity.keys import IdentityKeys, tenant_secret
+from libs.projection.identity_graph import IdentityGraph
 from tests.customers import new_email, new_phone, of, profile_id, record, timeline, told, view
 from tests.given import call, note, traits
 from tests.servers import OwnNats, OwnPostgres, SharedPostgres
@@ -113,7 +114,7 @@ async def test_given_another_store_then_projections_halt_until_dropped_and_fold_
 
     # What the reason says to do.
     await touchline.profile.stop()
-    tables = "projection_checkpoints, identities, identity_edges, identity_retractions"
+    tables = ", ".join(["projection_checkpoints", *(one.name for one in IdentityGraph.tables)])
     await touchline.execute(
         touchline.stores.views, f"TRUNCATE {tables}, timeline, timeline_retractions"
     )

@@ -21,7 +21,7 @@ from tests.services import new_views
 
 TABLES = (
     *("timeline", "timeline_retractions"),
-    *("identities", "identity_edges", "identity_retractions"),
+    *(table.name for table in IdentityGraph.tables),
 )
 Rows = dict[str, list[str]]
 

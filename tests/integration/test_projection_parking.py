@@ -44,7 +44,7 @@ from touchline.projection.v1 import projection_service_pb2 as api
 
 TABLES = (
     *("timeline", "timeline_retractions"),
-    *("identities", "identity_edges", "identity_retractions"),
+    *(table.name for table in IdentityGraph.tables),
 )
 # The calls under test don't look at it.
 CALL = cast("grpc.aio.ServicerContext[Any, Any]", None)

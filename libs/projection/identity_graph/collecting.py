@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from libs.eventstore.lru import LruCache
-from libs.identity.graph import Edge, decided_edges, edges_of
+from libs.identity.decisions import joined_edges
+from libs.identity.graph import Edge, edges_of
 from libs.projection.projection import Recorded, of_customers
-from touchline.events.v1.decisions_pb2 import IdentityDecision
+from touchline.events.v1.decisions_pb2 import IDENTITY_DECISION_KIND_MERGED, IdentityDecision
 from touchline.events.v1.event_pb2 import EVENT_TYPE_IDENTITY_DECIDED, EVENT_TYPE_PROFILE_ERASED
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 
@@ -48,12 +49,13 @@ class Batch:
     has_erasures: bool = False
 
     @property
-    def revocations(self) -> Iterator[tuple[int, bytes, bytes, int]]:
-        """Tenant, the decision that holds no more, the one that says so, the time of recording."""
+    def revocations(self) -> Iterator[tuple[int, bytes, bytes, bool, int]]:
+        """Tenant, the revoked decision, the revoking one, whether it merges, and when recorded."""
         for event in self.decisions:
-            record = event.record
-            for revoked in dict.fromkeys(record.identity_decision.revoked_event_ids):
-                yield record.tenant, revoked, record.event_id, event.recorded_at_us
+            record, one = event.record, event.record.identity_decision
+            merges = one.kind == IDENTITY_DECISION_KIND_MERGED
+            for revoked in dict.fromkeys(one.revoked_event_ids):
+                yield record.tenant, revoked, record.event_id, merges, event.recorded_at_us
 
 
 class Collector:
@@ -125,8 +127,8 @@ class Collector:
 
 def edges_decided(record: RecordedEvent) -> tuple[Edge, ...]:
     """Return the edges that the record of a person's decision makes."""
-    joined = record.identity_decision.joined_keys
-    return decided_edges(joined, record.occurred_at_us, record.event_id)
+    one, when = record.identity_decision, (record.occurred_at_us, record.event_id)
+    return joined_edges(one.kind, one.right_keys, one.joined_keys, *when)
 
 
 def sides_of(decision: IdentityDecision) -> list[tuple[bytes, int]]:

@@ -1,5 +1,3 @@
--- What a batch adds.
-
 -- name: add_identities
 WITH added AS (
     INSERT INTO identities AS i
@@ -63,8 +61,8 @@ INSERT INTO identity_decision_keys (tenant, identity_key, event_id, side)
 SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::uuid[], $4::smallint[])
 
 -- name: add_revocations
-INSERT INTO identity_revocations (tenant, event_id, revoked_by, recorded_at_us)
-SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::bigint[])
+INSERT INTO identity_revocations (tenant, event_id, revoked_by, by_merge, recorded_at_us)
+SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::boolean[], $5::bigint[])
 ON CONFLICT DO NOTHING
 
 -- name: add_versions
@@ -88,13 +86,11 @@ WHERE i.tenant = e.tenant AND i.identity_key = e.identity_key AND i.sealed_posit
 -- name: tell_of_erasures
 SELECT pg_notify('touchline_erased', '')
 
--- Which pairs of identities that changes.
-
 -- name: retracted_among
 SELECT DISTINCT event_id FROM identity_retractions WHERE event_id = ANY($1)
 
--- Edges are found by their pair: a person may have very many events, and has few pairs.
 -- name: pairs_of_events
+-- Edges are found by their pair: a person may have very many events, and has few pairs.
 SELECT DISTINCT e.tenant, e.a_key, e.b_key
 FROM unnest($1::smallint[], $2::uuid[], $3::bytea[]) AS r(tenant, event_id, owner_key)
 CROSS JOIN LATERAL (
@@ -109,7 +105,7 @@ JOIN identity_edges e
 WHERE e.owner_key = r.owner_key
 
 -- name: decisions_named
-SELECT d.tenant, d.left_keys, d.right_keys, d.joined_keys
+SELECT d.tenant, d.kind, d.left_keys, d.right_keys, d.joined_keys
 FROM unnest($1::smallint[], $2::uuid[]) AS n(tenant, event_id)
 JOIN identity_decisions d ON d.tenant = n.tenant AND d.event_id = n.event_id
 
@@ -140,7 +136,7 @@ LEFT JOIN LATERAL (
             WHERE r.tenant = f.tenant AND r.event_id = f.event_id AND r.owner_key = f.owner_key)
         AND (f.strength > 0 OR NOT EXISTS (
             SELECT FROM identity_revocations r
-            WHERE r.tenant = f.tenant AND r.event_id = f.event_id))
+            WHERE r.tenant = f.tenant AND r.event_id = f.event_id AND NOT r.by_merge))
     ORDER BY f.occurred_at_us, f.event_id
     LIMIT 1
 ) f ON true
@@ -148,8 +144,6 @@ ON CONFLICT (tenant, a_key, b_key, strength) DO UPDATE
     SET occurred_at_us = excluded.occurred_at_us, event_id = excluded.event_id
     WHERE l.event_id IS DISTINCT FROM excluded.event_id
 RETURNING tenant, a_key, b_key
-
--- What is folded again, and what comes of it.
 
 -- name: cluster
 WITH RECURSIVE reached(identity_key) AS (
@@ -167,7 +161,7 @@ WITH RECURSIVE reached(identity_key) AS (
 SELECT i.identity_key, i.kind, i.namespace_key, i.first_position, i.root_key,
        i.sealed_value <> '' AS is_open,
        EXISTS (SELECT FROM identity_decision_keys k
-               WHERE k.tenant = $1 AND k.identity_key = i.identity_key AND k.side < 2) AS is_decided,
+               WHERE k.tenant = $1 AND k.identity_key = i.identity_key) AS is_decided,
        i.root_key = i.identity_key AND EXISTS (
            SELECT FROM merge_suggestions s
            WHERE s.tenant = $1 AND s.left_root = i.identity_key) AS is_suggested
@@ -178,20 +172,28 @@ SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id
 FROM identity_links l
 WHERE l.tenant = $1 AND l.a_key = ANY($2) AND l.event_id IS NOT NULL
 
--- name: cluster_cuts
-SELECT array_agg(k.identity_key) FILTER (WHERE k.side = 0) AS left_keys,
-       array_agg(k.identity_key) FILTER (WHERE k.side = 1) AS right_keys
+-- name: cluster_decisions
+SELECT d.kind,
+       array_agg(k.identity_key) FILTER (WHERE k.side = 0) AS left_keys,
+       array_agg(k.identity_key) FILTER (WHERE k.side = 1) AS right_keys,
+       d.joined_keys,
+       ARRAY(SELECT r.revoked_by FROM identity_revocations r
+             WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.by_merge) AS merges
 FROM identity_decision_keys k
 JOIN identity_decisions d ON d.tenant = k.tenant AND d.event_id = k.event_id
-WHERE k.tenant = $1 AND k.identity_key = ANY($2) AND k.side < 2 AND d.kind <> 1
+WHERE k.tenant = $1 AND k.identity_key = ANY($2)
     AND NOT EXISTS (
         SELECT FROM identity_revocations r
-        WHERE r.tenant = d.tenant AND r.event_id = d.event_id)
+        WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND NOT r.by_merge)
     AND NOT EXISTS (
         SELECT FROM identity_retractions r
         WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.owner_key = d.owner_key)
-GROUP BY k.event_id
-HAVING count(DISTINCT k.side) = 2
+GROUP BY d.tenant, d.event_id
+HAVING count(DISTINCT k.side) > 1 OR d.joined_keys <> '{}'
+
+-- name: merged_keys
+SELECT d.event_id, d.left_keys || d.right_keys AS merged_keys
+FROM identity_decisions d WHERE d.tenant = $1 AND d.event_id = ANY($2)
 
 -- name: move
 UPDATE identities i SET root_key = m.root_key

@@ -7,6 +7,7 @@ from typing import Any, Final
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
+from libs.identity.decisions import cuts_of, people_of
 from libs.identity.graph import Cut, Edge, GraphFold, Node, clash_label, fold
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection
@@ -37,10 +38,9 @@ async def refold(connection: Connection, tenant: int, keys: Collection[bytes]) -
     names = [node.key for node in nodes]
     links = await connection.fetch(_SQL["cluster_links"], tenant, names)
     edges = [Edge(a, b, strength, at, event_id.bytes) for a, b, strength, at, event_id in links]
-    cuts = list[Cut]()
-    if any(row["is_decided"] for row in rows):
-        cuts = [Cut(*row) for row in await connection.fetch(_SQL["cluster_cuts"], tenant, names)]
-    folded = fold(nodes, edges, cuts)
+    decided = any(row["is_decided"] for row in rows)
+    cuts, people = await _decided(connection, tenant, names) if decided else ([], [])
+    folded = fold(nodes, edges, cuts, people)
     components = folded.components
     moved = sorted(
         (row["identity_key"], components[row["identity_key"]])
@@ -50,6 +50,22 @@ async def refold(connection: Connection, tenant: int, keys: Collection[bytes]) -
     if moved:
         await connection.execute(_SQL["move"], tenant, *zip(*moved, strict=True))
     await _suggest(connection, tenant, rows, folded)
+
+
+async def _decided(
+    connection: Connection, tenant: int, keys: Sequence[bytes]
+) -> tuple[list[Cut], list[frozenset[bytes]]]:
+    """Return what decisions that hold say of a cluster: who is two people, and who is one."""
+    rows = await connection.fetch(_SQL["cluster_decisions"], tenant, keys)
+    merges = {merge for row in rows for merge in row["merges"]}
+    found = await connection.fetch(_SQL["merged_keys"], tenant, list(merges)) if merges else []
+    merged = {row["event_id"]: row["merged_keys"] for row in found}
+    cuts, people = list[Cut](), list[frozenset[bytes]]()
+    for kind, *sides, joined, revoked_by in rows:
+        left, right = (side or () for side in sides)
+        cuts += cuts_of(kind, left, right, [merged[merge] for merge in revoked_by])
+        people += people_of(kind, left, right, joined)
+    return cuts, people
 
 
 async def _suggest(

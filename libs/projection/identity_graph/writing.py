@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from asyncpg.pgproto.pgproto import UUID
 
-from libs.identity.graph import Edge, decided_edges
+from libs.identity.decisions import joined_edges
+from libs.identity.graph import Edge
 from libs.postgres.queries import load_queries
 from libs.projection.identity_graph.collecting import Batch, Name, Pair, sides_of
 from libs.projection.projection import Connection
@@ -76,8 +77,7 @@ async def add_decisions(connection: Connection, batch: Batch) -> None:
         counted = sorted((*name, version) for name, version in versions.items())
         await connection.execute(_SQL["add_versions"], *_columns(counted))
     revoked = [
-        (tenant, UUID(event_id), UUID(by), recorded)
-        for tenant, event_id, by, recorded in batch.revocations
+        (tenant, UUID(event_id), UUID(by), *how) for tenant, event_id, by, *how in batch.revocations
     ]
     if revoked:
         await connection.execute(_SQL["add_revocations"], *_columns(revoked))
@@ -104,7 +104,7 @@ async def decisions_undone(
         return
     rows = [(tenant, UUID(event_id)) for tenant, event_id in sorted(names)]
     for row in await connection.fetch(_SQL["decisions_named"], *_columns(rows)):
-        joined = decided_edges(row["joined_keys"], 0, b"")
+        joined = joined_edges(row["kind"], row["right_keys"], row["joined_keys"], 0, b"")
         yield row["tenant"], {*row["left_keys"], *row["right_keys"]}, joined
 
 

@@ -48,11 +48,13 @@ CREATE TABLE identity_decision_keys (
     PRIMARY KEY (tenant, identity_key, event_id, side)
 );
 
--- Decisions that no longer hold, whether or not they have arrived.
+-- Decisions that no longer hold, whether or not they have arrived. What a merge revokes holds but for
+-- keeping the identities of that merge apart.
 CREATE TABLE identity_revocations (
     tenant smallint NOT NULL,
     event_id uuid NOT NULL,
     revoked_by uuid NOT NULL,
+    by_merge boolean NOT NULL,
     recorded_at_us bigint NOT NULL,
     PRIMARY KEY (tenant, event_id, revoked_by)
 );
