@@ -273,6 +273,11 @@ def outdated(record: RecordedEvent, data_keys: Mapping[bytes, DataKey]) -> list[
     return found
 
 
+def identity_keys(record: RecordedEvent) -> list[bytes]:
+    """Returns the identity keys of a record, the owner's first."""
+    return [sealed.identity_key for sealed in record.identities]
+
+
 def identity_keys_of(records: Iterable[RecordedEvent]) -> set[bytes]:
     """Returns the identity keys of some records."""
     return {sealed.identity_key for record in records for sealed in record.identities}
