@@ -30,7 +30,7 @@ from libs.cli.importing import (
     print_summary,
 )
 from libs.cli.importing.calls import decider, recorder
-from libs.cli.importing.summaries import print_folder, print_references
+from libs.cli.importing.summaries import ending_of, print_folder, print_references
 from libs.cli.stack import SERVICES
 from touchline.client import MAXIMUM_BATCH_EVENTS, Client
 from touchline.failures import CallFailed, readable_failures
@@ -184,7 +184,7 @@ class _Importing:
         references: Counter[tuple[str, str, str]] = Counter()
         for result in _results(done):
             references.update(result.references)
-        print_references(references, listed, self.console)
+        print_references(references, listed, self.console, ending_of(done))
         return COMPLETE if all(one.complete for one in _results(done)) else INCOMPLETE
 
     def _stopped(self, stopped: Exception, recorded: int) -> int:

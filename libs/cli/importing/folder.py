@@ -132,7 +132,9 @@ async def import_folder(
     try:
         for (name, mapping), step in zip(plan.steps, steps, strict=True):
             called = f"{name}.{mapping.stem}"
-            result = await import_step(step, into, unresolved, called) if step else None
+            result = None
+            if step:
+                result = await import_step(step, into, unresolved, called, one_of_many=True)
             done.append(StepResult(name, mapping.stem, result))
     except ImportStoppedError as stopped:
         done.append(StepResult(name, mapping.stem, stopped.result))

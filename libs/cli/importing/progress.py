@@ -19,9 +19,10 @@ class ImportProgress:
         console: Where to.
         name: The file's name.
         size: Its bytes.
+        transient: Whether the bar goes away in the end, as where one file follows the other.
     """
 
-    def __init__(self, console: Console, name: str, size: int) -> None:
+    def __init__(self, console: Console, name: str, size: int, *, transient: bool = False) -> None:
         self._console = console
         self._name = name
         self._size = max(size, 1)
@@ -36,6 +37,7 @@ class ImportProgress:
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,
+            transient=transient,
         )
 
     def __enter__(self) -> "ImportProgress":

@@ -122,7 +122,9 @@ async def import_file(
         listed.close()
 
 
-async def import_step(step: Step, into: Into, unresolved: Unresolved, name: str) -> ImportResult:
+async def import_step(
+    step: Step, into: Into, unresolved: Unresolved, name: str, *, one_of_many: bool = False
+) -> ImportResult:
     """Import a file that was checked.
 
     Args:
@@ -130,6 +132,7 @@ async def import_step(step: Step, into: Into, unresolved: Unresolved, name: str)
         into: Where to.
         unresolved: Where references that lead nowhere are listed.
         name: What progress and the list of rows with a problem are called.
+        one_of_many: Whether other files follow.
 
     Raises:
         MappingError: A column isn't there any more.
@@ -144,7 +147,8 @@ async def import_step(step: Step, into: Into, unresolved: Unresolved, name: str)
         )
         reading = _Reading(step.path.name, file, build, joins, mapping.only(file.columns))
         run = _Run(into, Problems(name, into.console), unresolved)
-        with ImportProgress(into.console, name, file.size) as progress:
+        bar = ImportProgress(into.console, name, file.size, transient=one_of_many)
+        with bar as progress:
             try:
                 await run.everything(reading, progress)
             except Exception as error:
