@@ -53,7 +53,8 @@ def standing(
     if not (allowed or liked):
         said = "nothing was said about consents or preferences"
         return Bounded(Group(*parts, Text(f"{palette.DASH} {said}", palette.QUIET)), WIDEST)
-    table = sheet("", "for", "by", "since", "decided by what was said", "proof")
+    table = sheet("", "", "since", "decided by what was said")
+    table.columns[0].no_wrap = True
     stand: list[State] = [*allowed, *liked]
     for one in stand:
         table.add_row(*_state(one, now))
@@ -90,35 +91,39 @@ def under(word: consents.ConsentWord) -> str:
 def _state(one: State, now: datetime) -> Iterator[Text]:
     symbol, style, state = status_of(one)
     yield Text(f"{symbol} {state}", style=style)
-    yield Text(words.human(one.purpose) or "Everything", style=palette.STRONG)
-    yield Text(channel(one.channel))
+    yield Text(_about(one), style=palette.STRONG)
     if not one.words:
-        yield from (Text(), Text(), Text())
+        yield from (Text(), Text())
         return
     deciding = one.words[0]
     yield _when(deciding, now)
-    said = Text(under(deciding), overflow="fold")
-    yield said.append(f"\n{words.plain(deciding.source)}", style=palette.QUIET)
-    yield Text(words.plain(deciding.proof), overflow="fold")
+    told = (deciding.source, deciding.proof)
+    remark = " · ".join(words.plain(part) for part in told if part)
+    yield Text.assemble(under(deciding), (f"\n{remark}", palette.QUIET), overflow="fold")
 
 
 def _words(stand: Sequence[State], now: datetime) -> RenderableType:
-    table = sheet("", "said", "for", "when", "under", "from", "event")
+    table = sheet("", "", "when", "under")
+    table.columns[0].no_wrap = True
     for one in stand:
         for word in one.words:
             symbol, style = (palette.KEPT, palette.GOOD) if word.counts else _SUPERSEDED
-            said = status_said(word)
-            purpose = words.human(one.purpose) or "Everything"
+            _, colour, state = status_said(word)
             table.add_row(
-                Text(symbol, style=style),
-                Text(said[2], style=said[1]),
-                Text(f"{purpose} by {channel(one.channel)}", overflow="fold"),
+                Text.assemble((symbol, style), " ", (state, colour)),
+                Text(_about(one), overflow="fold"),
                 _when(word, now),
-                Text(under(word), overflow="fold"),
-                Text(words.plain(word.source), style=palette.QUIET),
-                Text(words.plain(word.event_id), style=palette.QUIET, overflow="fold"),
+                Text.assemble(
+                    under(word),
+                    (f"\n{words.plain(word.source)} · {word.event_id}", palette.QUIET),
+                    overflow="fold",
+                ),
             )
     return table
+
+
+def _about(one: State) -> str:
+    return f"{words.human(one.purpose) or 'Everything'} by {channel(one.channel)}"
 
 
 def _when(word: consents.ConsentWord, now: datetime) -> Text:
