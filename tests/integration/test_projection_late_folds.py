@@ -81,6 +81,7 @@ text_format.Parse(
     SCORED,
 )
 _TWO_HOURS_US = 2 * 3600 * 10**6
+_BEGIN, _STEP = 1_700_000_000, 40_000
 
 
 def scores(lent: Lent) -> Projection:
@@ -117,7 +118,10 @@ async def urls(servers: SharedPostgres) -> dict[Fold, str]:
 async def lent(
     servers: SharedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Lent]:
-    """A line of what three customers did and were told, and of three models' versions."""
+    """A line of what three customers did and were told, and of three models' versions.
+
+    In between the first one is erased, and some hours of the second.
+    """
     own = await start_nats(tmp_path_factory.mktemp("late_nats"))
     await create_database(servers.url, "late_line", await servers.template(build_stores))
     url = database_url_for(servers.url, "late_line")
@@ -127,6 +131,11 @@ async def lent(
         for versions in range(3):
             await publish(line, versions)
             await append(line, *happened(random))
+            if versions == 1:
+                ana, ben, _ = (DEFAULT.identity_keys.identify(who).key for who in CUSTOMERS)
+                await line.line.erase(ana)
+                await line.line.erase(ben, since=_BEGIN, before=_BEGIN + _STEP)
+                line.client.forget_keys()
         yield line
     await own.stop()
 
@@ -184,7 +193,7 @@ def _of(who: Identity, random: Random, **fact: Any) -> Event:
     return Event(
         event_id=str(UUID(int=random.getrandbits(128), version=4)),
         identities=[who],
-        occurred_at=Timestamp(seconds=1_700_000_000 + random.randrange(3) * 40_000),
+        occurred_at=Timestamp(seconds=_BEGIN + random.randrange(3) * _STEP),
         source="late",
         **fact,
     )
