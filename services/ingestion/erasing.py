@@ -20,6 +20,7 @@ from services.ingestion.recording import TenantSecrets
 from services.ingestion.surviving import Reading, Survivors, is_whole
 from touchline.events.v1.decisions_pb2 import ProfileErased
 from touchline.events.v1.event_pb2 import ACTOR_KIND_EMPLOYEE, Actor, Event
+from touchline.ids import DIGEST_BYTES, uuid8
 from touchline.store.v1.store_pb2 import EraseRequest, EraseResponse
 from touchline.times import timestamp_of
 
@@ -162,7 +163,7 @@ class Erasing:
         """Return ProfileErased as a row, owned by the erasure's own stream."""
         tenant = secrets.sealed
         event = Event(
-            event_id=str(UUID(bytes=_event_id(tenant.secret, erasure_id))),
+            event_id=_event_id(tenant.secret, erasure_id),
             occurred_at=timestamp_of(time.time_ns() // 1000),
             source=_SOURCE,
             actor=Actor(kind=ACTOR_KIND_EMPLOYEE, reference=request.requested_by),
@@ -198,6 +199,7 @@ def _checked(request: EraseRequest) -> bytes:
         raise ValueError("the erasure_id is no UUID") from error
 
 
-def _event_id(tenant_secret: bytes, erasure_id: bytes) -> bytes:
+def _event_id(tenant_secret: bytes, erasure_id: bytes) -> str:
     """Return the id of an erasure's event: derived, so that a retry's is the same."""
-    return blake2b(erasure_id, key=tenant_secret, digest_size=16, person=b"erasure").digest()
+    digest = blake2b(erasure_id, key=tenant_secret, digest_size=DIGEST_BYTES, person=b"erasure")
+    return uuid8(0, digest.digest())

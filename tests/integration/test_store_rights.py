@@ -44,6 +44,15 @@ ROLE_MAY_NOT = [
     "CREATE TABLE mine (one integer)",
     "UPDATE data_keys SET wrapped_key = ''",
     "TRUNCATE data_keys",
+    # Keys are deleted by who records it.
+    "DELETE FROM data_keys",
+    "UPDATE store_head SET erasures = 0",
+    "INSERT INTO event_keys VALUES (1, gen_random_uuid(), decode(repeat('00', 16), 'hex'), 0, '')",
+    "UPDATE event_keys SET wrapped_key = ''",
+    "DELETE FROM event_keys",
+    "INSERT INTO store_erasures VALUES (1, gen_random_uuid(), 1, 0, 0, 0, 0, 0)",
+    "DELETE FROM store_erasures",
+    "DELETE FROM store_erased_identities",
 ]
 
 
