@@ -334,9 +334,9 @@ def _separating(
     return [
         one.event_id
         for one in decisions
-        if (cut := one.cut) is not None
-        and any(
+        if any(
             not here.isdisjoint(cut.left) and not there.isdisjoint(cut.right)
+            for cut in one.cuts
             for here, there in (sides, sides[::-1])
         )
     ]

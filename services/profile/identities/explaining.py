@@ -263,7 +263,7 @@ def _verdict(one: Decision, event: Event | None) -> IdentityVerdict:
         decided_at=timestamp_of(one.occurred_at_us),
         decided_by="" if event is None else event.actor.reference,
         reason="" if event is None else event.identity_decided.reason,
-        revoked=not one.holds,
+        revoked=one.taken_back,
         left_identities=len(one.left),
         right_identities=len(one.right),
     )

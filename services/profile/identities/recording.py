@@ -139,7 +139,7 @@ class Deciding:
             if asked - {wish.asked} or (seen.decided and not asked):
                 raise _other_decision()
             return wish.event_id if asked else ""
-        gone = {one.event_id for one in seen.cluster.decisions if not one.holds}
+        gone = {one.event_id for one in seen.cluster.decisions if one.taken_back}
         for one in profiles.values():
             if one.asked_as[one.last] == wish.asked and event_id_bytes(one.last) not in gone:
                 return one.last
