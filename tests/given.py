@@ -14,8 +14,12 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.consents import CONSENT, Standing, Word, standing, word_of
 from services.profile.domain import Touch
 from touchline.events.v1 import event_pb2, facts_pb2
+
+KEY = b"k" * 16
+"""An identity's key."""
 
 _ids = count(1_000_000)  # above the ids that tests choose
 
@@ -155,6 +159,22 @@ def consent(
         proof=proof,
     )
     return touch(time, event_id=event_id, consent_changed=fact)
+
+
+def words(*touches: Touch, key: bytes = KEY) -> list[Word]:
+    """What touches say of consents and preferences, all under one identity; none retracted."""
+    retracted = {touch.event.event_retracted.event_id for touch in touches}
+    told = [
+        word_of(one.event, one.event_id, (key,), one.occurred_at_us, one.recorded_at_us)
+        for one in touches
+        if one.event.event_id not in retracted
+    ]
+    return [word for word in told if word is not None]
+
+
+def consents(*touches: Touch) -> list[Standing]:
+    """How the consents in touches stand, all given under one identity."""
+    return standing(words(*touches), [KEY], CONSENT)
 
 
 def campaign(time: str, name: str, action: str, channel: str = "email") -> Touch:

@@ -16,6 +16,7 @@ from services.notification.domain.knowledge import attributes_in, consents_in, s
 from services.notification.domain.rules import InvalidRule, compile_rule
 from services.notification.domain.scopes import Known, Scopes
 from services.profile.domain import Touch
+from tests.given import KEY, words
 from touchline.events.v1.event_pb2 import Event, EventType
 from touchline.notification.v1.notification_pb2 import RuleDefinition
 
@@ -63,7 +64,7 @@ def known(event: Touch, *before: Touch, late: timedelta = timedelta()) -> Known:
             for one in sorted(before, key=lambda one: one.occurred_at_us, reverse=True)
         ],
         attributes=attributes_in(told),
-        consents=consents_in(told),
+        consents=consents_in(words(*before), [KEY]),
         scores=scores_in(told),
     )
 

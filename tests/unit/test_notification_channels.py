@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.notification.domain.calendars import minute_of_day, zone_of
 from services.notification.domain.channels import MINUTE_US, Addressee, considered, quiet_until
-from tests.given import consent, us
+from tests.given import KEY, consent, us, words
 from tests.ruling import CUSTOMER, TEAM, notice
 from touchline.events.v1.decisions_pb2 import ChannelVerdict, ConsideredChannel
 from touchline.notification.v1.notification_pb2 import Notice, QuietHours
@@ -98,8 +98,8 @@ def test_what_can_not_be_used_is_skipped_and_said(
 def test_what_the_customer_does_not_allow_is_suppressed(
     changes: list[Any], inbox: str, email: str
 ) -> None:
-    history = [consent(*change).event for change in changes]
-    addressee = Addressee(customer=True, email=True, consents=history)
+    said = words(*[consent(*change) for change in changes])
+    addressee = Addressee(customer=True, email=True, words=said, identity_keys=[KEY])
     found = verdicts(notice(CUSTOMER, purpose="news", channels=ALL[:2]), addressee)
     assert [verdict for verdict, _ in found] == [inbox, email]
     assert all("news" in reason for _, reason in found)

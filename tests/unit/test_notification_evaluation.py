@@ -15,10 +15,8 @@ from services.notification.domain.knowledge import attributes_in, consents_in
 from services.notification.domain.rules import compile_rule
 from services.notification.domain.scopes import Scopes
 from services.profile.domain import Touch
-from services.profile.domain.consents import consents
-from services.profile.domain.customer import POLICY
-from services.profile.domain.touches import see
 from tests.given import (
+    KEY,
     consent,
     contact,
     email,
@@ -28,6 +26,7 @@ from tests.given import (
     signal,
     touch,
     traits,
+    words,
 )
 from tests.ruling import (
     CUSTOMER,
@@ -43,9 +42,7 @@ from tests.ruling import (
 from touchline.events.v1.decisions_pb2 import ScoreCrossed
 from touchline.events.v1.event_pb2 import Context, Location
 from touchline.events.v1.facts_pb2 import (
-    Channel,
     CheckedIn,
-    ConsentStatus,
     PaymentAttempted,
 )
 from touchline.notification.v1.notification_pb2 import (
@@ -312,37 +309,16 @@ def test_a_rule_may_take_as_long_as_the_limit() -> None:
     assert found.verdict == RULE_VERDICT_MATCHED
 
 
-_CHANGES = st.lists(
-    st.tuples(
-        st.integers(1, 3),
-        st.sampled_from(["news", "calls"]),
-        st.sampled_from(["granted", "withdrawn"]),
-        st.sampled_from(["unspecified", "email", "phone"]),
-    ),
-    max_size=8,
-)
-
-
-@any_of(_CHANGES, st.randoms(use_true_random=False))
-def test_consents_stand_as_in_the_profile_service(
-    changes: list[tuple[int, str, str, str]], random: Any
-) -> None:
-    touches = [
-        consent(f"2026-03-0{day}", purpose, status, channel)
-        for day, purpose, status, channel in changes
-    ]
-    stands = profile_consents_of(touches)
-    random.shuffle(touches)
-    assert consents_in([one.event for one in touches]) == stands
-
-
-def profile_consents_of(touches: list[Touch]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for one in consents(see(touches, POLICY)):
-        channel = Channel.Name(one.channel).removeprefix("CHANNEL_").lower()
-        status = ConsentStatus.Name(one.status).removeprefix("CONSENT_STATUS_").lower()
-        found.setdefault(one.purpose, {})["every" if not one.channel else channel] = status
-    return found
+def test_consents_are_known_by_purpose_and_channel_or_every() -> None:
+    said = words(
+        consent("2026-03-01", "news", "granted"),
+        consent("2026-03-02", "news", "withdrawn", "email"),
+        consent("2026-03-01", "calls", "withdrawn"),
+    )
+    assert consents_in(said, [KEY]) == {
+        "news": {"every": "granted", "email": "withdrawn"},
+        "calls": {"every": "withdrawn"},
+    }
 
 
 @any_of(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["", "a", "b"])), max_size=6))

@@ -12,8 +12,8 @@ from services.notification.config import read_config
 from services.notification.deliveries.addresses import is_public
 from services.notification.deliveries.attempting import Patience
 from services.notification.deliveries.recipients import violations, webhook_secret
-from services.notification.domain.consents import allows
-from tests.given import consent
+from services.notification.domain.consents import refused
+from tests.given import KEY, consent, words
 from touchline.events.v1.decisions_pb2 import (
     NOTIFICATION_CHANNEL_EMAIL,
     NOTIFICATION_CHANNEL_INBOX,
@@ -79,15 +79,17 @@ def test_addresses_that_lead_outside_are_public(address: str) -> None:
 def test_the_last_word_on_a_channel_counts_and_in_doubt_the_stricter(
     changes: list[tuple[str, str, str]], email: bool, inbox: bool
 ) -> None:
-    history = [
-        consent(f"2026-{day} 12:00", "alerts", status, channel or "unspecified").event
-        for day, status, channel in changes
-    ]
+    history = words(
+        *(
+            consent(f"2026-{day} 12:00", "alerts", status, channel or "unspecified")
+            for day, status, channel in changes
+        )
+    )
     for told in (history, history[::-1]):
-        assert allows(told, "alerts", NOTIFICATION_CHANNEL_EMAIL) is email
-        assert allows(told, "alerts", NOTIFICATION_CHANNEL_INBOX) is inbox
-    assert not allows(history, "newsletter", NOTIFICATION_CHANNEL_EMAIL)
-    assert allows(history, "", NOTIFICATION_CHANNEL_EMAIL)
+        assert (refused(told, [KEY], "alerts", NOTIFICATION_CHANNEL_EMAIL) == "") is email
+        assert (refused(told, [KEY], "alerts", NOTIFICATION_CHANNEL_INBOX) == "") is inbox
+    assert refused(history, [KEY], "newsletter", NOTIFICATION_CHANNEL_EMAIL)
+    assert not refused(history, [KEY], "", NOTIFICATION_CHANNEL_EMAIL)
 
 
 @pytest.mark.parametrize(

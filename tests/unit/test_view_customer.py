@@ -5,6 +5,7 @@ from tests.given import (
     case,
     community_post,
     consent,
+    consents,
     contact,
     email,
     money,
@@ -23,7 +24,7 @@ NOW = us("2024-06-01")
 
 
 def customer(*touches: Touch) -> views_pb2.CustomerView:
-    view = show(views_pb2.VIEW_KIND_CUSTOMER, touches, NOW)
+    view = show(views_pb2.VIEW_KIND_CUSTOMER, touches, NOW, consents(*touches))
     assert isinstance(view, views_pb2.CustomerView)
     return view
 

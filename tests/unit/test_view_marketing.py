@@ -5,6 +5,7 @@ from tests.given import (
     campaign,
     community_post,
     consent,
+    consents,
     contact,
     email,
     money,
@@ -29,7 +30,7 @@ YES, NO = facts_pb2.CONSENT_STATUS_GRANTED, facts_pb2.CONSENT_STATUS_WITHDRAWN
 
 
 def marketing(*touches: Touch) -> views_pb2.MarketingView:
-    view = show(views_pb2.VIEW_KIND_MARKETING, touches, NOW)
+    view = show(views_pb2.VIEW_KIND_MARKETING, touches, NOW, consents(*touches))
     assert isinstance(view, views_pb2.MarketingView)
     return view
 

@@ -19,7 +19,7 @@ from services.profile.domain import VIEWS, Touch, show
 from services.profile.domain.attributes import POLICY as ATTRIBUTES_POLICY
 from services.profile.domain.field_policy import FieldPolicy, mask
 from tests.events import DECISIONS, an_event
-from tests.given import email
+from tests.given import consents, email
 from tests.histories import FACTS, NOW_US, fill
 from touchline.events.v1 import event_pb2, facts_pb2
 from touchline.profile.v1 import views_pb2
@@ -98,7 +98,9 @@ def test_no_text_of_a_field_or_an_event_outside_its_policy_appears_in_a_view(
     for seed in range(60):
         chance = random.Random(seed)
         touches = [canaries(number, chance) for number in range(1, 40)]
-        shown = show(kind, touches, NOW_US).SerializeToString().decode("latin-1")
+        shown = (
+            show(kind, touches, NOW_US, consents(*touches)).SerializeToString().decode("latin-1")
+        )
         retracted = {touch.event.event_retracted.event_id for touch in touches}
         for path, number in re.findall(r"<([\w.]+)#(\d+)>", shown):
             event = touches[int(number) - 1].event

@@ -27,6 +27,10 @@ POLICY = FieldPolicy(
             "campaign_touched.campaign",
             "campaign_touched.action",
             "campaign_touched.channel",
+            "consent_changed.purpose",
+            "consent_changed.channel",
+            "consent_changed.status",
+            "consent_changed.proof",  # who writes to a customer must be able to show it
         }
     ),
     # Talk within the company is no use of a channel by the customer.
