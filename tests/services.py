@@ -19,7 +19,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.embedded import create_database, database_url_for
 from libs.eventstore import store as eventstore
 from libs.postgres.migrations import migrate
-from libs.projection import checkpoints, timeline
 from libs.rpc.server import ListenError
 from services.engagement import config as engagement_config
 from services.engagement.__main__ import migrate_engagement, serve_engagement
@@ -29,7 +28,7 @@ from services.ingestion.__main__ import serve_ingestion
 from services.notification import config as notification_config
 from services.notification.__main__ import migrate_notification, serve_notification
 from services.profile import config as profile_config
-from services.profile.__main__ import serve_profile
+from services.profile.__main__ import migrate_profile, serve_profile
 from tests.servers import OwnNats, SharedPostgres
 from touchline.client import Client
 
@@ -284,8 +283,7 @@ async def build_event_store(url: str) -> None:
 
 async def build_views(url: str) -> None:
     """Fills the database of the profile service."""
-    await migrate(url, "projection", checkpoints.MIGRATIONS)
-    await migrate(url, "timeline", timeline.MIGRATIONS)
+    await migrate_profile(url)
 
 
 async def mint_store(url: str) -> None:
