@@ -7,9 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.customers import ids, new_email, new_phone, of, profile_id, record, told
-from tests.given import note, retraction, traits
+from tests.given import consent, note, retraction, touch, traits
 from tests.services import Touchline
 from touchline.client import Client
+from touchline.events.v1.facts_pb2 import (
+    CHANNEL_PHONE,
+    PREFERENCE_STATUS_AVOIDED,
+    PreferenceChanged,
+)
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.failures import CallFailed, readable_failures
 from touchline.profile.v1 import profile_service_pb2 as api
@@ -41,16 +46,19 @@ async def test_an_export_tells_all_there_is_in_the_order_of_its_kinds(
     first = traits("2024-01-05", {"city": "Bonn", "tier": "gold"})
     wrong = note("2024-02-01", "It was somebody else.")
     moved = traits("2024-03-05", {"city": "Kiel"}, source="form")
+    no_news = consent("2024-03-06", "newsletter", "withdrawn")
+    calls = PreferenceChanged(channel=CHANNEL_PHONE, status=PREFERENCE_STATUS_AVOIDED)
+    no_calls = touch("2024-03-07", preference_changed=calls)
     no_longer = retraction("2024-02-02", wrong)
     position = await record(
         client,
         *(told(one, address, phone) for one in (moved, no_longer)),
-        *(told(one, address) for one in (wrong, first)),
+        *(told(one, address) for one in (no_calls, no_news, wrong, first)),
     )
     items = await exported(client, phone, position)
 
-    order = [field.name for field in ExportedItem.DESCRIPTOR.fields]
-    assert kinds(items) == [kind for kind in order if kind in kinds(items)]
+    every = [field.name for field in ExportedItem.DESCRIPTOR.fields]
+    assert kinds(items) == [kind for kind in every if kind != "verdict"]  # nobody decided anything
     assert items[0].profile.profile_id == await profile_id(client, address)
     assert {one.identity.value for one in items[0].profile.identities} == {
         address.value,
@@ -65,8 +73,11 @@ async def test_an_export_tells_all_there_is_in_the_order_of_its_kinds(
         ("tier", "gold", "test", True),
     ]
     entries = [item.entry.event.event_id for item in items if item.HasField("entry")]
-    assert entries == ids(first, wrong, no_longer, moved)
-    assert items[-1].end.entries == 4
+    assert entries == ids(first, wrong, no_longer, moved, no_news, no_calls)
+    assert [item.consent.purpose for item in items if item.HasField("consent")] == ["newsletter"]
+    [liked] = [item.preference for item in items if item.HasField("preference")]
+    assert (liked.channel, liked.words[0].decides) == (CHANNEL_PHONE, True)
+    assert items[-1].end.entries == 6
     assert items[-1].end.position >= position
 
 

@@ -5,8 +5,9 @@ from typing import Final
 
 from libs.projection.profiles import Profile, erased_among, views_errors
 from libs.rpc import errors
+from services.profile.calls.consents import CONSENTS_FROM, ConsentCalls
 from services.profile.calls.explaining import ExplainingCalls
-from services.profile.calls.parts import PROJECTIONS, Context
+from services.profile.calls.parts import Context
 from services.profile.calls.profiles import ProfileCalls
 from services.profile.exporting import messages, pages_of_entries, pages_of_values
 from services.profile.reading import LATEST, Reader
@@ -18,7 +19,7 @@ _MOST_TRIES: Final = 10
 _MOST_LINKS: Final = 500
 
 
-class ExportCalls(ProfileCalls, ExplainingCalls):
+class ExportCalls(ProfileCalls, ExplainingCalls, ConsentCalls):
     """Tells all there is of one customer, as the calls about parts of it tell them."""
 
     async def ExportProfile(  # noqa: N802 - gRPC names it
@@ -26,13 +27,15 @@ class ExportCalls(ProfileCalls, ExplainingCalls):
     ) -> AsyncIterator[api.ExportProfileResponse]:
         """Tell all there is of one customer, up to one position."""
         reader = await self._reader(request, context)
-        profile, position, items = await self._who(request, reader, context)
-        for message in messages(items):
+        profile, position, who, allowed = await self._at_rest(request, reader, context)
+        for message in messages(who):
             yield message
         entries = 0
         async for page in pages_of_values(self._profiles, reader, profile, position):
             for message in messages(page):
                 yield message
+        for message in messages(allowed):
+            yield message
         async for page in pages_of_entries(self._profiles, reader, profile, position):
             entries += len(page)
             for message in messages(page):
@@ -42,26 +45,28 @@ class ExportCalls(ProfileCalls, ExplainingCalls):
         end = ExportedItem(end=ExportEnd(entries=entries, position=position))
         yield api.ExportProfileResponse(items=[end])
 
-    async def _who(
+    async def _at_rest(
         self, request: api.ExportProfileRequest, reader: Reader, context: Context
-    ) -> tuple[Profile, int, list[ExportedItem]]:
-        """Return who a customer is at a position; read again if something happens meanwhile."""
+    ) -> tuple[Profile, int, list[ExportedItem], list[ExportedItem]]:
+        """Return a profile, a position, and who they are and what they allow there.
+
+        It is read again if something happens to them meanwhile.
+        """
         tries = 0
         while True:
             tries += 1
-            position = max(self._parts.checkpoints.position([name]) for name in PROJECTIONS)
-            await self._folded(PROJECTIONS, position, context)
+            position = max(self._parts.checkpoints.position([name]) for name in CONSENTS_FROM)
+            await self._folded(CONSENTS_FROM, position, context)
             profile = await self._profiles.find(reader, request.profile, "profile")
             await self._refuse_erased(reader, profile)
-            items = await self._who_at(profile, position, context)
+            who = await self._who(profile, position, context)
+            allowed = await self._what_is_allowed(profile, position, context)
             again = await self._profiles.find(reader, request.profile, "profile")
             new = await self._profiles.recorded_between(reader, profile, position, LATEST, 1)
             if (again == profile and not new) or tries == _MOST_TRIES:
-                return profile, position, items
+                return profile, position, who, allowed
 
-    async def _who_at(
-        self, profile: Profile, position: int, context: Context
-    ) -> list[ExportedItem]:
+    async def _who(self, profile: Profile, position: int, context: Context) -> list[ExportedItem]:
         reference = ProfileReference(profile_id=profile.profile_id)
         who = api.GetProfileRequest(profile=reference, after_position=position)
         items = [ExportedItem(profile=(await self.GetProfile(who, context)).profile)]
@@ -76,6 +81,15 @@ class ExportCalls(ProfileCalls, ExplainingCalls):
             if not page.next_page_token:
                 return items + verdicts
             why.page_token = page.next_page_token
+
+    async def _what_is_allowed(
+        self, profile: Profile, position: int, context: Context
+    ) -> list[ExportedItem]:
+        reference = ProfileReference(profile_id=profile.profile_id)
+        request = api.ListConsentsRequest(profile=reference, after_position=position)
+        told = await self.ListConsents(request, context)
+        consents = [ExportedItem(consent=one) for one in told.consents]
+        return consents + [ExportedItem(preference=one) for one in told.preferences]
 
     async def _refuse_erased(self, reader: Reader, profile: Profile) -> None:
         """Refuse a profile of which nothing is left.
