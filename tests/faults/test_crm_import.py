@@ -1,6 +1,6 @@
 """A generated CRM export, imported by the command, against what plain Python reads in its files.
 
-It takes some 25 seconds, most of them for asking who each of 460 people is.
+It takes some 25 seconds, most of them for starting, importing twice and stopping.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from tests.cdnow import head
 from tests.crm import Crm, Person
 from tests.running import Finished, Installation
 from touchline.client import Client
+from touchline.events.v1.decisions_pb2 import IDENTITY_DECISION_KIND_MERGED
 from touchline.events.v1.event_pb2 import EVENT_TYPE_IDENTITY_DECIDED
 from touchline.events.v1.identity_pb2 import (
     IDENTITY_KIND_EMAIL,
@@ -74,7 +75,8 @@ async def test_every_event_is_recorded_and_every_lost_reference_listed(imported:
 
 
 async def test_people_are_who_the_files_say_with_what_holds_now(imported: Imported) -> None:
-    people = imported.crm.people(imported.crm.merges())
+    merges = imported.crm.merges()
+    people = imported.crm.people(merges)
     async with imported.installation.client() as client:
         after = await head(client)
         profiles = await each(people, lambda one: profile_of(client, one, after))
@@ -82,7 +84,8 @@ async def test_people_are_who_the_files_say_with_what_holds_now(imported: Import
     for person, profile in zip(people, profiles, strict=True):
         assert identities_of(profile) == person.identities
         assert {one.name: one.value for one in profile.attributes} == person.traits
-        assert profile.event_count == person.events + profile.version, person
+        decisions = sum(person.contacts >= set(pair) for pair in merges)
+        assert profile.event_count == person.events + decisions
 
 
 async def test_tickets_are_their_peoples_and_timelines_are_whole(imported: Imported) -> None:
@@ -114,12 +117,17 @@ async def test_an_unmerge_restores_both_and_the_next_import_leaves_it_so(
     both = [one for one in crm.people(left) if one.contacts & set(taken_back)]
     assert len(both) == 2
     async with installation.client() as client:
-        merged = await profile_of(client, both[0], await head(client))
-        request = api.UnmergeProfilesRequest(
-            decided_by="agent-7", reason="A father and his son.", profile=decided(merged)
+        explained = await client.profile.ExplainIdentities(
+            api.ExplainIdentitiesRequest(profile=reference(both[0]))
         )
-        request.two.left.CopyFrom(identity(f"hubspot:{taken_back[0]}"))
-        request.two.right.CopyFrom(identity(f"hubspot:{taken_back[1]}"))
+        [merge] = explained.verdicts
+        assert merge.kind == IDENTITY_DECISION_KIND_MERGED
+        request = api.UnmergeProfilesRequest(
+            decided_by="agent-7",
+            reason="A father and his son.",
+            profile=api.DecidedProfile(profile=reference(both[0])),
+            merge_event_id=merge.event_id,
+        )
         answer = await client.profile.UnmergeProfiles(request)
         await are(client, both, answer.result.position)
 
@@ -166,15 +174,6 @@ def identity(told: str) -> Identity:
 def reference(person: Person) -> ProfileReference:
     """Names a person."""
     return ProfileReference(identity=identity(f"hubspot:{min(person.contacts)}"))
-
-
-def decided(profile: Profile) -> api.DecidedProfile:
-    """Names a profile in the version that was seen."""
-    return api.DecidedProfile(
-        profile=ProfileReference(profile_id=profile.profile_id),
-        expected_version=profile.version,
-        expects_version=True,
-    )
 
 
 def identities_of(profile: Profile) -> set[str]:
