@@ -8,7 +8,7 @@ import asyncpg
 
 from libs.consents import Word, word_of
 from libs.eventstore.client import StoreClient
-from libs.eventstore.records import identity_keys_of
+from libs.eventstore.records import identity_keys
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded
@@ -109,7 +109,7 @@ async def _opened(
         if event is None:
             continue
         record = recorded.record
-        keys = tuple(identity_keys_of(record))
+        keys = tuple(identity_keys(record))
         told = (event, record.event_id, keys, record.occurred_at_us, recorded.recorded_at_us)
         if word := word_of(*told):
             words[recorded.record_bytes] = word
