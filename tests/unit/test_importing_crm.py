@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,12 +42,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["generated", pytest.param("sample", marks=needs_the_sample)])
-def folder(request: pytest.FixtureRequest) -> Path:
-    """A generated export, and a real one, most references of which lead nowhere."""
-    return SAMPLE if request.param == "sample" else request.getfixturevalue("generated")
-
-
 class Imports:
     """Imports into a store and a list of merges that stay."""
 
@@ -57,7 +52,7 @@ class Imports:
 
     async def run(self, folder: Path) -> list[StepResult]:
         """Imports a folder."""
-        console = Console(file=(self.unresolved.with_name("console.txt")).open("w"))
+        console = Console(quiet=True)
         into = Into(self.store.record, console, self._decide, anonymised="hubspot-email")
         plan = load_plan(MAPPINGS)
         steps = checked_steps(folder, plan, into)
@@ -68,16 +63,30 @@ class Imports:
         return Decided(new=first is request)
 
 
-@pytest.fixture
-def imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imports:
-    """An empty store."""
-    monkeypatch.chdir(tmp_path)
-    return Imports(tmp_path)
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """An export, what its files say, and its import."""
+
+    folder: Path
+    crm: Crm
+    imports: Imports
+    done: list[StepResult]
 
 
-async def test_every_row_becomes_what_the_files_say(folder: Path, imports: Imports) -> None:
-    crm = Crm(folder)
-    done = await imports.run(folder)
+@pytest.fixture(
+    scope="module", params=["generated", pytest.param("sample", marks=needs_the_sample)]
+)
+async def imported(
+    request: pytest.FixtureRequest, generated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Imported:
+    """A generated export, and a real one, most references of which lead nowhere; imported."""
+    folder = SAMPLE if request.param == "sample" else generated
+    imports = Imports(tmp_path_factory.mktemp("imported"))
+    return Imported(folder, Crm(folder), imports, await imports.run(folder))
+
+
+def test_every_row_becomes_what_the_files_say(imported: Imported) -> None:
+    crm, imports, done = imported.crm, imported.imports, imported.done
 
     expected = Counter(fact for _, fact in crm.events())
     assert Counter(event.WhichOneof("fact") for event in imports.store.all) == expected
@@ -94,29 +103,27 @@ async def test_every_row_becomes_what_the_files_say(folder: Path, imports: Impor
         assert refused == 0, step
 
 
-async def test_every_reference_that_leads_nowhere_is_listed_one_by_one(
-    folder: Path, imports: Imports
-) -> None:
-    done = await imports.run(folder)
-
-    with imports.unresolved.open(newline="") as file:
+def test_every_reference_that_leads_nowhere_is_listed_one_by_one(imported: Imported) -> None:
+    with imported.imports.unresolved.open(newline="") as file:
         listed = list(csv.DictReader(file))
     counted = Counter((one["file"], one["column"], one["refers_to"]) for one in listed)
-    assert counted == Crm(folder).unresolved()
+    assert counted == imported.crm.unresolved()
     told: Counter[tuple[str, str, str]] = Counter()
-    for step in done:
+    for step in imported.done:
         assert step.result
         told.update(step.result.references)
     assert told == counted
     for one in listed[::50]:
         if "." not in one["column"]:  # a joined column is not in the file
-            assert one["value"] == cell(folder / one["file"], int(one["line"]), one["column"])
+            assert one["value"] == cell(
+                imported.folder / one["file"], int(one["line"]), one["column"]
+            )
 
 
-async def test_a_second_import_changes_nothing(generated: Path, imports: Imports) -> None:
-    first = await imports.run(generated)
+async def test_a_second_import_changes_nothing(imported: Imported) -> None:
+    first, imports = imported.done, imported.imports
     events, merges = len(imports.store.all), len(imports.merges)
-    second = await imports.run(generated)
+    second = await imports.run(imported.folder)
 
     assert (len(imports.store.all), len(imports.merges)) == (events, merges)
     for before, after in zip(first, second, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import grpc
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
@@ -23,8 +24,10 @@ from libs.cli.importing import (
     load_plan,
 )
 from libs.cli.importing import joins as joining
+from libs.cli.importing.calls import refused
 from tests.importing import Files, Store
 from touchline.events.v1.event_pb2 import Event
+from touchline.failures import CallFailed
 from touchline.profile.v1.profile_service_pb2 import MergeProfilesRequest
 
 CALLS: Final = """
@@ -281,6 +284,24 @@ async def test_a_merge_that_the_service_refuses_is_reported(files: Files) -> Non
 
     assert result.rejected == 1
     assert "line 2 rejected: one of the two is no profile" in files.printed()
+
+
+def test_a_merge_told_before_is_one_and_a_silent_service_stops_the_import() -> None:
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    twice = CallFailed(
+        invalid, "…", reason="INVALID_REQUEST", violations=(("decision_id", "names another"),)
+    )
+    one = CallFailed(grpc.StatusCode.FAILED_PRECONDITION, "…", reason="SAME_PROFILE")
+    wrong = CallFailed(
+        invalid, "wrong", reason="INVALID_REQUEST", violations=(("decided_by", "is empty"),)
+    )
+
+    assert refused(twice) == refused(one) == Decided(new=False)
+    assert "wrong" in refused(wrong).problem
+    with pytest.raises(CallFailed, match="name it with --profile"):
+        refused(CallFailed(grpc.StatusCode.UNAVAILABLE, "…"))
+    with pytest.raises(CallFailed, match="behind"):
+        refused(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "behind"))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def decider(client: Client) -> Decide:
     """
     head: int | None = None
     after = 0
+    made = set[str]()
 
     async def decide(request: MergeProfilesRequest) -> Decided:
         nonlocal head, after
@@ -55,24 +56,40 @@ def decider(client: Client) -> Decide:
                 status = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
                 head = after = status.status.head_position
             request.after_position = after
+        except grpc.aio.AioRpcError as error:
+            raise CallFailed.of(error) from None
+        try:
             response = await client.profile.MergeProfiles(request, timeout=_PATIENCE)
         except grpc.aio.AioRpcError as error:
-            failed = CallFailed.of(error)
-            # The id names the two and nothing else: another decision with it merged the same two,
-            # told by another file, for another reason.
-            told_before = failed.reason == _INVALID and _fields(failed) == {"decision_id"}
-            if failed.reason == _ALREADY_ONE or told_before:
-                return Decided(new=False)
-            if failed.code in _STOPS:
-                raise failed from None
-            if failed.reason == _UNKNOWN:
-                return Decided(new=False, problem="one of the two is no profile: nothing names it")
-            return Decided(new=False, problem=str(failed))
+            return refused(CallFailed.of(error))
         position = response.result.position
         after = max(after, position)
-        return Decided(new=position > head)
+        new = position > head and request.decision_id not in made
+        made.add(request.decision_id)
+        return Decided(new=new)
 
     return decide
+
+
+def refused(failed: CallFailed) -> Decided:
+    """Return what a merge that was not made says.
+
+    Raises:
+        CallFailed: The service can't be asked: the import stops, and goes on when it is repeated.
+    """
+    # The id names the two and nothing else: another decision with it merged the same two, told by
+    # another file, for another reason.
+    told_before = failed.reason == _INVALID and _fields(failed) == {"decision_id"}
+    if failed.reason == _ALREADY_ONE or told_before:
+        return Decided(new=False)
+    if failed.code is grpc.StatusCode.UNAVAILABLE and not failed.reason:
+        silent = "The profile service, which merges, does not answer; start it, or name it with"
+        raise CallFailed(failed.code, f"{silent} --profile.", reason=failed.code.name)
+    if failed.code in _STOPS:
+        raise failed
+    if failed.reason == _UNKNOWN:
+        return Decided(new=False, problem="one of the two is no profile: nothing names it")
+    return Decided(new=False, problem=str(failed))
 
 
 def _fields(failed: CallFailed) -> set[str]:
