@@ -80,7 +80,7 @@ def who_is_who(line: Sequence[Told], as_of_us: int | None = None) -> Answer:
         if not any({left, right} <= {*m.left, *m.right} for m in _merges(told, heard))
     ]
     links = [link for link in sorted(_links(counted), key=_order) if {link.a, link.b} <= {*names}]
-    persons = _persons(counted, links)
+    persons = _persons(counted)
     groups, apart = [{name} for name in names], list[Link]()
     for link in links:
         one, other = (next(g for g in groups if name in g) for name in (link.a, link.b))
@@ -136,9 +136,8 @@ def _class(name: str) -> int:
     return 1 if kind <= 3 else kind - 2
 
 
-def _persons(line: Sequence[Told], links: Sequence[Link]) -> list[set[str]]:
-    """Names of which somebody said that they are one person's, as far as links connect them."""
-    clusters = _united([{link.a, link.b} for link in links])
+def _persons(line: Sequence[Told]) -> list[set[str]]:
+    """Sets of names of each of which somebody said that it is one person."""
     said = list[set[str]]()
     for one in (told.decides for told in line if told.decides is not None):
         if one.kind == MERGED and one.joined:
@@ -146,17 +145,7 @@ def _persons(line: Sequence[Told], links: Sequence[Link]) -> list[set[str]]:
         elif one.kind != MERGED:
             joined = zip(_joined(one), (one.left, one.right), strict=True)
             said += [{*names, *side} for names, side in joined if len(names) > 1]
-    return _united([names & cluster for names in said for cluster in clusters])
-
-
-def _united(sets: Sequence[set[str]]) -> list[set[str]]:
-    """Return sets of which those with a name in common are one."""
-    united = list[set[str]]()
-    for names in sets:
-        met = [one for one in united if one & names]
-        united = [one for one in united if not one & names]
-        united.append(names.union(*met))
-    return united
+    return said
 
 
 def _joined(one: Decides) -> tuple[list[str], list[str]]:
@@ -166,12 +155,12 @@ def _joined(one: Decides) -> tuple[list[str], list[str]]:
 
 
 def _clash(persons: Sequence[set[str]], one: set[str], other: set[str]) -> bool:
-    return any(
-        KINDS[mine] == KINDS[theirs]
-        and _class(mine) == 1
-        and not any({mine, theirs} <= person for person in persons)
-        for mine, theirs in product(one, other)
-    )
+    """Whether both have a label of which nobody said that all who have it are one person."""
+    for label in {KINDS[name] for name in one if _class(name) == 1}:
+        alike = {name for name in one | other if KINDS[name] == label}
+        if alike & one and alike & other and not any(alike <= person for person in persons):
+            return True
+    return False
 
 
 def _merges(told: Told, line: Sequence[Told]) -> list[Decides]:

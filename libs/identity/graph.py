@@ -27,7 +27,7 @@ Components are independent of each other as long as no edge, one that joins noth
 between them. So after new events it is enough to fold again what those edges reach.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -201,21 +201,20 @@ def fold(
         cuts: What was decided to be two people. Identities that are not among the nodes say
             nothing, here and below.
         people: Sets of identities of each of which was decided that it is one person: among them
-            no label clashes, so that a merge takes neither side apart. Sets with an identity in
-            common are one, as far as edges connect it. They join nothing; that is what edges do.
+            no label clashes, so that a merge takes neither side apart. They join nothing; that is
+            what edges do.
 
     Raises:
         ValueError: One identity comes with two clash labels.
     """
     firsts = _first_nodes(nodes)
     index = {node.key: i for i, node in enumerate(firsts)}
-    ordered = sorted(edges, key=_edge_order)
     parents = list(range(len(firsts)))
-    persons = _persons(index, ordered, people)
-    holds, refuses, cut_bits = _bit_sets(firsts, index, cuts, persons)
+    holds, refuses, cut_bits = _bit_sets(firsts, index, cuts)
+    excuses = _excuses(index, [held & ~cut_bits for held in holds], people)
     joining: list[Edge] = []
     apart: dict[tuple[bytes, bytes], Edge] = {}
-    for edge in ordered:
+    for edge in sorted(edges, key=_edge_order):
         a, b = index.get(edge.a), index.get(edge.b)
         if a is None or b is None:
             continue
@@ -223,7 +222,10 @@ def fold(
         if one == other:
             continue
         refused = holds[one] & refuses[other]
-        if refused and (edge.strength != _DECIDED or refused & cut_bits):
+        if refused and (
+            refused & cut_bits
+            or (edge.strength != _DECIDED and not _is_excused(excuses, one, other, refused))
+        ):
             # Bits only ever join a component, so a pair stays apart: its first edge stays.
             apart.setdefault((edge.a, edge.b), edge)
             continue
@@ -233,6 +235,8 @@ def fold(
         parents[child] = root
         holds[root] |= holds[child]
         refuses[root] |= refuses[child]
+        if excuses:
+            _join_excuses(excuses, root, child)
     # Two components may have come to be cut after an edge between them clashed.
     clashing: list[Edge] = []
     cut: list[Edge] = []
@@ -260,10 +264,7 @@ def _first_nodes(nodes: Iterable[Node]) -> list[Node]:
 
 
 def _bit_sets(
-    nodes: Sequence[Node],
-    index: Mapping[bytes, int],
-    cuts: Iterable[Cut],
-    persons: Mapping[int, int],
+    nodes: Sequence[Node], index: Mapping[bytes, int], cuts: Iterable[Cut]
 ) -> tuple[list[int], list[int], int]:
     """Return what each node holds, what it refuses, and which of it cuts say, as bits of integers.
 
@@ -275,9 +276,6 @@ def _bit_sets(
         0 if node.clash is None else bits.setdefault(node.clash, 1 << len(bits)) for node in nodes
     ]
     refuses, bit, cut_bits = holds, 1 << len(bits), 0
-    if persons:
-        refuses = holds.copy()
-        bit = _excuse(nodes, persons, holds, refuses, bit)
     for cut in cuts:
         if refuses is holds:
             refuses = holds.copy()
@@ -290,54 +288,42 @@ def _bit_sets(
     return holds, refuses, cut_bits
 
 
-def _persons(
-    index: Mapping[bytes, int], edges: Iterable[Edge], people: Iterable[Collection[bytes]]
-) -> dict[int, int]:
-    """Return the nodes that are in any of the sets, with a node that stands for their person.
-
-    A set says nothing of identities that no edges connect: so each cluster can be folded alone.
-    """
-    sets = [[index[key] for key in keys if key in index] for keys in people]
-    if not any(sets):
-        return {}
-    clusters, persons = list(range(len(index))), list(range(len(index)))
-    for a, b in [(index[e.a], index[e.b]) for e in edges if e.a in index and e.b in index]:
-        clusters[_root(clusters, a)] = _root(clusters, b)
-    for nodes in sets:
-        first: dict[int, int] = {}
-        for i in nodes:
-            persons[_root(persons, i)] = _root(persons, first.setdefault(_root(clusters, i), i))
-    return {i: _root(persons, i) for nodes in sets for i in nodes}
+_Excuses = list[dict[int, int]]
+"""Of each component by the bit of each of its labels: the people, as bits of an integer, of whom
+was said that they have all of its identities with that label."""
 
 
-def _excuse(
-    nodes: Sequence[Node],
-    persons: Mapping[int, int],
-    holds: list[int],
-    refuses: list[int],
-    bit: int,
-) -> int:
-    """Have labels not clash within a person, and return the next bit that is free.
+def _excuses(
+    index: Mapping[bytes, int], labels: Iterable[int], people: Iterable[Collection[bytes]]
+) -> _Excuses:
+    """Return those of single nodes; nothing at all if nobody was said to be one person."""
+    said = [0] * len(index)
+    for number, keys in enumerate(people):
+        for i in [index[key] for key in keys if key in index]:
+            said[i] |= 1 << number
+    if not any(said):
+        return []
+    return [dict.fromkeys(_bits(held), one) for held, one in zip(labels, said, strict=True)]
 
-    For each label of a person there is a bit that the person's nodes hold in the label's place.
-    They refuse the label and everybody else's bits of it; and who holds the label refuses them.
-    """
-    own: dict[tuple[ClashLabel, int], int] = {}
-    of_label: dict[ClashLabel, int] = {}
-    for i, person in sorted(persons.items()):
-        label = nodes[i].clash
-        if label is not None and (label, person) not in own:
-            own[label, person] = bit
-            of_label[label] = of_label.get(label, 0) | bit
-            bit <<= 1
-    for i, node in enumerate(nodes):
-        if node.clash is None or node.clash not in of_label:
-            continue
-        refuses[i] |= of_label[node.clash]
-        if i in persons:
-            holds[i] = own[node.clash, persons[i]]
-            refuses[i] ^= holds[i]
-    return bit
+
+def _is_excused(excuses: _Excuses, one: int, other: int, refused: int) -> bool:
+    """Say whether somebody was said to have all identities of both with labels that clash."""
+    if not excuses:
+        return False
+    return all(excuses[one][bit] & excuses[other][bit] for bit in _bits(refused))
+
+
+def _join_excuses(excuses: _Excuses, root: int, child: int) -> None:
+    of_root = excuses[root]
+    for bit, people in excuses[child].items():
+        of_root[bit] = of_root.get(bit, -1) & people
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        bit = number & -number
+        yield bit
+        number ^= bit
 
 
 def _root(parents: list[int], node: int) -> int:
