@@ -23,7 +23,8 @@ async def create_database(admin_url: str, name: str, template: str | None = None
     try:
         exists = "SELECT 1 FROM pg_database WHERE datname = $1"
         if await connection.fetchval(exists, name) is None:
-            source = f" TEMPLATE {_quoted(template)}" if template else ""
+            # To copy the files takes a tenth of writing each page of the copy to the log.
+            source = f" TEMPLATE {_quoted(template)} STRATEGY FILE_COPY" if template else ""
             with contextlib.suppress(asyncpg.DuplicateDatabaseError):
                 await connection.execute(f"CREATE DATABASE {_quoted(name)}{source}")
     finally:
