@@ -31,6 +31,8 @@ from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
 from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
+from services.profile import attributes
+from services.profile.attributes import AttributeValues
 from services.profile.calls.parts import Parts
 from services.profile.config import Config, read_config
 from services.profile.erasing import CHECKS
@@ -52,8 +54,8 @@ _PROJECTING = {
     # A process that froze in a transaction must not hold up the one that takes over.
     "idle_in_transaction_session_timeout": "10s",
 }
-_PROJECTIONS = (IdentityGraph, Timeline, Consents)
-FOLDED_TABLES = frozenset(table.name for one in _PROJECTIONS for table in one.tables)
+_FOLDS = (IdentityGraph, Timeline, Consents, AttributeValues)
+FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
 """What a fold anew fills again."""
 
 _log = structlog.get_logger("profile")
@@ -65,6 +67,7 @@ async def migrate_profile(database_url: str) -> None:
         "projection": checkpoints.MIGRATIONS,
         "timeline": timeline.MIGRATIONS,
         "consents": consents.MIGRATIONS,
+        "attributes": attributes.MIGRATIONS,
     }
     await migrate_service(database_url, "profile", components)
 
@@ -83,7 +86,8 @@ async def serve_profile(config: Config, stop: asyncio.Event) -> None:
         reached = await stack.enter_async_context(
             follow_checkpoints(config.database_url, pool, forget)
         )
-        runners = [Runner(one(), pool, store, owner) for one in _PROJECTIONS]
+        folds = (IdentityGraph(), Timeline(), Consents(), AttributeValues(store, config.readers))
+        runners = [Runner(one, pool, store, owner) for one in folds]
         for one in runners:
             stack.push_async_callback(one.stop)
         await stack.enter_async_context(running(*[one.run() for one in runners]))

@@ -17,6 +17,7 @@ from libs.projection.opening import open_records
 from libs.projection.profiles import erased_among, views_errors
 from libs.projection.projection import decode
 from libs.rpc import errors
+from services.profile import attributes
 from services.profile.reading import Reader
 from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.ids import decision_id
@@ -25,7 +26,7 @@ from touchline.profile.v1.erasure_pb2 import Erased, TimeRange
 from touchline.store.v1.store_pb2 import EraseRequest, EraseResponse
 from touchline.times import micros_of, timestamp_of
 
-CHECKS: Final = {**timeline.CHECKS, **consents.CHECKS}
+CHECKS: Final = {**timeline.CHECKS, **consents.CHECKS, **attributes.CHECKS}
 """What this service looks at for what is left of the erased; docs/erasure.md has the inventory."""
 
 _MAX_KEYS: Final = 50_000

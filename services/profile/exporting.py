@@ -5,10 +5,10 @@ from typing import Final
 
 from libs.projection.profiles import Profile
 from services.profile.domain import ATTRIBUTES_READ, Touch
+from services.profile.domain.attributes import observed
 from services.profile.reading import LAST_ID, LATEST, Page, Profiles, Reader, entry
-from touchline.profile.v1.erasure_pb2 import AttributeValue, ExportedItem
+from touchline.profile.v1.erasure_pb2 import ExportedItem
 from touchline.profile.v1.profile_service_pb2 import ExportProfileResponse
-from touchline.times import timestamp_of
 
 MOST_BYTES: Final = 1 << 20
 """A message has no more, unless a single item has."""
@@ -50,7 +50,7 @@ async def pages_of_values(
         page = Page(limit=_PAGE, before=before, types=ATTRIBUTES_READ)
         touches = await profiles.page(reader, profile, page)
         counted = [touch for touch in touches if touch.position <= position]
-        yield [ExportedItem(attribute_value=one) for one in _values(counted, named)]
+        yield [ExportedItem(attribute_value=one) for one in observed(counted, named)]
         if len(touches) < _PAGE:
             return
         before = _place(touches[-1])
@@ -77,24 +77,6 @@ async def pages_of_entries(
         if len(touches) < _PAGE:
             return
         after = _place(touches[-1])
-
-
-def _values(touches: Iterable[Touch], named: set[str]) -> Iterator[AttributeValue]:
-    """Yield what events, newest first, say; `named` holds the attributes that were told already."""
-    for touch in touches:
-        event = touch.event
-        for name, value in sorted(event.traits_observed.traits.items()):
-            yield AttributeValue(
-                name=name,
-                value=value,
-                event_id=event.event_id,
-                occurred_at=timestamp_of(touch.occurred_at_us),
-                recorded_at=timestamp_of(touch.recorded_at_us),
-                source=event.source,
-                actor_reference=event.actor.reference,
-                current=name not in named,
-            )
-            named.add(name)
 
 
 def _place(touch: Touch) -> tuple[int, bytes]:

@@ -1,5 +1,6 @@
 """The profile service as its callers see it."""
 
+from services.profile.calls.attributes import AttributeCalls
 from services.profile.calls.erasing import ErasingCalls
 from services.profile.calls.explaining import ExplainingCalls
 from services.profile.calls.exporting import ExportCalls
@@ -18,6 +19,7 @@ class ProfileService(
     IdentityCalls,
     ExplainingCalls,
     ErasingCalls,
+    AttributeCalls,
     ProfileServiceServicer,
 ):
     """Implements touchline.profile.v1.ProfileService; the proto is the contract."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.profile.domain.field_policy import FieldPolicy
 from services.profile.domain.touches import Seen, Touch, of_type, see, timestamp
 from touchline.events.v1 import event_pb2
-from touchline.profile.v1 import profile_pb2
+from touchline.profile.v1 import erasure_pb2, profile_pb2
 
 POLICY = FieldPolicy(
     frozenset(
@@ -57,6 +58,14 @@ def attributes(touches: Iterable[Touch]) -> list[profile_pb2.Attribute]:
     Args:
         touches: Events of one profile in any order, any of them more than once.
     """
+    told = list(touches)
+    history = see(told, POLICY)
+    recorded_us = {touch.event_id: touch.recorded_at_us for touch in told}
+    observations = Counter(
+        name
+        for seen in of_type(history, event_pb2.EVENT_TYPE_TRAITS_OBSERVED)
+        for name in seen.event.traits_observed.traits
+    )
     return [
         profile_pb2.Attribute(
             name=one.name,
@@ -64,6 +73,32 @@ def attributes(touches: Iterable[Touch]) -> list[profile_pb2.Attribute]:
             event_id=one.told.event.event_id,
             occurred_at=timestamp(one.told.at_us),
             source=one.told.event.source,
+            recorded_at=timestamp(recorded_us[one.told.event_id]),
+            observations=observations[one.name],
         )
-        for one in known(see(touches, POLICY))
+        for one in known(history)
     ]
+
+
+def observed(touches: Iterable[Touch], later: set[str]) -> Iterator[erasure_pb2.AttributeValue]:
+    """All that events say of attributes, in the order of the events, then by name.
+
+    Args:
+        touches: Events of one profile, the latest first, none of them retracted.
+        later: The attributes that later events spoke of; those that these speak of are added. Of
+            each, the observation that is not later spoken of is the one that holds.
+    """
+    for touch in touches:
+        event = touch.event
+        for name, value in sorted(event.traits_observed.traits.items()):
+            yield erasure_pb2.AttributeValue(
+                name=name,
+                value=value,
+                event_id=event.event_id,
+                occurred_at=timestamp(touch.occurred_at_us),
+                recorded_at=timestamp(touch.recorded_at_us),
+                source=event.source,
+                actor_reference=event.actor.reference,
+                current=name not in later,
+            )
+            later.add(name)
