@@ -48,7 +48,7 @@ async def test_whoever_erases_while_all_record_leaves_what_each_erasure_says(
 
     async def record(by: Line) -> None:
         nonlocal recorded
-        for _ in range(40):
+        for _ in range(80):
             who = chance.sample(PEOPLE, chance.randint(1, 3))
             at = chance.randrange(100)
             verdicts = await by.record(*[said("x", who=who, at_seconds=at) for _ in range(3)])
@@ -57,7 +57,7 @@ async def test_whoever_erases_while_all_record_leaves_what_each_erasure_says(
 
     async def erase(by: Line) -> int:
         done = 0
-        for _ in range(15):
+        for _ in range(12):
             keys = [key_of(number) for number in chance.sample(range(len(PEOPLE)), 2)]
             since = chance.choice([0, 0, chance.randrange(1, 90)])
             before = since and since + chance.randrange(1, 30)

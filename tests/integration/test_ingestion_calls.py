@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -10,11 +11,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
+from libs.eventstore.errors import NothingToErase, StoreError
 from libs.eventstore.records import open_event
 from tests.custom_types import register_type
 from tests.events import FACTS, an_event
 from tests.ingesting import held_appends, record, record_batch
 from tests.services import Touchline
+from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import MESSAGE_TOO_LARGE, CallFailed, readable_failures
 from touchline.ingestion.v1 import ingestion_service_pb2 as api
@@ -25,7 +28,7 @@ from touchline.ingestion.v1.ingestion_pb2 import (
     OUTCOME_REJECTED,
 )
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
-from touchline.store.v1.store_pb2 import RecordedEvent
+from touchline.store.v1.store_pb2 import EraseRequest, RecordedEvent
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -299,3 +302,41 @@ async def reflected(channel: grpc.aio.Channel) -> set[str]:
     async for response in stub.ServerReflectionInfo(iter([asked])):
         return {service.name for service in response.list_services_response.service}
     return set()
+
+
+async def test_another_service_erases_over_nats_and_the_service_says_what_is_left(
+    touchline: Touchline,
+) -> None:
+    verdict = await record(touchline.client, an_event(email="to-be-erased@example.org"))
+    sealed, opened = await stored(touchline, verdict.position)
+    assert opened is not None
+    request = EraseRequest(
+        erasure_id=str(uuid4()),
+        erasure=Erasure(identity_keys=[sealed.owner_key]),
+        reason="request 7",
+    )
+    async with connect_nats(touchline.nats.service_url, "test") as connection:
+        store = StoreClient(connection)
+        assert open_event(sealed, await store.keys_of(1, [sealed])) is not None
+        answer = await store.erase(request)
+        assert (answer.deleted_keys, answer.erased_events) == (1, 1)
+        assert await store.erase(request) == answer
+        assert open_event(sealed, await store.keys_of(1, [sealed])) is not None  # it remembers
+        store.forget_keys()
+        assert open_event(sealed, await store.keys_of(1, [sealed])) is None
+        request.erasure_id = str(uuid4())
+        with pytest.raises(NothingToErase, match="nobody is to be erased"):
+            await store.erase(request)
+        request.reason = ""
+        with pytest.raises(StoreError, match="give a reason"):
+            await store.erase(request)
+    asked = api.CheckErasureRequest(position=answer.position)
+    checks = (await touchline.client.ingestion.CheckErasure(asked)).checks
+    assert [(one.what, one.left) for one in checks] == [
+        *(("data keys", 0), ("kept event keys", 0), ("events", 0), ("rejected events", 0)),
+        *(("data keys in memory", 0), ("seals in memory", 0)),
+    ]
+    with pytest.raises(CallFailed, match="position"), readable_failures():
+        await touchline.client.ingestion.CheckErasure(
+            api.CheckErasureRequest(position=verdict.position)
+        )

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from libs.embedded import create_database, database_url_for, drop_database
 from libs.eventstore.errors import ErasureRefused, NothingToErase, SealsStale
 from libs.eventstore.keyring import Keyring
-from libs.eventstore.records import Keys, open_event
+from libs.eventstore.records import open_event
 from libs.identity.streams import stream_identity
 from services.ingestion.checking import left_of
 from services.ingestion.erasing import NAMESPACE
@@ -194,21 +196,72 @@ async def test_who_comes_back_has_another_key_and_the_past_stays_shut(line: Line
     assert await texts(line) == [None, "profile_erased", None, "profile_erased"]
 
 
-async def test_no_process_seals_or_serves_with_a_key_that_another_deleted(line: Line) -> None:
+async def test_no_process_seals_with_a_key_that_another_deleted(line: Line) -> None:
     async with open_line(line.url) as other:
         for one in (line, other):
             await one.record(said("warms the caches", who=[ANA]))
-            assert await one.keyring.fetch(1, [key_of(ANA)])
-        old = (await line.keyring.fetch(1, [key_of(ANA)]))[key_of(ANA)]
         await line.erase(key_of(ANA))
-        assert await other.keyring.fetch(1, [key_of(ANA)]) == {}
-        assert await texts(other, other.keyring) == [None, None, "profile_erased"]
         # Sealed with what it remembers, this is refused as a whole, and sealed again.
         verdicts = await other.record(said("after", who=[ANA]), said("hi", who=[BO]))
         assert [one.outcome for one in verdicts] == [OUTCOME_RECORDED] * 2
-        assert (await texts(line))[-2:] == ["after", "hi"]
-        opened = open_event((await records_of(line.store))[3], Keys({key_of(ANA): old}))
-        assert opened is None
+        unit = AppendUnit(events=[AppendEvent(event=said("a service", who=[BO]))])
+        await line.erase(key_of(BO))
+        await other.recorder.append(DEFAULT, AppendRequest(units=[unit]), "")
+    left = [None, None, "profile_erased", "after", None, "profile_erased", "a service"]
+    assert await texts(line) == left
+
+
+async def test_no_process_serves_a_key_that_another_deleted(line: Line) -> None:
+    async with open_line(line.url) as other:
+        await other.record(said("warms the cache", who=[ANA]))
+        assert await other.keyring.fetch(1, [key_of(ANA)])
+        await line.erase(key_of(ANA))
+        assert await other.keyring.fetch(1, [key_of(ANA)]) == {}
+        assert await texts(other, other.keyring) == [None, "profile_erased"]
+
+
+@asynccontextmanager
+async def held_erasures(line: Line) -> AsyncIterator[None]:
+    """Keeps every erasure waiting that has read what it concerns, until the block ends."""
+    holder = await asyncpg.connect(line.url)
+    try:
+        await holder.execute("SELECT pg_advisory_lock(7410003)")
+        yield
+    finally:
+        await holder.close()
+
+
+@pytest.mark.parametrize("whom", [[ANA], [ANA, BO]], ids=["who has a key", "who gets one"])
+async def test_events_that_come_while_a_range_is_read_are_looked_at_too(
+    line: Line, whom: list[Identity]
+) -> None:
+    await line.record(said("at 100", who=[ANA], at_seconds=100))
+    async with held_erasures(line):
+        erasing = asyncio.create_task(line.erase(*map(key_of, whom), since=150, before=300))
+        await asyncio.sleep(0.1)
+        assert not erasing.done()
+        for who in whom:  # Bo had no key when the erasure began
+            for at in (200, 300):
+                await line.record(said(f"at {at}", who=[who], at_seconds=at))
+    answer = await erasing
+    assert (answer.erased_events, answer.kept_events) == (len(whom), 1 + len(whom))
+    assert await texts(line) == ["at 100", *[None, "at 300"] * len(whom), "profile_erased"]
+    assert (await line.verified()).problems == []
+
+
+async def test_no_key_is_kept_once_somebody_else_was_erased(line: Line) -> None:
+    await line.record(said("hello", who=[ANA]))
+    era = await line.keyring.era()
+    keep = (
+        "SELECT keep_event_keys(1::smallint, $1, ARRAY[gen_random_uuid()], ARRAY[$2::bytea],"
+        " ARRAY[0::bigint], ARRAY['kept'::bytea]) AS kept"
+    )
+    (row,) = await line.pool.fetch(keep, era.erasures, key_of(ANA))
+    assert row["kept"]
+    await line.erase(key_of(ANA))
+    (row,) = await line.pool.fetch(keep, era.erasures, key_of(ANA))
+    assert not row["kept"]
+    assert await line.owner("SELECT FROM event_keys") == []
 
 
 async def test_what_waits_in_the_queue_when_somebody_is_erased_is_sealed_again(line: Line) -> None:
