@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from libs.cli.__main__ import app
 from libs.cli.expectation_commands import due_of
 from libs.cli.notification_commands import inbox_of
 from libs.cli.publish_command import DefinitionError, read_definition
@@ -97,3 +99,34 @@ def test_what_is_no_definition_is_said_with_the_file(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="No such file"):
         read_definition(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("profile ann@example.com --history city --why", "none of the others"),
+        ("profile ann@example.com --between ann@example.com nobody", "Give ann@example.com"),
+        ("merge ann@example.com", "Missing argument"),
+        ("merge ann@example.com ben@example.com", "--because"),
+        ("unmerge ann@example.com --because x", "Give one of --merge"),
+        ("unmerge ann@example.com --because x --merge y --absorbed z", "Give one of --merge"),
+        ("detach ann@example.com nobody --because x", "Give ann@example.com"),
+        ("export ann@example.com", "--out"),
+        ("erase", "Give one of IDENTITY"),
+        ("erase ann@example.com --yes", "Say why"),
+        ("erase ann@example.com --check README.md", "Give one of IDENTITY"),
+        ("erase --check README.md", "no certificate"),
+        ("erase --again none.json", "can't be read"),
+        (
+            "erase ann@example.com --reason x --from 2026-02-01 --before 2026-02-01",
+            "must be before",
+        ),
+    ],
+)
+def test_a_wrong_command_line_about_who_is_who_says_what_is_wrong(
+    arguments: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert complaint in done.output
