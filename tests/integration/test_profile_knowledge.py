@@ -114,7 +114,7 @@ async def test_customers_are_found_by_a_value_that_holds_and_by_one_that_no_long
 
 
 async def test_a_search_without_a_name_or_a_value_says_what_is_missing(client: Client) -> None:
-    with readable_failures(), pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallFailed) as failed, readable_failures():
         await client.profile.FindProfiles(api.FindProfilesRequest(name="n" * 129, value="  "))
     assert {field for field, _ in failed.value.violations} == {"name", "value"}
 
