@@ -18,7 +18,9 @@ import asyncpg
 
 from libs.identity.decisions import cuts_of, joined_edges, people_of
 from libs.identity.graph import Cut, Edge, GraphFold, Node, clash_label, decided_edges, fold
+from libs.identity.kinds import Strength
 from libs.postgres.queries import load_queries
+from libs.projection.identity_graph.reaching import reach
 from libs.projection.projection import Connection
 
 NOW: Final = 2**63 - 1
@@ -187,24 +189,24 @@ async def read_cluster(
     at = NOW if as_of_us is None else as_of_us
     past = as_of_us is not None
     async with _snapshot(database) as connection:
-        rows = await connection.fetch(_SQL["reached"], tenant, sorted(keys), past)
+        reached, links = await reach(connection, tenant, keys, ever=past)
+        rows = await connection.fetch(_SQL["nodes"], tenant, list(reached))
         nodes = tuple(
             Node(key, clash_label(kind, namespace_key), first_position)
             for key, kind, namespace_key, first_position in rows
         )
         found = [node.key for node in nodes]
-        links = (
-            await connection.fetch(_SQL["links_as_of"], tenant, found, at)
-            if past
-            else await connection.fetch(_SQL["links"], tenant, found)
-        )
+        if past:
+            links = list(
+                map(edge_of, await connection.fetch(_SQL["links_as_of"], tenant, found, at))
+            )
         decisions = await connection.fetch(_SQL["decisions"], tenant, found, at)
         merges = list({merge for row in decisions for merge in row["merges"]})
         keys_of = await connection.fetch(_SQL["merged_keys"], tenant, merges) if merges else []
     merged = {row["event_id"]: tuple(row["merged_keys"]) for row in keys_of}
     return Cluster(
         nodes,
-        tuple(map(edge_of, links)),
+        tuple(link for link in links if link.strength != Strength.DECIDED),
         tuple(_decision_of(row, merged) for row in decisions),
     )
 

@@ -1,24 +1,7 @@
--- name: reached
-WITH RECURSIVE reached(identity_key) AS (
-    SELECT unnest($2::bytea[])
-    UNION
-    SELECT n.identity_key
-    FROM reached r CROSS JOIN LATERAL (
-        SELECT l.b_key FROM identity_links l
-        WHERE l.tenant = $1 AND l.a_key = r.identity_key AND ($3 OR l.event_id IS NOT NULL)
-        UNION ALL
-        SELECT l.a_key FROM identity_links l
-        WHERE l.tenant = $1 AND l.b_key = r.identity_key AND ($3 OR l.event_id IS NOT NULL)
-    ) AS n(identity_key)
-)
+-- name: nodes
 SELECT i.identity_key, i.kind, i.namespace_key, i.first_position
-FROM reached r JOIN identities i ON i.tenant = $1 AND i.identity_key = r.identity_key
+FROM identities i WHERE i.tenant = $1 AND i.identity_key = ANY($2)
 ORDER BY i.first_position, i.identity_key
-
--- name: links
-SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id
-FROM identity_links l
-WHERE l.tenant = $1 AND l.a_key = ANY($2) AND l.strength > 0 AND l.event_id IS NOT NULL
 
 -- name: links_as_of
 SELECT DISTINCT ON (e.a_key, e.b_key)

@@ -94,15 +94,14 @@ SELECT DISTINCT event_id FROM identity_retractions WHERE event_id = ANY($1)
 SELECT DISTINCT e.tenant, e.a_key, e.b_key
 FROM unnest($1::smallint[], $2::uuid[], $3::bytea[]) AS r(tenant, event_id, owner_key)
 CROSS JOIN LATERAL (
-    SELECT l.a_key, l.b_key FROM identity_links l
-    WHERE l.tenant = r.tenant AND l.a_key = r.owner_key
-    UNION
-    SELECT l.a_key, l.b_key FROM identity_links l
-    WHERE l.tenant = r.tenant AND l.b_key = r.owner_key
+    SELECT * FROM identity_links l WHERE l.tenant = r.tenant AND l.a_key = r.owner_key
+    UNION ALL
+    SELECT * FROM identity_links l WHERE l.tenant = r.tenant AND l.b_key = r.owner_key
 ) l
 JOIN identity_edges e
     ON e.tenant = r.tenant AND e.a_key = l.a_key AND e.b_key = l.b_key AND e.event_id = r.event_id
-WHERE e.owner_key = r.owner_key
+-- Where another edge is the first of its pair, it stays so.
+WHERE l.event_id = r.event_id AND l.strength = e.strength AND e.owner_key = r.owner_key
 
 -- name: decisions_named
 SELECT d.tenant, d.kind, d.left_keys, d.right_keys, d.joined_keys
@@ -145,19 +144,16 @@ ON CONFLICT (tenant, a_key, b_key, strength) DO UPDATE
     WHERE l.event_id IS DISTINCT FROM excluded.event_id
 RETURNING tenant, a_key, b_key
 
+-- name: neighbours
+SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id
+FROM identity_links l
+WHERE l.tenant = $1 AND l.a_key = ANY($2) AND ($3 OR l.event_id IS NOT NULL)
+UNION ALL
+SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id
+FROM identity_links l
+WHERE l.tenant = $1 AND l.b_key = ANY($2) AND ($3 OR l.event_id IS NOT NULL)
+
 -- name: cluster
-WITH RECURSIVE reached(identity_key) AS (
-    SELECT unnest($2::bytea[])
-    UNION
-    SELECT n.identity_key
-    FROM reached r CROSS JOIN LATERAL (
-        SELECT l.b_key FROM identity_links l
-        WHERE l.tenant = $1 AND l.a_key = r.identity_key AND l.event_id IS NOT NULL
-        UNION ALL
-        SELECT l.a_key FROM identity_links l
-        WHERE l.tenant = $1 AND l.b_key = r.identity_key AND l.event_id IS NOT NULL
-    ) AS n(identity_key)
-)
 SELECT i.identity_key, i.kind, i.namespace_key, i.first_position, i.root_key,
        i.sealed_value <> '' AS is_open,
        EXISTS (SELECT FROM identity_decision_keys k
@@ -165,12 +161,7 @@ SELECT i.identity_key, i.kind, i.namespace_key, i.first_position, i.root_key,
        i.root_key = i.identity_key AND EXISTS (
            SELECT FROM merge_suggestions s
            WHERE s.tenant = $1 AND s.left_root = i.identity_key) AS is_suggested
-FROM reached r JOIN identities i ON i.tenant = $1 AND i.identity_key = r.identity_key
-
--- name: cluster_links
-SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id
-FROM identity_links l
-WHERE l.tenant = $1 AND l.a_key = ANY($2) AND l.event_id IS NOT NULL
+FROM identities i WHERE i.tenant = $1 AND i.identity_key = ANY($2)
 
 -- name: cluster_decisions
 SELECT d.kind,

@@ -10,6 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.identity.decisions import cuts_of, people_of
 from libs.identity.graph import Cut, Edge, GraphFold, Node, clash_label, fold
 from libs.postgres.queries import load_queries
+from libs.projection.identity_graph.reaching import reach
 from libs.projection.projection import Connection
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
@@ -26,18 +27,13 @@ async def refold(connection: Connection, tenant: int, keys: Collection[bytes]) -
         tenant: The tenant's number.
         keys: At least one of each component that may be another now.
     """
-    rows = await connection.fetch(_SQL["cluster"], tenant, sorted(keys))
+    reached, edges = await reach(connection, tenant, keys)
+    rows = await connection.fetch(_SQL["cluster"], tenant, sorted(reached))
     nodes = [
-        Node(
-            row["identity_key"],
-            clash_label(row["kind"], row["namespace_key"]),
-            row["first_position"],
-        )
-        for row in rows
+        Node(key, clash_label(kind, namespace_key), first_position)
+        for key, kind, namespace_key, first_position, *_ in rows
     ]
     names = [node.key for node in nodes]
-    links = await connection.fetch(_SQL["cluster_links"], tenant, names)
-    edges = [Edge(a, b, strength, at, event_id.bytes) for a, b, strength, at, event_id in links]
     decided = any(row["is_decided"] for row in rows)
     cuts, people = await _decided(connection, tenant, names) if decided else ([], [])
     folded = fold(nodes, edges, cuts, people)
