@@ -1,5 +1,6 @@
 """`touchline export`: all there is of one customer, for a program and for a person."""
 
+import signal
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,8 @@ def export(
             console.print(line, soft_wrap=True)
         console.print(Text("  only you may read them: all in them is personal", palette.QUIET))
 
+    # Terminated is as interrupted: nothing half-written is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run_command(write())
     except ExportError as error:
