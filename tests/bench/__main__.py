@@ -11,6 +11,7 @@ from rich.console import Console
 from tests.bench import (
     disk,
     freshness,
+    graph,
     history,
     inbox,
     ingest,
@@ -29,18 +30,21 @@ from tests.bench.scale import FULL, QUICK, Scale
 from tests.bench.stage import Stage, open_stage
 
 FAMILIES: Final = (
-    *("ingest", "unary", "replicas", "projection", "freshness", "telemetry"),
+    *("ingest", "unary", "replicas", "projection", "freshness", "telemetry", "graph"),
     *("scores", "rules", "inbox"),
     *("history", "rebuild", "pages"),
 )
 _DERIVED: Final = {"scores", "rules", "inbox"}
 _LARGE: Final = {"history", "rebuild", "pages"}
+_NO_STORE: Final = {"graph"}
 
 
 async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: bool) -> None:
     """Measure the wanted families: on a fresh store, on one with all services, on a large one."""
     disk.measure(report, WRITTEN.parent)
-    if wanted - _LARGE - _DERIVED:
+    if "graph" in wanted:
+        await graph.measure(report, scale)
+    if wanted - _LARGE - _DERIVED - _NO_STORE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_fresh_store(report, stage, scale, wanted)
     if wanted & _DERIVED:

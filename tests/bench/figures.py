@@ -67,12 +67,15 @@ AIMS: Final = {
     "ingest_vs_copy": Aim(at_least=0.6),
     "projection_timeline": Aim(at_least=30_000),
     "projection_identity_graph": Aim(at_least=30_000),
+    "graph_fold": Aim(at_least=50_000),
     "freshness_read_p99": Aim(below=50),
     "freshness_watch_p99": Aim(below=50),
     "freshness_unary_read_p99": Aim(below=50),
     "freshness_unary_watch_p99": Aim(below=50),
     "page_p99": Aim(below=10),
     "page_of_largest_profile_p99": Aim(below=10),
+    "merge_large_p99": Aim(below=20),
+    "unmerge_large_p99": Aim(below=20),
 }
 
 

@@ -34,6 +34,7 @@ _MODULES: Final = {
     "seal": "million",
     "pages": "pages",
     "probes": "freshness",
+    "folded_graph": "graph",
     "alarms": "inbox",
 }
 
