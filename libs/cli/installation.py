@@ -12,7 +12,7 @@ from libs.embedded import database_beside, load_secrets, run_database
 from libs.embedded.home import SECRETS_FILE, is_held
 from libs.embedded.servers import DATABASE_URL
 from libs.eventstore import store as eventstore
-from libs.projection import checkpoints, timeline
+from libs.projection import checkpoints, consents, timeline
 
 _MASTER_KEY: Final = "TOUCHLINE_MASTER_KEY"
 _IDENTITY_SECRET: Final = "TOUCHLINE_IDENTITY_SECRET"  # noqa: S105 - its name, not its value
@@ -31,6 +31,7 @@ def migrations() -> dict[str, Path]:
     return {
         "eventstore": eventstore.MIGRATIONS,
         "projection": checkpoints.MIGRATIONS,
+        "consents": consents.MIGRATIONS,
         "timeline": timeline.MIGRATIONS,
         **{name: directory for name, directory in services.items() if directory.is_dir()},
     }

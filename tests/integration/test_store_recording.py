@@ -387,10 +387,10 @@ async def test_without_its_key_an_event_is_closed_and_stays_on_the_line(line: Li
 async def test_one_who_comes_back_after_an_erasure_opens_nothing_of_the_past(line: Line) -> None:
     await line.record(said("before"))
     (before,) = await records_of(line.store)
-    await line.owner("DELETE FROM data_keys WHERE identity_key = $1", before.owner_key)
+    await line.erase(before.owner_key)
     async with open_line(line.url) as restarted:
         await restarted.record(said("after"))
-        before, after = await records_of(restarted.store)
+        before, _, after = await records_of(restarted.store)
         keys = await restarted.keyring.keys_of(1, [before, after])
         assert open_event(before, keys) is None
         opened = open_event(after, keys)

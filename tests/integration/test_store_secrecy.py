@@ -30,6 +30,7 @@ from tests.servers import OwnNats, OwnPostgres
 from tests.store import DEFAULT, IDENTITY_KEYS, Line, build_store, email, open_line, records_of
 from tests.waiting import until
 from touchline.events.v1 import identity_pb2
+from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import (
     OUTCOME_CONFLICT,
@@ -41,6 +42,7 @@ from touchline.store.v1.store_pb2 import (
     AppendEvent,
     AppendRequest,
     AppendUnit,
+    EraseRequest,
 )
 
 _numbers = count(1)
@@ -79,6 +81,8 @@ def _leaf(known: FieldDescriptor, path: str) -> Any:
         return Timestamp(seconds=1_700_000_000)
     if known.cpp_type != FieldDescriptor.CPPTYPE_STRING:
         return 1
+    if known.type == FieldDescriptor.TYPE_BYTES:
+        return "an identity key."
     if path.endswith("currency_code"):
         return "EUR"
     if path in ("event_id", "causation_id", "in_reply_to", "answers", "notification_id"):
@@ -207,6 +211,9 @@ async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> No
         assert await client.data_keys(1, keys)
         assert [event async for event in client.events_of_keys(1, [records[0].owner_key])]
         assert (await client.history(0)).batch.events
+        erasure = Erasure(identity_keys=[records[0].owner_key], occurred_before_us=1)
+        told = {"reason": canary(), "requested_by": canary()}
+        await client.erase(EraseRequest(erasure_id=str(uuid4()), erasure=erasure, **told))
 
 
 async def test_no_text_and_no_identity_is_anywhere_in_the_clear(
