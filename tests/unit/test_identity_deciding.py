@@ -197,6 +197,19 @@ def test_given_two_merged_roots_when_they_are_separated_then_the_merge_no_longer
     assert profiles(after(cluster, decided)) == ["ab", "cd"]
 
 
+@pytest.mark.parametrize("pair", ["bd", "db", "bc", "ad"])
+def test_given_a_merge_when_any_two_of_its_sides_are_separated_then_both_are_as_before(
+    pair: str,
+) -> None:
+    cluster = people("abcd", link("ab"), link("cd"))
+    cluster = after(cluster, deciding.merge(cluster, key("a"), key("c")))
+    one, other = keys(pair)
+    decided = deciding.separate(cluster, one, one, other)
+    assert decided.revoked == (last(cluster),)
+    assert one in decided.left
+    assert profiles(after(cluster, decided)) == ["ab", "cd"]
+
+
 def test_given_an_identity_that_holds_others_together_when_it_is_detached_then_they_stay() -> None:
     cluster = people("axbc", link("xa"), link("xb"), link("xc"))
     decided = deciding.detach(cluster, key("a"), key("x"))

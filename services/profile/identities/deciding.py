@@ -167,7 +167,8 @@ def unmerge_absorbed(cluster: Cluster, profile: bytes, absorbed: bytes) -> Decid
 def separate(cluster: Cluster, profile: bytes, one: bytes, other: bytes) -> Decided:
     """Say that two identities of one profile are two persons, whatever links them.
 
-    Each of the other identities goes with the one to which it is linked more strongly.
+    If a merge had them on its two sides, that is what is taken back. Otherwise each of the other
+    identities goes with the one to which it is linked more strongly.
 
     Args:
         cluster: All that says who is who around the profile.
@@ -183,6 +184,11 @@ def separate(cluster: Cluster, profile: bytes, one: bytes, other: bytes) -> Deci
     whole = profiles.of(profile)
     if one == other or one not in whole or other not in whole:
         raise NotMerged
+    for made in reversed(_merges(cluster.holding())):
+        for ours, theirs in ((made.left, made.right), (made.right, made.left)):
+            if one in ours and other in theirs:
+                sides = [[key for key in side if key in whole] for side in (ours, theirs)]
+                return _apart(cluster, whole, *sides, {made.event_id})
     return _apart(cluster, whole, {one}, {other}, set())
 
 
