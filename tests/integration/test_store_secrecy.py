@@ -235,7 +235,7 @@ async def test_no_text_and_no_identity_is_anywhere_in_the_clear(
         async with running(relay.run(), appender.run()), store.listen(line.url, relay.wake):
             await until(lambda: relay.state.leads)
             await record_everything(line, appender, nats)
-            await until(lambda: relay.state.position == len(FACTS) + 1)  # and the type
+            await until(lambda: relay.state.position == len(FACTS) + 2)  # the type, the erasure
         await spy.flush()
         rows = await _all_rows(own_postgres.url)
     assert len(canaries) > 15 * len(FACTS)
