@@ -137,7 +137,7 @@ class Awaiting:
         (expectation,) = await self.all()
         return expectation
 
-    async def until(self, state: ExpectationState.ValueType, within: float = 10.0) -> Expectation:
+    async def until(self, state: ExpectationState.ValueType, within: float = 30.0) -> Expectation:
         """The only thing that the customer awaits and that stands so, once there is one."""
         async with asyncio.timeout(within):
             while len(found := await self.all(state)) != 1:  # noqa: ASYNC110 - nothing tells

@@ -62,7 +62,7 @@ async def held_appends(database_url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def record(client: Client, event: Event, within: float = 20.0) -> Verdict:
+async def record(client: Client, event: Event, within: float = 30.0) -> Verdict:
     """Record one event, once; its failures are those of gRPC."""
     response = await client.ingestion.RecordEvent(
         api.RecordEventRequest(event=event), timeout=within

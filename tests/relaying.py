@@ -103,7 +103,7 @@ class Relaying:
         rows = [row(number, f"{number}", record=bytes(size)) for number in numbers]
         await self.appender.append([[one] for one in rows])
 
-    async def reached(self, position: int, within: float = 10) -> None:
+    async def reached(self, position: int, within: float = 30.0) -> None:
         """Returns once this relay has put everything up to a position on the feed."""
         await until(lambda: self.relay.state.position == position, within)
 

@@ -128,7 +128,7 @@ class Up:
         self.text += await errors
         await self.process.wait()
 
-    async def says(self, words: str, within: float = 20.0, times: int = 1) -> None:
+    async def says(self, words: str, within: float = 60.0, times: int = 1) -> None:
         """Returns once it has written some words so many times."""
         try:
             async with asyncio.timeout(within):

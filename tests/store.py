@@ -259,7 +259,7 @@ async def records_of(store: EventStore) -> list[RecordedEvent]:
     return [RecordedEvent.FromString(event.record) for page in pages for event in page.events]
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 30.0) -> None:
     """Returns once an async condition holds; raises TimeoutError if it does not in time."""
     async with asyncio.timeout(within):
         while not await condition():  # noqa: ASYNC110 - no event tells of another process

@@ -143,7 +143,7 @@ class Teller:
 
     async def attempts(self, notification_id: str, count: int) -> list[DeliveryAttempted]:
         """The attempts that are on the line, once there are so many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 found = list((await self.explained(notification_id)).attempts)
                 if len(found) >= count:
@@ -163,7 +163,7 @@ class Teller:
         return await self.until(notification_id, lambda one: one.state not in OPEN)
 
     async def until(
-        self, notification_id: str, holds: Callable[[Delivery], bool], within: float = 10.0
+        self, notification_id: str, holds: Callable[[Delivery], bool], within: float = 30.0
     ) -> Delivery:
         """The only delivery of a notification, once something holds of it."""
 

@@ -19,8 +19,12 @@ async def mailbox() -> AsyncIterator[MailServer]:
 async def running(
     tmp_path_factory: pytest.TempPathFactory, mailbox: MailServer
 ) -> AsyncIterator[Installation]:
-    """An installation that `touchline up` runs, shared: tests use identities of their own."""
+    """An installation that `touchline up` runs, shared: tests use identities of their own.
+
+    What can't be delivered is tried again soon: the fourth pause may be a minute otherwise.
+    """
     home = tmp_path_factory.mktemp("running") / "home"
-    installation = Installation(home, settings={"TOUCHLINE_SMTP_URL": mailbox.url})
+    settings = {"TOUCHLINE_SMTP_URL": mailbox.url, "TOUCHLINE_DELIVERY_RETRY_SECONDS": "0.1"}
+    installation = Installation(home, settings=settings)
     async with installation.up():
         yield installation

@@ -50,7 +50,7 @@ status = "placed"
 
 async def until_says(running: Installation, words: str, *arguments: str) -> Finished:
     """Runs a command until it says some words, as a person does who waits for something."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while words not in (done := await running.run(*arguments)).words:
             pass
     return done
@@ -110,7 +110,7 @@ async def test_a_promise_that_breaks_is_listed_told_read_and_explained(
     [notification] = UUID.findall(inbox.out)
     await until_says(running, "all read", "inbox", "team:told")
     assert watching.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while b"Not kept: Somebody calls" not in (line := await watching.stdout.readline()):
             assert line, "it ended"
     os.killpg(watching.pid, signal.SIGINT)

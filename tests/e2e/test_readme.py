@@ -44,7 +44,7 @@ async def test_buf_curl_records_an_event_and_lists_its_timeline(running: Install
     [text] = re.findall(r'"text": "([^"]+)"', record)
 
     assert "OUTCOME_RECORDED" in await shell(record)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:  # a person types slower than the projection is
             with contextlib.suppress(ShellFailed):
                 told = await shell(timeline)

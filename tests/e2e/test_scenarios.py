@@ -168,7 +168,7 @@ def consented(
     return happened(ago, who, consent_changed=fact)
 
 
-async def eventually(look: Callable[[], Awaitable[Found]], within: float = 40.0) -> Found:
+async def eventually(look: Callable[[], Awaitable[Found]], within: float = 90.0) -> Found:
     """What looking gives once it gives something."""
     async with asyncio.timeout(within):
         while not (found := await look()):  # noqa: ASYNC110 - a service has no event
@@ -237,7 +237,7 @@ async def test_a_public_complaint_that_nobody_answers_is_broken_and_escalated(
     post = complaint(60 * MINUTE - timedelta(seconds=3), who)
     recorded = await record(client, post)
     [awaited] = await eventually(lambda: expectations(client, who, recorded))
-    assert awaited.state == notification_pb2.EXPECTATION_STATE_OPEN
+    assert awaited.due_at.ToDatetime(UTC) == post.occurred_at.ToDatetime(UTC) + 60 * MINUTE
 
     [ended] = await eventually(lambda: on_the_line(client, who, "expectation_resolved"))
     assert ended.outcome == facts_pb2.EXPECTATION_OUTCOME_BROKEN
@@ -298,9 +298,9 @@ async def test_consent_withdrawn_between_decision_and_delivery_nothing_is_sent_a
     )
     await eventually(lambda: outcomes(client, order, last, deferred))
     await record(client, consented(who, facts_pb2.CONSENT_STATUS_WITHDRAWN))
-    del mailbox.refuses[who.value]
+    # The server refuses on: it might take what was under way when the consent was withdrawn.
     [told] = await eventually(lambda: outcomes(client, order, last, suppressed))
-    assert "does not allow order news any more" in told.reason
+    assert "has not allowed order news since" in told.reason
     assert mailbox.to(who.value) == []
     assert not await outcomes(client, order, last, sent)
 

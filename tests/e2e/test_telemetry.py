@@ -95,7 +95,7 @@ class Traced:
     async def settled(self) -> None:
         """Returns once nothing more follows from what was recorded: what comes next comes alone."""
         before = -1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (now := await self.head()) != before or not await self.call("", _all_at(now)):
                 before = now
                 await asyncio.sleep(1)

@@ -58,7 +58,7 @@ async def test_stopped_while_it_starts_it_leaves_nothing_running(
 ) -> None:
     process = await installation.start("up")
     pid_file = installation.home / "postgres" / "postmaster.pid"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not pid_file.exists():  # noqa: ASYNC110 - no event tells of another process
             await asyncio.sleep(0.01)
     pids = children(process.pid)

@@ -184,7 +184,7 @@ async def test_who_has_nothing_to_migrate_waits_for_nobody(postgres_url: str) ->
     await migrate_profile(postgres_url)
     frozen = await asyncpg.connect(postgres_url)
     await frozen.execute("SELECT pg_advisory_lock($1)", migrations._LOCK)
-    await asyncio.wait_for(migrate_profile(postgres_url), 5)
+    await asyncio.wait_for(migrate_profile(postgres_url), 30)
     await frozen.close()
 
 
@@ -195,7 +195,7 @@ async def test_a_process_that_froze_while_it_migrated_is_not_waited_for_long(
     monkeypatch.setattr(migrations, "_TELL_SECONDS", 0.2)
     async with migrations._connection(postgres_url, "profile", 5) as frozen:
         await migrations._lock(frozen, "profile")
-        await asyncio.wait_for(migrate_profile(postgres_url), 5)
+        await asyncio.wait_for(migrate_profile(postgres_url), 30)
     said = capsys.readouterr().out
     assert "waits for another process that migrates" in said
     assert "profile migrations" in said

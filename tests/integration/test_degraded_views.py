@@ -121,7 +121,7 @@ async def refold(client: Client, service: str, name: str) -> None:
 
 async def until(look: Callable[[], Awaitable[list[str]]], wanted: list[str]) -> None:
     """Returns once an answer names these projections."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await look() != wanted:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.02)
 

@@ -80,7 +80,7 @@ async def expect_one_row_and_one_message(endpoints: Endpoints) -> None:
 
 
 async def until_answering(endpoints: Endpoints) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await expect_one_row_and_one_message(endpoints)

@@ -110,7 +110,7 @@ async def publish(client: Client, definition: eng.ModelDefinition, expected: int
 
 async def serving(client: Client, name: str, version: int) -> list[eng.Model]:
     """Returns a model's versions once one of them answers."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             listed = await client.engagement.ListModels(api.ListModelsRequest())
             models = [one for one in listed.models if one.definition.name == name]
@@ -504,7 +504,7 @@ async def scorings_of(pool: asyncpg.Pool, model: str, version: int) -> int:
 
 async def until_none(pool: asyncpg.Pool, query: str, *arguments: object) -> None:
     """Returns once a query finds nothing."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if await pool.fetchval(query, *arguments) is None:
                 return

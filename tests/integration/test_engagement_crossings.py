@@ -82,7 +82,7 @@ class Scene:
 
     async def _first_decision(self, customer: Identity, position: int) -> int:
         types = [EVENT_TYPE_SCORE_CROSSED]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 events = await timeline(self.client, customer, position, types=types)
                 if any(event.score_crossed.model == MODEL for event in events):
@@ -108,7 +108,7 @@ class Scene:
         )
         published = await self.client.engagement.PublishModel(request)
         asked = ListModelsRequest(name=MODEL, after_position=published.position)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 models = (await self.client.engagement.ListModels(asked)).models
                 if models[0].state == MODEL_STATE_SERVING:

@@ -65,7 +65,7 @@ class Replicas:
 
     async def until_head(self, position: int) -> None:
         """Returns once the line is as long."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while await self.head() < position:  # noqa: ASYNC110 # only asking tells
                 await asyncio.sleep(0.02)
 

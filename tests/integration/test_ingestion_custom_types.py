@@ -117,7 +117,7 @@ async def test_a_stricter_version_is_soon_kept_by_every_replica(replicas: Replic
     await register_type(replicas.one, "gets.stricter", WHOLE)
     assert (await record(replicas.two, custom("gets.stricter"))).outcome == OUTCOME_RECORDED
     await register_type(replicas.one, "gets.stricter", SHORT, known=1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             verdict = await record(replicas.two, custom("gets.stricter", '{"minutes": 61}'))
             if verdict.outcome == OUTCOME_REJECTED:

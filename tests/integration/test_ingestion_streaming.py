@@ -191,7 +191,7 @@ async def test_a_caller_who_vanishes_leaves_whole_batches_and_no_task(
 
 
 async def until_idle(client: Client) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await status(client)).queued_events:  # noqa: ASYNC110 # only asking tells
             await asyncio.sleep(0.02)
 

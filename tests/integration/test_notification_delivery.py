@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from services.notification.deliveries.attempting import Patience
-from tests.customers import new_device, new_email, record
+from tests.customers import new_device, new_email, new_phone, record
 from tests.given import stamp
 from tests.servers import SharedPostgres
 from tests.services import Touchline, new_notifications, notification_on
-from tests.telling import Teller, chosen, consent, read, told
+from tests.telling import Teller, chosen, consent, read, told, used
 from touchline.events.v1.decisions_pb2 import (
     CHANNEL_VERDICT_DEFERRED,
     DELIVERY_OUTCOME_DEFERRED,
@@ -137,16 +137,20 @@ async def test_an_email_that_may_have_arrived_is_marked_when_it_is_sent_again(
     assert ids == {f"<{name}.email@localhost>"}
 
 
-async def test_consent_withdrawn_between_decision_and_delivery_suppresses_it(
+async def test_consent_withdrawn_between_decision_and_delivery_suppresses_it_by_whichever_identity(
     teller: Teller,
 ) -> None:
-    customer = new_email()
-    await record(teller.client, consent(customer, CONSENT_STATUS_GRANTED))
+    customer, phone = new_email(), new_phone()
+    await record(teller.client, consent(customer, CONSENT_STATUS_GRANTED), used(customer, phone))
     name = await teller.tell(customer, told("", later(0.3), purpose="alerts"))
-    await record(teller.client, consent(customer, CONSENT_STATUS_WITHDRAWN))
+    withdrawal = consent(phone, CONSENT_STATUS_WITHDRAWN)
+    await record(teller.client, withdrawal)
     delivery = await teller.ended(name)
     assert delivery.state == DELIVERY_STATE_SUPPRESSED
-    assert delivery.reason == "the customer does not allow alerts any more"
+    since = f"{withdrawal.occurred_at.ToDatetime():%Y-%m-%d %H:%M} UTC"
+    assert delivery.reason == (
+        f"the customer has not allowed alerts since {since}, under another identity"
+    )
     (attempt,) = await teller.attempts(name, 1)
     assert (attempt.outcome, attempt.reason) == (DELIVERY_OUTCOME_SUPPRESSED, delivery.reason)
     assert not teller.mails.to(customer.value)

@@ -137,7 +137,7 @@ async def test_whoever_watches_hears_what_comes_and_what_is_read(teller: Teller)
     heard = aiter(call)
 
     async def next_item() -> InboxItem:
-        return (await asyncio.wait_for(anext(heard), 10)).item
+        return (await asyncio.wait_for(anext(heard), 30)).item
 
     first = await next_item()
     assert first.notification_id == before

@@ -34,7 +34,7 @@ async def projections(touchline: Touchline) -> list[Projection]:
 
 
 async def until_all(touchline: Touchline, holds: Callable[[Projection], bool]) -> list[Projection]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not all(holds(one) for one in await projections(touchline)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # no event tells of another process
     return await projections(touchline)

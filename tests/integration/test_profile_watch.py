@@ -28,12 +28,12 @@ class Watch:
 
     async def next(self, count: int = 1) -> list[TimelineEntry]:
         """The next entries; they must come soon."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return [(await self._stream.read()).entry for _ in range(count)]
 
     async def to_its_end(self) -> None:
         """Reads on until the stream ends, and raises what it ends with."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self._stream.read() is not grpc.aio.EOF:
                 pass
 
@@ -131,7 +131,7 @@ async def test_given_a_drain_then_watchers_are_sent_elsewhere_and_continue_witho
     await profile_id(client, who, last)
     async with watching(client, who) as watch:
         (seen,) = await watch.next()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(9):  # below the ten seconds that calls have to end
             await touchline.profile.stop()
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await watch.to_its_end()

@@ -248,7 +248,7 @@ async def test_given_a_store_that_is_away_then_decisions_wait_and_none_is_lost(
 async def test_a_commit_that_decides_wakes_the_sender_and_so_does_the_process(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("libs.projection.outbox.sending._IDLE_SECONDS", 60)
+    monkeypatch.setattr("libs.projection.outbox.sending._IDLE_SECONDS", 3600)
     async with desk.sending() as sender:
         await until(lambda: sender.state.owns)
         await asyncio.sleep(0.1)
@@ -263,11 +263,12 @@ async def test_a_commit_that_decides_wakes_the_sender_and_so_does_the_process(
 
 
 async def test_of_two_processes_one_sends_and_the_other_takes_over(desk: Desk) -> None:
+    lease = timedelta(seconds=1)  # shorter ones run out on a busy machine
     async with AsyncExitStack() as killed:
-        one = await killed.enter_async_context(desk.sending(lease=SHORT))
+        one = await killed.enter_async_context(desk.sending(lease=lease))
         await until(lambda: one.state.owns)
-        async with desk.sending(lease=SHORT) as other:
-            await asyncio.sleep(1.5 * SHORT.total_seconds())
+        async with desk.sending(lease=lease) as other:
+            await asyncio.sleep(1.5 * lease.total_seconds())
             assert (one.state.owns, other.state.owns) == (True, False)
             await killed.aclose()
             await until(lambda: other.state.owns)

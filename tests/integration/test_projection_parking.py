@@ -230,7 +230,7 @@ async def test_given_a_feed_that_never_rests_then_what_is_asked_for_is_refolded_
         await reaches(runner, await tell(lent, "a@e.example"))
         faulty.fails_at = set()
         asked = api.RefoldParkedKeysRequest(projection="timeline")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             calls = service([runner], url, lent, pool)
             assert (await calls.RefoldParkedKeys(asked, CALL)).refolded_keys == 1
 

@@ -104,7 +104,7 @@ async def test_recording_outlives_a_restart_of_the_service() -> None:
     await asyncio.sleep(1.5)
     assert not recording.done()
     async with scripted_ingestion(listen=listen):
-        verdicts = await asyncio.wait_for(recording, 15)
+        verdicts = await asyncio.wait_for(recording, 30)
     assert [verdict.event_id for verdict in verdicts] == [event.event_id for event in events]
     await connection.__aexit__(None, None, None)
 

@@ -25,7 +25,7 @@ async def slow(request, context):
     return await one_recorded(request, context)
 
 async def main(stop):
-    async with scripted_ingestion(ScriptedIngestion(record=slow)) as running:
+    async with scripted_ingestion(ScriptedIngestion(record=slow), grace=60) as running:
         print(type(asyncio.get_running_loop()).__module__, running.port, flush=True)
         await stop.wait()
     print("drained", flush=True)
@@ -54,7 +54,7 @@ async def a_service(seconds: float) -> AsyncIterator[tuple[Process, grpc.aio.Cha
 
 async def said_by(process: Process) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
 
 
 async def call(channel: grpc.aio.Channel) -> RecordEventResponse:
@@ -69,7 +69,7 @@ async def test_a_signal_lets_calls_end_and_then_the_process(asking: signal.Signa
         process.send_signal(asking)
         assert (await under_way).verdict.position == 1
         assert await said_by(process) == "drained"
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 async def test_a_second_signal_does_not_wait_for_calls() -> None:
@@ -79,6 +79,6 @@ async def test_a_second_signal_does_not_wait_for_calls() -> None:
         process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.3)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
         with pytest.raises(grpc.aio.AioRpcError):
             await under_way

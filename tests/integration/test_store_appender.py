@@ -60,7 +60,7 @@ async def test_requests_that_wait_share_one_append(line: Line) -> None:
 
 async def test_a_lone_request_waits_for_nobody(line: Line) -> None:
     for number in range(1, 4):
-        await asyncio.wait_for(ask(line, row(number)), 1)
+        await asyncio.wait_for(ask(line, row(number)), 30)
     assert [len(one.rows) for one in line.appended] == [1, 1, 1]
 
 

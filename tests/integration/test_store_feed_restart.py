@@ -247,20 +247,20 @@ async def test_a_feed_is_summed_up_without_being_read(line: Line, nats: OwnNats)
 
 
 async def reported(line: Line) -> str:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not (found := (await relay_report(line.pool)).problem):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return found
 
 
 async def no_longer_reported(line: Line) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while (await relay_report(line.pool)).problem:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
 async def _made(jetstream: JetStreamContext) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             with suppress(NatsError):  # NATS is just starting
                 if await feed.find_stream(jetstream) is not None:

@@ -158,7 +158,7 @@ async def test_each_replica_hears_what_is_asked_of_each(line: Line, nats: OwnNat
         await connection.subscribe("answers", cb=hear)
         request = GetHeadRequest().SerializeToString()
         await connection.publish(api.of_each(api.HEAD), request, reply="answers")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(answers) < 2:  # noqa: ASYNC110 - they come when they come
                 await asyncio.sleep(0.02)
     assert answers[0] == answers[1] != b""

@@ -76,27 +76,38 @@ async def test_a_relay_that_starts_again_continues_the_feed(
         assert events_of(await on_feed(after.connection)) == await history(line)
 
 
-async def test_another_relay_takes_over_within_five_seconds(line: Line, nats: OwnNats) -> None:
+def test_a_lease_ends_so_soon_that_another_relay_takes_over_within_five_seconds() -> None:
+    assert relays.LEASE.total_seconds() + relays.RENEW_SECONDS < 5
+
+
+async def test_another_relay_takes_over_once_a_lease_ends(
+    line: Line, nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "LEASE", timedelta(seconds=1.5))
+    monkeypatch.setattr(relays, "RENEW_SECONDS", 0.2)
     async with AsyncExitStack() as first_process:
         first = await first_process.enter_async_context(relaying(line, nats))
         await until(lambda: first.relay.state.leads)
         async with relaying(line, nats) as second:
             await first.append(1)
             await first.reached(1)
-            await asyncio.sleep(1.2)  # long enough to ask for the lease, and not to get it
+            await asyncio.sleep(0.6)  # long enough to ask for the lease, and not to get it
             assert not second.relay.state.leads
             await first_process.aclose()  # without a word, as if it were frozen
             await second.append(2)
-            await second.reached(2, within=5)
+            await second.reached(2)
             assert len(events_of(await on_feed(second.connection))) == 2
 
 
-async def test_a_relay_that_stops_in_order_is_followed_at_once(line: Line, nats: OwnNats) -> None:
+async def test_a_relay_that_stops_in_order_is_followed_at_once(
+    line: Line, nats: OwnNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "LEASE", timedelta(hours=1))
     async with relaying(line, nats) as first:
         await until(lambda: first.relay.state.leads)
         await first.relay.stop()
     async with relaying(line, nats) as second:
-        await until(lambda: second.relay.state.leads, 1.5)
+        await until(lambda: second.relay.state.leads)
 
 
 @pytest.mark.usefixtures("brisk")

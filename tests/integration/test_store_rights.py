@@ -126,4 +126,4 @@ async def test_the_service_itself_acts_in_that_role(
         }
     )
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="store_head"):
-        await asyncio.wait_for(serve_ingestion(config, asyncio.Event()), 20)
+        await asyncio.wait_for(serve_ingestion(config, asyncio.Event()), 30)

@@ -292,9 +292,9 @@ async def test_verify_tells_a_hundred_problems_and_reads_on(line: Line) -> None:
 
 async def test_who_verifies_and_who_appends_do_not_wait_for_each_other(line: Line) -> None:
     async with held_head(line.url):  # as while somebody appends
-        assert (await asyncio.wait_for(line.verified(), 10)).problems == []
+        assert (await asyncio.wait_for(line.verified(), 30)).problems == []
     states = verify(line.store, line.keyring, SECRETS)
     await anext(states)
-    await asyncio.wait_for(line.record(said("meanwhile")), 10)
+    await asyncio.wait_for(line.record(said("meanwhile")), 30)
     *_, last = [state async for state in states]
     assert (last.problems, last.checked) == ([], EVENTS)

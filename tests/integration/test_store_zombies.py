@@ -165,7 +165,7 @@ async def test_every_process_tells_who_leads_and_how_far_the_feed_is(
         await one.reached(1)
         epoch = (await relay_report(line.pool)).epoch
         assert await feed.leader_epoch(one.connection.jetstream()) == epoch == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await relay_report(line.pool)).position != 1:  # noqa: ASYNC110 - once a renewal
                 await asyncio.sleep(0.02)
         report = await relay_report(line.pool)

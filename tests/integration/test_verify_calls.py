@@ -62,7 +62,7 @@ async def test_the_feed_is_read_to_its_end(shared_touchline: Touchline) -> None:
     client, who = shared_touchline.client, new_email()
     position = await record(client, told_of(who))
     states = [VerifyFeedResponse()]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while states[-1].last_position < position:  # the relay has yet to publish it
             states = [one async for one in client.ingestion.VerifyFeed(VerifyFeedRequest())]
     assert [one.finished for one in states] == [False] * (len(states) - 1) + [True]

@@ -376,7 +376,7 @@ async def test_a_cancelled_verification_leaves_nothing(tables: Checked) -> None:
 
     under_way = asyncio.Event()
     verifying = asyncio.create_task(tables.projection(Slow()))
-    await asyncio.wait_for(under_way.wait(), 10)
+    await asyncio.wait_for(under_way.wait(), 30)
     await asyncio.sleep(0.1)  # PostgreSQL does not hear of it before it sleeps
     verifying.cancel()
     await asyncio.wait([verifying], timeout=10)
