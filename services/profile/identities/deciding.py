@@ -187,8 +187,8 @@ def separate(cluster: Cluster, profile: bytes, one: bytes, other: bytes) -> Deci
     for made in reversed(_merges(cluster.holding())):
         for ours, theirs in ((made.left, made.right), (made.right, made.left)):
             if one in ours and other in theirs:
-                sides = [[key for key in side if key in whole] for side in (ours, theirs)]
-                return _apart(cluster, whole, *sides, {made.event_id})
+                left, right = set(whole).intersection(ours), set(whole).intersection(theirs)
+                return _apart(cluster, whole, left, right, {made.event_id})
     return _apart(cluster, whole, {one}, {other}, set())
 
 

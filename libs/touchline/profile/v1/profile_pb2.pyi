@@ -73,8 +73,8 @@ class Profile(_message.Message):
     event_count: _builtins.int
     """How many events the profile has."""
     version: _builtins.int
-    """How often people decided about who this is; the expected_version of the next decision. Default 0:
-    nobody has yet.
+    """How often people decided about the profile of this id; the expected_version of the next decision. A
+    merged profile goes on from the version of the one whose id it has. Default 0: nobody has yet.
     """
     attributes_truncated: _builtins.bool
     """True when the customer has more observations than an answer folds, and the oldest were left out.

@@ -602,8 +602,9 @@ class MergeProfilesRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 4,096 characters. Required."""
     decision_id: _builtins.str
-    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
-    Default empty: the request's content names it, within the version it was made at.
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer; one
+    that asks for something else is refused. Default empty: the request's content names it, within the
+    version it was made at.
     """
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
@@ -680,8 +681,9 @@ class UnmergeProfilesRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 4,096 characters. Required."""
     decision_id: _builtins.str
-    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
-    Default empty: the request's content names it, within the version it was made at.
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer; one
+    that asks for something else is refused. Default empty: the request's content names it, within the
+    version it was made at.
     """
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
@@ -788,8 +790,9 @@ class DetachIdentityRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 4,096 characters. Required."""
     decision_id: _builtins.str
-    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
-    Default empty: the request's content names it, within the version it was made at.
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer; one
+    that asks for something else is refused. Default empty: the request's content names it, within the
+    version it was made at.
     """
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
@@ -927,8 +930,9 @@ class AcceptMergeSuggestionRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 4,096 characters. Required."""
     decision_id: _builtins.str
-    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
-    Default empty: the request's content names it, within the version it was made at.
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer; one
+    that asks for something else is refused. Default empty: the request's content names it, within the
+    version it was made at.
     """
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
@@ -991,8 +995,9 @@ class RejectMergeSuggestionRequest(_message.Message):
     reason: _builtins.str
     """Why, at most 4,096 characters. Required."""
     decision_id: _builtins.str
-    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer.
-    Default empty: the request's content names it, within the version it was made at.
+    """Names the decision, a UUID: asked again with the same one, the first stands and is the answer; one
+    that asks for something else is refused. Default empty: the request's content names it, within the
+    version it was made at.
     """
     after_position: _builtins.int
     """The answer includes this position. Default 0: whatever is there now."""
