@@ -11,6 +11,7 @@ from libs.cli.rendering.sections import View
 from libs.cli.rendering.views import four_views, one_view
 from libs.cli.story import story
 from services.profile.domain import Touch, show
+from tests.given import consents
 from tests.terminal import NOW, joined, shown
 from touchline.events.v1 import facts_pb2 as facts
 from touchline.profile.v1 import views_pb2 as views
@@ -144,8 +145,8 @@ def test_each_view_holds_its_half_of_the_story(width: int) -> None:
         )
         for position, event in enumerate(story(NOW), start=1)
     ]
-    now_us = int(NOW.timestamp()) * 1_000_000
-    sales, service, marketing, customer = (show(kind, touches, now_us) for kind in KINDS)
+    now_us, stand = int(NOW.timestamp()) * 1_000_000, consents(*touches)
+    sales, service, marketing, customer = (show(kind, touches, now_us, stand) for kind in KINDS)
     assert isinstance(sales, views.SalesView)
     assert isinstance(service, views.ServiceView)
     assert isinstance(marketing, views.MarketingView)

@@ -196,7 +196,7 @@ def test_consents_say_what_decides_under_which_identity(width: int) -> None:
     text = joined(
         shown(consents.standing([allowed], [liked], who="Ann", now=NOW, as_of=NOW), width)
     )
-    for told in ("✗ forbidden", "– avoided", "✓ forbidden", "News", "every", "15:11", "form 7"):
+    for told in ("✗ forbidden", "avoided", "✓ forbidden", "News", "every", "15:11", "form 7"):
         assert told in text
     nothing = consents.standing([], [], who="", now=NOW)
     assert "nothing was said" in shown(nothing, width)
