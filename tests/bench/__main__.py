@@ -13,6 +13,7 @@ from tests.bench import (
     freshness,
     graph,
     history,
+    identities,
     inbox,
     ingest,
     judging,
@@ -31,11 +32,12 @@ from tests.bench.stage import Stage, open_stage
 
 FAMILIES: Final = (
     *("ingest", "unary", "replicas", "projection", "freshness", "telemetry", "graph"),
-    *("scores", "rules", "inbox"),
+    *("scores", "rules", "inbox", "identities"),
     *("history", "rebuild", "pages"),
 )
 _DERIVED: Final = {"scores", "rules", "inbox"}
 _LARGE: Final = {"history", "rebuild", "pages"}
+_OWN_STORE: Final = {"identities"}
 _NO_STORE: Final = {"graph"}
 
 
@@ -44,12 +46,15 @@ async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: b
     disk.measure(report, WRITTEN.parent)
     if "graph" in wanted:
         await graph.measure(report, scale)
-    if wanted - _LARGE - _DERIVED - _NO_STORE:
+    if wanted - _LARGE - _DERIVED - _OWN_STORE - _NO_STORE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_fresh_store(report, stage, scale, wanted)
     if wanted & _DERIVED:
         async with open_stage(profiled=profiled) as stage:
             await _with_all_services(report, stage, scale, wanted)
+    if "identities" in wanted:
+        async with open_stage(profiled=profiled) as stage:
+            await identities.measure(report, stage, scale)
     if wanted & _LARGE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_large_store(report, stage, scale, wanted)

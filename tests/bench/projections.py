@@ -17,6 +17,7 @@ from tests.bench.scale import Scale
 from tests.bench.stage import Stage
 
 _LOOK_SECONDS: Final = 0.05
+_PROJECTIONS: Final = 4  # that the profile service runs
 
 
 async def measure(report: Report, stage: Stage, scale: Scale, head: int) -> None:
@@ -50,7 +51,7 @@ async def rebuild(report: Report, stage: Stage, head: int) -> AsyncIterator[str]
                 await _reached(pool, head, advance)
                 seconds = time.monotonic() - start
                 cores = meter.cores()
-                note = f"identity graph and timeline at once, {seconds:.1f} s"
+                note = f"all {_PROJECTIONS} projections at once, {seconds:.1f} s"
                 speed = head / seconds
                 report.add(Figure("rebuild", speed, "events/s", note, (), cores))
                 yield address
@@ -67,7 +68,7 @@ async def caught_up(stage: Stage, head: int) -> AsyncIterator[str]:
 
 
 async def folded_position(stage: Stage) -> int:
-    """Return the position that both of the profile service's projections have reached."""
+    """Return the position that all of the profile service's projections have reached."""
     connection = await asyncpg.connect(stage.database("profile"))
     try:
         position: int = await connection.fetchval(
@@ -94,7 +95,7 @@ async def _reached(pool: asyncpg.Pool, head: int, advance: Advance) -> None:
     while True:
         row: Any = await pool.fetchrow(query)
         position, projections = row
-        if projections == 2:
+        if projections == _PROJECTIONS:
             advance(position)
             if position >= head:
                 return

@@ -20,6 +20,7 @@ class Scale:
         stored: Events of the large store, appended one at a time.
         largest: How many of them belong to one profile.
         pages: How many pages of random profiles are read.
+        decisions: How often two profiles are merged and un-merged.
     """
 
     customers: int
@@ -33,6 +34,7 @@ class Scale:
     stored: int
     largest: int
     pages: int
+    decisions: int
 
 
 FULL: Final = Scale(
@@ -47,6 +49,7 @@ FULL: Final = Scale(
     stored=1_000_000,
     largest=100_000,
     pages=1000,
+    decisions=200,
 )
 QUICK: Final = Scale(
     customers=5_000,
@@ -60,4 +63,5 @@ QUICK: Final = Scale(
     stored=50_000,
     largest=5_000,
     pages=200,
+    decisions=50,
 )
