@@ -134,7 +134,8 @@ async def test_tail_shows_what_is_recorded_and_nothing_personal(
             seen += (await tail.stdout.readline()).decode()  # it follows the line from now on
             assert (await imported(running, tmp_path, ROWS.replace("gwen", "jana"))).code == 0
             while seen.count("order changed") < 3:
-                assert (line := await tail.stdout.readline()), seen
+                line = await tail.stdout.readline()
+                assert line, seen
                 seen += line.decode()
     finally:
         os.killpg(tail.pid, signal.SIGINT)

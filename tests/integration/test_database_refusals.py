@@ -89,7 +89,10 @@ async def test_the_migrations_of_another_framework_are_not_ours(postgres_url: st
 async def test_an_extension_makes_a_database_nobodys(postgres_url: str) -> None:
     await execute(postgres_url, "CREATE EXTENSION pg_stat_statements")
     await migrate_profile(postgres_url)
+    made = await contents(postgres_url)
+    assert "public.projection_checkpoints" in {one["name"] for one in made[0]}
     await migrate_profile(postgres_url)
+    assert await contents(postgres_url) == made
 
 
 async def test_no_service_takes_the_database_of_another(
@@ -182,10 +185,13 @@ async def test_two_services_that_start_on_one_empty_database_do_not_share_it(
 
 async def test_who_has_nothing_to_migrate_waits_for_nobody(postgres_url: str) -> None:
     await migrate_profile(postgres_url)
+    made = await contents(postgres_url)
     frozen = await asyncpg.connect(postgres_url)
     await frozen.execute("SELECT pg_advisory_lock($1)", migrations._LOCK)
     await asyncio.wait_for(migrate_profile(postgres_url), 30)
+    assert await frozen.fetchval("SELECT pg_advisory_unlock($1)", migrations._LOCK)
     await frozen.close()
+    assert await contents(postgres_url) == made
 
 
 async def test_a_process_that_froze_while_it_migrated_is_not_waited_for_long(

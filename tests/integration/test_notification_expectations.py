@@ -480,37 +480,33 @@ async def test_what_happens_while_the_service_is_down_is_made_up_for(
 ) -> None:
     # On a line of its own: a service of another test would hear of the deadline in time.
     async with notification_on(touchline, await new_notifications(servers)) as (service, client):
-        await _made_up_for(touchline, service, client)
-
-
-async def _made_up_for(touchline: Touchline, service: Service, client: Client) -> None:
-    asked = str(uuid4())
-    for seconds in (1, 5, 25):  # a busy machine may not come so far before the deadline
-        left, answered, erased = (Awaiting(client, new_email()) for _ in range(3))
-        due = now_us() + seconds * SECOND
-        await left.record(left.expected(now_us(), a_name(), due))
-        await answered.record(answered.expected(now_us(), a_name(), due, answers=asked))
-        await erased.record(forgotten := erased.expected(now_us(), a_name(), due))
-        states = [(await customer.one()).state for customer in (left, answered, erased)]
-        await service.crash()
-        if now_us() < due:
-            break
+        asked = str(uuid4())
+        for seconds in (1, 5, 25):  # a busy machine may not come so far before the deadline
+            left, answered, erased = (Awaiting(client, new_email()) for _ in range(3))
+            due = now_us() + seconds * SECOND
+            await left.record(left.expected(now_us(), a_name(), due))
+            await answered.record(answered.expected(now_us(), a_name(), due, answers=asked))
+            await erased.record(forgotten := erased.expected(now_us(), a_name(), due))
+            states = [(await customer.one()).state for customer in (left, answered, erased)]
+            await service.crash()
+            if now_us() < due:
+                break
+            await service.start()
+        assert states == [OPEN] * 3
+        await forget(touchline, forgotten)
+        await asyncio.sleep(max(0, due - now_us()) / SECOND)
+        # In time, though nobody hears of it before the deadline has passed.
+        await answered.record(answered.answer(due - 1000, asked))
         await service.start()
-    assert states == [OPEN] * 3
-    await forget(touchline, forgotten)
-    await asyncio.sleep(max(0, due - now_us()) / SECOND)
-    # In time, though nobody hears of it before the deadline has passed.
-    await answered.record(answered.answer(due - 1000, asked))
-    await service.start()
 
-    assert (await left.until(BROKEN)).ended_at == timestamp_of(due)
-    assert (await answered.until(KEPT)).ended_at == timestamp_of(due - 1000)
-    assert outcomes(await left.resolutions()) == ["broken"]
-    assert outcomes(await answered.resolutions()) == ["kept"]
-    # Nothing can be decided of one who was erased, and nothing but times is told.
-    one = await erased.one()
-    assert (one.state, one.promise, one.expectation_id, one.team) == (OPEN, "", "", "")
-    assert (one.set_by_event_id, micros_of(one.due_at)) == (forgotten.event_id, due)
+        assert (await left.until(BROKEN)).ended_at == timestamp_of(due)
+        assert (await answered.until(KEPT)).ended_at == timestamp_of(due - 1000)
+        assert outcomes(await left.resolutions()) == ["broken"]
+        assert outcomes(await answered.resolutions()) == ["kept"]
+        # Nothing can be decided of one who was erased, and nothing but times is told.
+        one = await erased.one()
+        assert (one.state, one.promise, one.expectation_id, one.team) == (OPEN, "", "", "")
+        assert (one.set_by_event_id, micros_of(one.due_at)) == (forgotten.event_id, due)
 
 
 async def forget(touchline: Touchline, event: Event) -> None:

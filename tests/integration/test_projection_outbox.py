@@ -254,12 +254,14 @@ async def test_a_commit_that_decides_wakes_the_sender_and_so_does_the_process(
         await asyncio.sleep(0.1)
         await desk.decide(desk.note("heard", 1))
         await emptied(desk)
+        assert await desk.notes() == ["heard"]
         await desk.pool.execute(
             "INSERT INTO outbox (reactor, tenant, event_id, sealed, traceparent) "
             "VALUES ('mute', 'default', gen_random_uuid(), 'broken', '')"
         )
         sender.wake()
         await eventually(lambda: _is_dead(desk))
+        assert [row["reactor"] for row in await desk.rows()] == ["mute"]
 
 
 async def test_of_two_processes_one_sends_and_the_other_takes_over(desk: Desk) -> None:
