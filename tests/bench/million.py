@@ -66,7 +66,7 @@ class Collected:
     def __init__(self) -> None:
         self.rows: list[Row] = []
 
-    async def append(self, units: Sequence[Sequence[Row]]) -> list[AppendVerdict]:
+    async def append(self, units: Sequence[Sequence[Row]], _: int) -> list[AppendVerdict]:
         """Keep rows, and say that they were recorded."""
         self.rows = [row for unit in units for row in unit]
         return [AppendVerdict(APPEND_OUTCOME_RECORDED, place) for place, _ in enumerate(self.rows)]

@@ -67,10 +67,13 @@ class _KeyTable:
     def __init__(self) -> None:
         self._wrapped: dict[bytes, bytes] = {}
 
-    async def fetch(self, _: str, __: int, keys: list[bytes], *wrapped: list[bytes]) -> list[Any]:
-        if wrapped:
-            self._wrapped.update(zip(keys, wrapped[0], strict=True))
-            return [(key,) for key in keys]
+    async def fetchval(self, _: str, *what: Any) -> Any:
+        if not what:
+            return 0  # nobody was ever erased
+        self._wrapped.update(zip(what[1], what[2], strict=True))
+        return what[1]
+
+    async def fetch(self, _: str, __: int, keys: list[bytes]) -> list[Any]:
         return [(key, self._wrapped[key]) for key in keys if key in self._wrapped]
 
 
@@ -168,7 +171,7 @@ def _violations(batch: Sequence[Event]) -> None:
 def _seal_steps(
     steps: Steps, tenant: TenantSecrets, body: bytes, identified: list[tuple[Identified, ...]]
 ) -> None:
-    key = data_key(bytes(32))
+    key = data_key(bytes(32), bytes(32))
     seals: dict[bytes, IdentitySeal] = {}
     for one in (one for found in identified for one in found):
         seals.setdefault(one.key, seal_identity(one, key))

@@ -213,7 +213,7 @@ async def record_everything(line: Line, appender: Appender, nats: OwnNats) -> No
         assert (await client.history(0)).batch.events
         erasure = Erasure(identity_keys=[records[0].owner_key], occurred_before_us=1)
         told = {"reason": canary(), "requested_by": canary()}
-        await client.erase(EraseRequest(erasure_id=str(uuid4()), erasure=erasure, **told))
+        await line.erases(EraseRequest(erasure_id=str(uuid4()), erasure=erasure, **told), "")
 
 
 async def test_no_text_and_no_identity_is_anywhere_in_the_clear(
