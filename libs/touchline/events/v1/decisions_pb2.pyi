@@ -466,7 +466,9 @@ class IdentityDecision(_message.Message):
     identities by their keys only, and stands in the clear in the event's envelope.
 
     A decision holds unless another decision revokes it or an EventRetracted retracts it, whichever
-    of them arrives first; what a revoked decision revoked stays revoked.
+    of them arrives first; what a revoked decision revoked stays revoked. A merge revokes nothing but
+    that its own identities, those on both sides, are kept apart; whom else the revoked decision keeps
+    apart it still does.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -486,7 +488,9 @@ class IdentityDecision(_message.Message):
     @_builtins.property
     def joined_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Identities that are one person: the first is linked with each of the others, before all automatic
-        links and whatever their kinds. Default empty: none.
+        links and whatever their kinds; in any other kind than a merge this is done on each side. Among
+        the identities of the sides on which it links any, those of both of a merge, no two clash. Default
+        empty: none.
         """
 
     @_builtins.property
@@ -502,7 +506,9 @@ class IdentityDecision(_message.Message):
 
     @_builtins.property
     def revoked_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The decisions that no longer hold, each the 16 bytes of its event_id. Default empty: none."""
+        """The decisions that no longer hold, each the 16 bytes of its event_id; see above for what a merge
+        revokes. Default empty: none.
+        """
 
     def __init__(
         self,
