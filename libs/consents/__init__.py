@@ -5,12 +5,14 @@ standing(words, keys, CONSENT)  ->  by purpose and channel: what holds, what dec
 """
 
 from libs.consents.standing import Standing, holds, standing
-from libs.consents.words import CONSENT, PREFERENCE, TYPES, Topic, Word, word_of
+from libs.consents.words import CONSENT, NOTHING_SAID, PREFERENCE, TYPES, Said, Topic, Word, word_of
 
 __all__ = [
     "CONSENT",
+    "NOTHING_SAID",
     "PREFERENCE",
     "TYPES",
+    "Said",
     "Standing",
     "Topic",
     "Word",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_CONSENT_CHANGED,
@@ -60,6 +60,23 @@ class Word:
     status: int
     proof: str = ""
     source: str = ""
+
+
+class Said(NamedTuple):
+    """What was said for a customer.
+
+    Attributes:
+        identity_keys: The customer's.
+        words: In any order.
+        whole: False when so much was said that words are missing: a restriction may be among them.
+    """
+
+    identity_keys: tuple[bytes, ...] = ()
+    words: tuple[Word, ...] = ()
+    whole: bool = True
+
+
+NOTHING_SAID: Final = Said()
 
 
 def word_of(

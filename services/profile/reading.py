@@ -22,6 +22,7 @@ from libs.projection.profiles import (
     referred_profile,
     views_errors,
 )
+from libs.projection.projection import Recorded
 from libs.rpc import errors
 from services.profile.domain import Touch
 from touchline.events.v1.event_pb2 import (
@@ -205,21 +206,37 @@ class Profiles:
             rows = await self._pool.fetch(_SQL["profiles"], reader.tenant, after, limit)
         return [row["identity_key"].hex() for row in rows]
 
-    async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
-        records = [RecordedEvent.FromString(row["record"]) for row in rows]
-        keys = await self._keys_of(reader, records)
+    async def opened(self, reader: Reader, events: Sequence[Recorded]) -> list[Touch]:
+        """Return events of the timeline opened, in their order; of erased ones what is left.
+
+        Raises:
+            CallError: STORE_UNAVAILABLE.
+        """
+        keys = await self._keys_of(reader, [event.record for event in events])
         return [
             Touch(
-                position=row["position"],
-                recorded_at_us=row["recorded_at_us"],
-                occurred_at_us=row["occurred_at_us"],
-                event=open_event(record, keys) or _envelope(record),
-                event_id=record.event_id,
-                type=record.type,
-                owner_key=record.owner_key,
+                position=event.position,
+                recorded_at_us=event.recorded_at_us,
+                occurred_at_us=event.record.occurred_at_us,
+                event=open_event(event.record, keys) or _envelope(event.record),
+                event_id=event.record.event_id,
+                type=event.record.type,
+                owner_key=event.record.owner_key,
             )
-            for row, record in zip(rows, records, strict=True)
+            for event in events
         ]
+
+    async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
+        events = [
+            Recorded(
+                row["position"],
+                row["recorded_at_us"],
+                RecordedEvent.FromString(row["record"]),
+                row["record"],
+            )
+            for row in rows
+        ]
+        return await self.opened(reader, events)
 
     async def _keys_of(self, reader: Reader, records: Sequence[RecordedEvent]) -> Keys:
         try:

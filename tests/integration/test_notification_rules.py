@@ -37,6 +37,10 @@ from tests.services import (
     touchline_on,
 )
 from touchline.client import Client
+from touchline.events.v1.decisions_pb2 import (
+    CHANNEL_VERDICT_CHOSEN,
+    CHANNEL_VERDICT_SUPPRESSED,
+)
 from touchline.events.v1.event_pb2 import EVENT_TYPE_EXPECTATION_SET, Context, Location
 from touchline.events.v1.facts_pb2 import CheckedIn, PaymentAttempted
 from touchline.events.v1.identity_pb2 import Identity
@@ -326,6 +330,30 @@ async def test_without_consent_the_decision_says_suppressed(desk: Desk) -> None:
         verdicts.append([channel.verdict for channel in one.notification.considered])
     # Granted, the email is skipped: this service has no mail server.
     assert verdicts == [[4, 4], [1, 3], [4, 4]]
+
+
+async def test_an_avoided_channel_is_suppressed_with_the_reason_and_the_inbox_is_used(
+    desk: Desk,
+) -> None:
+    channels = ["NOTIFICATION_CHANNEL_INBOX", "NOTIFICATION_CHANNEL_EMAIL"]
+    await desk.publish(
+        a_rule("product_used", name="hints", notices=[notice(CUSTOMER, channels=channels)])
+    )
+    address, phone, at = new_email(), new_phone(), ago(minutes=5)
+    avoids = {"channel": "CHANNEL_EMAIL", "status": "PREFERENCE_STATUS_AVOIDED"}
+    await desk.record(touch(at, preference_changed=avoids), address)
+    used = touch(ago(), product_used={"product": "app"})
+    found = await desk.why(await desk.record(used, phone, address), decided=2)
+    (one,) = [each for each in found.notifications if each.notification.rule == "hints"]
+    inbox, email = one.notification.considered
+    assert (inbox.verdict, email.verdict) == (
+        CHANNEL_VERDICT_CHOSEN,
+        CHANNEL_VERDICT_SUPPRESSED,
+    )
+    assert email.reason == (
+        f"the customer has preferred not to be told anything by email since {at[:16]} UTC, "
+        "under another identity"
+    )
 
 
 async def test_what_was_retracted_is_not_recent(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from hypothesis import example
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
+from libs.consents import Said
 from services.notification.domain.calendars import minute_of_day, zone_of
 from services.notification.domain.channels import MINUTE_US, Addressee, considered, quiet_until
 from tests.given import KEY, consent, us, words
@@ -98,8 +99,8 @@ def test_what_can_not_be_used_is_skipped_and_said(
 def test_what_the_customer_does_not_allow_is_suppressed(
     changes: list[Any], inbox: str, email: str
 ) -> None:
-    said = words(*[consent(*change) for change in changes])
-    addressee = Addressee(customer=True, email=True, words=said, identity_keys=[KEY])
+    said = Said((KEY,), tuple(words(*[consent(*change) for change in changes])))
+    addressee = Addressee(customer=True, email=True, said=said, identity_key=KEY)
     found = verdicts(notice(CUSTOMER, purpose="news", channels=ALL[:2]), addressee)
     assert [verdict for verdict, _ in found] == [inbox, email]
     assert all("news" in reason for _, reason in found)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from libs.consents import Said
 from libs.rpc.settings import SettingError
 from services.notification.calls import WebhookSettings
 from services.notification.config import read_config
@@ -13,10 +14,17 @@ from services.notification.deliveries.addresses import is_public
 from services.notification.deliveries.attempting import Patience
 from services.notification.deliveries.recipients import violations, webhook_secret
 from services.notification.domain.consents import refused
-from tests.given import KEY, consent, words
+from services.profile.domain import Touch
+from tests.given import KEY, consent, touch, words
 from touchline.events.v1.decisions_pb2 import (
     NOTIFICATION_CHANNEL_EMAIL,
     NOTIFICATION_CHANNEL_INBOX,
+)
+from touchline.events.v1.facts_pb2 import (
+    CHANNEL_EMAIL,
+    PREFERENCE_STATUS_AVOIDED,
+    PREFERENCE_STATUS_PREFERRED,
+    PreferenceChanged,
 )
 from touchline.notification.v1.notification_pb2 import Recipient
 
@@ -28,6 +36,14 @@ ENVIRONMENT = {
 }
 OPEN = WebhookSettings(b"\1" * 32, private=True)
 CLOSED = WebhookSettings(b"\1" * 32)
+EMAIL, INBOX = NOTIFICATION_CHANNEL_EMAIL, NOTIFICATION_CHANNEL_INBOX
+
+
+def avoids(purpose: str) -> PreferenceChanged:
+    """Who would rather not get emails."""
+    return PreferenceChanged(
+        purpose=purpose, channel=CHANNEL_EMAIL, status=PREFERENCE_STATUS_AVOIDED
+    )
 
 
 def test_pauses_grow_are_drawn_by_lot_and_end_at_an_hour() -> None:
@@ -86,10 +102,67 @@ def test_the_last_word_on_a_channel_counts_and_in_doubt_the_stricter(
         )
     )
     for told in (history, history[::-1]):
-        assert (refused(told, [KEY], "alerts", NOTIFICATION_CHANNEL_EMAIL) == "") is email
-        assert (refused(told, [KEY], "alerts", NOTIFICATION_CHANNEL_INBOX) == "") is inbox
-    assert refused(history, [KEY], "newsletter", NOTIFICATION_CHANNEL_EMAIL)
-    assert not refused(history, [KEY], "", NOTIFICATION_CHANNEL_EMAIL)
+        said = Said((KEY,), tuple(told))
+        assert (refused(said, KEY, "alerts", NOTIFICATION_CHANNEL_EMAIL) == "") is email
+        assert (refused(said, KEY, "alerts", NOTIFICATION_CHANNEL_INBOX) == "") is inbox
+        assert refused(said, KEY, "newsletter", NOTIFICATION_CHANNEL_EMAIL)
+        assert not refused(said, KEY, "", NOTIFICATION_CHANNEL_EMAIL)
+
+
+@pytest.mark.parametrize(
+    ("said", "purpose", "told"),
+    [
+        ([], "alerts", "the customer has never allowed alerts"),
+        (
+            [consent("2026-03-01 12:00", "alerts", "withdrawn")],
+            "alerts",
+            "the customer has not allowed alerts since 2026-03-01 12:00 UTC",
+        ),
+        (
+            [
+                consent("2026-03-01 12:00", "alerts", "granted"),
+                touch("2026-03-02", preference_changed=avoids("alerts")),
+            ],
+            "alerts",
+            "the customer has preferred not to hear of alerts by email since 2026-03-02 00:00 UTC",
+        ),
+        (
+            [touch("2026-03-02", preference_changed=avoids(""))],
+            "",
+            "the customer has preferred not to be told anything by email since 2026-03-02 00:00 "
+            "UTC",
+        ),
+    ],
+    ids=["never", "withdrawn", "avoided for a purpose", "avoided for everything"],
+)
+def test_the_reason_says_since_when_and_whether_another_identity_said_it(
+    said: list[Touch], purpose: str, told: str
+) -> None:
+    own, other = words(*said), words(*said, key=b"other")
+    keys = (KEY, b"other")
+    assert refused(Said(keys, tuple(own)), KEY, purpose, EMAIL) == told
+    elsewhere = f"{told}, under another identity" if "since" in told else told
+    assert refused(Said(keys, tuple(other)), KEY, purpose, EMAIL) == elsewhere
+
+
+def test_an_avoided_channel_leaves_the_inbox_alone_and_a_preferred_one_is_used() -> None:
+    avoided = words(touch("2026-03-02", preference_changed=avoids("")))
+    assert refused(Said((KEY,), tuple(avoided)), KEY, "", INBOX) == ""
+    preferred = words(
+        touch(
+            "2026-03-02",
+            preference_changed=PreferenceChanged(
+                channel=CHANNEL_EMAIL, status=PREFERENCE_STATUS_PREFERRED
+            ),
+        )
+    )
+    assert refused(Said((KEY,), tuple(preferred)), KEY, "", EMAIL) == ""
+
+
+def test_nothing_is_sent_to_whom_more_was_said_of_than_is_looked_through() -> None:
+    granted = words(consent("2026-03-01 12:00", "alerts", "granted"))
+    assert not refused(Said((KEY,), tuple(granted)), KEY, "alerts", EMAIL)
+    assert "more" in refused(Said((KEY,), tuple(granted), whole=False), KEY, "alerts", EMAIL)
 
 
 @pytest.mark.parametrize(

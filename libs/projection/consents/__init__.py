@@ -9,9 +9,9 @@ from typing import Final
 
 from libs.postgres.queries import load_queries
 from libs.projection.consents.folding import MIGRATIONS, Consents
-from libs.projection.consents.reading import Asked, Said, words_before, words_of
+from libs.projection.consents.reading import words_before, words_of
 
 CHECKS: Final = load_queries(Path(__file__).with_name("erasing.sql"))
 """See libs.projection.erasing.checking."""
 
-__all__ = ["CHECKS", "MIGRATIONS", "Asked", "Consents", "Said", "words_before", "words_of"]
+__all__ = ["CHECKS", "MIGRATIONS", "Consents", "words_before", "words_of"]

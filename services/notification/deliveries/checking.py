@@ -83,9 +83,9 @@ async def address_of(
     keys = await _customer(parts, claim)
     decided = event.notification_decided
     if decided.purpose or decided.recipient.customer:
-        words = await words_of(parts.pool, parts.store, claim.tenant, keys)
-        if why := refused(words, keys, decided.purpose, claim.channel):
-            return _suppressed(f"{why} any more")
+        said = await words_of(parts.pool, parts.store, claim.tenant, keys)
+        if why := refused(said, claim.owner_key, decided.purpose, claim.channel):
+            return _suppressed(why)
     if decided.recipient.customer:
         return await _customers_address(parts, claim, keys, event)
     return await _recipients_address(parts, claim, decided.recipient.reference)

@@ -1,11 +1,10 @@
 """Which channels a notice uses, which it does not, and why."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from libs.consents import Word
+from libs.consents import NOTHING_SAID, Said
 from services.notification.domain.calendars import minute_of_day, zone_of
 from services.notification.domain.consents import refused
 from touchline.events.v1.decisions_pb2 import (
@@ -34,16 +33,16 @@ class Addressee:
         known: Somebody said where the employee or the team is reached.
         email: There is an email address.
         webhook: There is a URL for webhooks.
-        words: What was said of the customer's consents and preferences.
-        identity_keys: Of the customer, whom the words are about.
+        said: What was said of the customer's consents and preferences.
+        identity_key: The customer's, under which the notice is.
     """
 
     customer: bool = False
     known: bool = False
     email: bool = False
     webhook: bool = False
-    words: Collection[Word] = ()
-    identity_keys: Collection[bytes] = ()
+    said: Said = NOTHING_SAID
+    identity_key: bytes = b""
 
 
 def considered(
@@ -96,7 +95,7 @@ def _considered(
     until_us: int,
     email_is_set_up: bool,
 ) -> ConsideredChannel:
-    if told := refused(addressee.words, addressee.identity_keys, notice.purpose, channel):
+    if told := refused(addressee.said, addressee.identity_key, notice.purpose, channel):
         return ConsideredChannel(channel=channel, verdict=CHANNEL_VERDICT_SUPPRESSED, reason=told)
     if missing := _missing(channel, addressee, email_is_set_up):
         return ConsideredChannel(channel=channel, verdict=CHANNEL_VERDICT_SKIPPED, reason=missing)

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from libs.consents import NOTHING_SAID
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
-from libs.projection.consents import Asked, Said, words_before
+from libs.projection.consents import words_before
 from libs.projection.projection import Recorded
 from services.notification.domain.channels import Addressee
 from services.notification.domain.evaluation import Told
@@ -16,7 +17,6 @@ from services.notification.domain.rules import CompiledRule
 from touchline.events.v1.identity_pb2 import IDENTITY_KIND_EMAIL
 from touchline.notification.v1.notification_pb2 import Notice
 
-_NOTHING_SAID: Final = Said((), ())
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
@@ -43,43 +43,31 @@ async def addressees_of(
     """
     reached = await _reached(pool, meant)
     with_email = await _customers_with_email(pool, meant)
-    said = await _said(pool, store, meant)
+    asking = {
+        place: one.cause
+        for place, one in enumerate(meant)
+        if one.notice.purpose or one.told.recipient.customer
+    }
+    said = await words_before(pool, store, asking)
     found = []
     for place, one in enumerate(meant):
         record = one.cause.record
         if one.told.recipient.customer:
-            email = (record.tenant, record.owner_key) in with_email
-            keys, words = said[place]
-            found.append(Addressee(customer=True, email=email, words=words, identity_keys=keys))
+            known, email, webhook = False, (record.tenant, record.owner_key) in with_email, False
         else:
-            known = reached.get((record.tenant, one.told.recipient.reference))
-            email, webhook = known or (False, False)
-            keys, words = said.get(place, _NOTHING_SAID)
-            found.append(
-                Addressee(
-                    known=known is not None,
-                    email=email,
-                    webhook=webhook,
-                    words=words,
-                    identity_keys=keys,
-                )
+            name = (record.tenant, one.told.recipient.reference)
+            known, (email, webhook) = name in reached, reached.get(name, (False, False))
+        found.append(
+            Addressee(
+                customer=one.told.recipient.customer,
+                known=known,
+                email=email,
+                webhook=webhook,
+                said=said.get(place, NOTHING_SAID),
+                identity_key=record.owner_key,
             )
+        )
     return found
-
-
-async def _said(pool: asyncpg.Pool, store: StoreClient, meant: Sequence[Meant]) -> dict[int, Said]:
-    """Return what customers said of consents and preferences, where that counts, by place."""
-    places = [
-        place
-        for place, one in enumerate(meant)
-        if one.notice.purpose or one.told.recipient.customer
-    ]
-    causes = [meant[place].cause for place in places]
-    asked = [
-        Asked(one.record.tenant, one.record.owner_key, one.position, one.recorded_at_us)
-        for one in causes
-    ]
-    return dict(zip(places, await words_before(pool, store, asked), strict=True))
 
 
 async def _reached(

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import asyncpg
 
+from libs.consents import NOTHING_SAID, Said
 from libs.eventstore.client import StoreClient
 from libs.expressions import event_value
 from libs.postgres.queries import load_queries
-from libs.projection.consents import Asked, Said, words_before
+from libs.projection.consents import words_before
 from libs.projection.opening import open_records
 from libs.projection.projection import Recorded
 from services.notification.domain.knowledge import attributes_in, consents_in, scores_in
@@ -45,7 +46,6 @@ _NOT_RECENT: Final = (
     EVENT_TYPE_DELIVERY_ATTEMPTED,
     EVENT_TYPE_NOTIFICATION_READ,
 )
-_NOTHING_SAID: Final = Said((), ())
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -96,7 +96,12 @@ async def know(pool: asyncpg.Pool, store: StoreClient, judged: Sequence[Judged])
             loaded.recent[asked].append((occurred_at_us, values[record]))
     wanted = [(place, one.recorded, _known_types(one.rules)) for place, one in enumerate(judged)]
     loaded.known = await known_events(pool, store, wanted)
-    loaded.said = await _said(pool, store, judged)
+    asking = {
+        place: one.recorded
+        for place, one in enumerate(judged)
+        if any("consents" in rule.needs for rule in one.rules)
+    }
+    loaded.said = await words_before(pool, store, asking)
     return [_known(place, one, loaded) for place, one in enumerate(judged)]
 
 
@@ -132,30 +137,13 @@ async def known_events(
     return found
 
 
-async def _said(
-    pool: asyncpg.Pool, store: StoreClient, judged: Sequence[Judged]
-) -> dict[int, Said]:
-    """Return what was said of consents up to and with each event whose rules want to know."""
-    places = [
-        place
-        for place, one in enumerate(judged)
-        if any("consents" in rule.needs for rule in one.rules)
-    ]
-    events = [judged[place].recorded for place in places]
-    asked = [
-        Asked(one.record.tenant, one.record.owner_key, one.position, one.recorded_at_us)
-        for one in events
-    ]
-    return dict(zip(places, await words_before(pool, store, asked), strict=True))
-
-
 def _known_types(rules: Iterable[CompiledRule]) -> set[int]:
     names = frozenset().union(*(rule.needs for rule in rules))
     return {number for name, number in _TYPES.items() if name in names}
 
 
 def _known(place: int, one: Judged, loaded: _Loaded) -> Known:
-    told, said = loaded.known[place], loaded.said.get(place, _NOTHING_SAID)
+    told, said = loaded.known[place], loaded.said.get(place, NOTHING_SAID)
     return Known(
         event=one.value,
         occurred_at_us=one.recorded.record.occurred_at_us,

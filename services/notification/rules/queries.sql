@@ -54,6 +54,7 @@ CROSS JOIN LATERAL (
 ORDER BY a.asked, t.occurred_at_us DESC, t.event_id DESC
 
 -- name: known
+-- The types are said again as constants: only so is the partial index timeline_known used.
 SELECT a.asked, t.position, t.record
 FROM unnest($1::integer[], $2::smallint[], $3::bytea[], $4::bigint[], $5::bigint[])
      AS a(asked, tenant, owner_key, position, recorded_at_us)
@@ -66,7 +67,7 @@ CROSS JOIN LATERAL (
         SELECT o.position, o.occurred_at_us, o.event_id, o.record
         FROM timeline o
         WHERE o.tenant = a.tenant AND o.owner_key = k.identity_key
-            AND o.type = w.type AND o.type IN (26, 27, 37)
+            AND o.type = w.type AND o.type IN (27, 37)
             AND o.position <= a.position
             AND NOT EXISTS (
                 SELECT FROM timeline_retractions r

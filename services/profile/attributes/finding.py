@@ -1,5 +1,6 @@
-"""Finds the profiles in which a value was ever observed."""
+"""Finds where attributes were observed, without reading all that ever was."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,46 +9,118 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Recorded
+from services.profile.attributes.hashing import name_key, value_key
+from services.profile.reading import Reader
 from touchline.store.v1.store_pb2 import RecordedEvent
 
+Place = tuple[int, bytes]
+"""When an event happened, in microseconds since 1970, and its id."""
+
+_LOOKED_AT: Final = 500
+_MOST_LOOKS: Final = 10
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
-class FoundRow(NamedTuple):
+class Found(NamedTuple):
     """A profile, and the last event that observed the value.
 
     Attributes:
         root_key: The profile's root.
-        recorded: The event.
-        place: When it happened, in microseconds since 1970, and its id: where the next page begins.
+        recorded: The event; None while the timeline does not have it.
+        place: The event's.
+        current: Whether nothing was observed of the attribute since.
     """
 
     root_key: bytes
-    recorded: Recorded
-    place: tuple[int, bytes]
+    recorded: Recorded | None
+    place: Place
+    current: bool
 
 
-async def find_rows(
-    pool: asyncpg.Pool, tenant: int, value_key: bytes, before: tuple[int, bytes], limit: int
-) -> list[FoundRow]:
+async def find_profiles(
+    pool: asyncpg.Pool, reader: Reader, name: str, value: str, before: Place, limit: int
+) -> tuple[list[Found], Place | None]:
     """Return profiles in which a value was observed, the one that was observed last first.
+
+    Where the same profiles observed it over and over, fewer are returned, or none, and it goes on
+    from the place: at most 5,000 observations are looked at.
 
     Args:
         pool: Connections to the service's database.
-        tenant: The tenant's number.
-        value_key: See services.profile.attributes.hashing.
+        reader: The tenant.
+        name: The attribute's.
+        value: Its value.
         before: Only observations that come before this place.
         limit: How many at most.
+
+    Returns:
+        The profiles, and from where on there may be more; None when there are no more.
     """
-    occurred_us, event_id = before
-    rows = await pool.fetch(
-        _SQL["find_profiles"], tenant, value_key, occurred_us, UUID(event_id), limit
-    )
-    return [
-        FoundRow(
-            root,
-            Recorded(position, recorded_at_us, RecordedEvent.FromString(record), record),
-            (occurred_at_us, event_id.bytes),
+    keys = reader.identity_keys
+    hashed = value_key(keys, name, value), name_key(keys, name)
+    found = list[Found]()
+    for _ in range(_MOST_LOOKS):
+        from_us, from_id = before[0], UUID(before[1])
+        seen = await pool.fetch(
+            _SQL["next_observations"], reader.tenant, hashed[0], from_us, from_id, _LOOKED_AT
         )
-        for root, position, recorded_at_us, record, occurred_at_us, event_id in rows
-    ]
+        if not seen:
+            return found, None
+        to_us, to_id = seen[-1]["occurred_at_us"], seen[-1]["event_id"]
+        rows = await pool.fetch(
+            _SQL["found_profiles"],
+            *(reader.tenant, list({row["owner_key"] for row in seen}), *hashed),
+            *(from_us, from_id, to_us, to_id, limit + 1 - len(found)),
+        )
+        found += [_found(row) for row in rows]
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].place
+        if len(seen) < _LOOKED_AT:
+            return found, None
+        before = to_us, to_id.bytes
+    return found, before
+
+
+async def events_of(
+    pool: asyncpg.Pool,
+    reader: Reader,
+    keys: Collection[bytes],
+    name: str,
+    before: Place,
+    limit: int,
+) -> list[Recorded]:
+    """Return events that observed an attribute under some identities, newest first.
+
+    Args:
+        pool: Connections to the service's database.
+        reader: The tenant.
+        keys: The identities.
+        name: The attribute's.
+        before: Only events that come before this place.
+        limit: How many at most.
+    """
+    rows = await pool.fetch(
+        _SQL["events_of_name"],
+        *(reader.tenant, list(keys), name_key(reader.identity_keys, name)),
+        *(before[0], UUID(before[1]), limit),
+    )
+    return [_recorded(*row) for row in rows]
+
+
+async def last_events(
+    pool: asyncpg.Pool, reader: Reader, keys: Collection[bytes], names: Collection[str]
+) -> dict[str, bytes]:
+    """Return the id of the event that observed each attribute last under some identities."""
+    hashed = {name_key(reader.identity_keys, name): name for name in names}
+    rows = await pool.fetch(_SQL["last_events_of_names"], reader.tenant, list(keys), list(hashed))
+    return {hashed[key]: event_id.bytes for key, event_id in rows}
+
+
+def _found(row: asyncpg.Record) -> Found:
+    root, occurred_at_us, event_id, *event, current = row
+    recorded = None if event[0] is None else _recorded(*event)
+    return Found(root, recorded, (occurred_at_us, event_id.bytes), current)
+
+
+def _recorded(position: int, recorded_at_us: int, record: bytes) -> Recorded:
+    return Recorded(position, recorded_at_us, RecordedEvent.FromString(record), record)

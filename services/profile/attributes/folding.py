@@ -13,19 +13,18 @@ from libs.projection.erasing import erasures_among
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.writing import add_rows
-from services.profile.attributes.hashing import value_key
+from services.profile.attributes.hashing import name_key, value_key
 from services.profile.reading import Reader
 from touchline.events.v1.event_pb2 import EVENT_TYPE_TRAITS_OBSERVED, Event
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _COLUMNS: Final = (
-    *("tenant", "value_key", "owner_key", "event_id", "occurred_at_us", "recorded_at_us"),
-    "position",
+    *("tenant", "value_key", "name_key", "owner_key", "occurred_at_us", "event_id", "position"),
 )
 _OPENED_AT_ONCE: Final = 200
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
-_Row = tuple[int, bytes, bytes, UUID, int, int, int]
+_Row = tuple[int, bytes, bytes, bytes, int, UUID, int]
 
 
 class AttributeValues:
@@ -88,11 +87,10 @@ class AttributeValues:
         record = recorded.record
         keys = self._readers[record.tenant].identity_keys
         traits = event.traits_observed.traits
-        # Names that differ may not share a key, and one event says one value of each.
+        # One event says one value of each, also that there is none any more.
         for name in sorted(traits):
-            if traits[name].strip():
-                yield (
-                    *(record.tenant, value_key(keys, name, traits[name]), record.owner_key),
-                    *(UUID(record.event_id), record.occurred_at_us),
-                    *(recorded.recorded_at_us, recorded.position),
-                )
+            yield (
+                *(record.tenant, value_key(keys, name, traits[name]), name_key(keys, name)),
+                *(record.owner_key, record.occurred_at_us, UUID(record.event_id)),
+                recorded.position,
+            )

@@ -1,4 +1,4 @@
-"""What stands for an attribute's value where it must not be read."""
+"""What stands for attributes where they must not be read."""
 
 from typing import Final
 
@@ -6,7 +6,18 @@ from libs.identity.keys import IdentityKeys
 
 # No identity has this kind, so no identity's key can equal one of these.
 _HASHED_KIND: Final = 0
-_NAMESPACE: Final = "attribute"
+_NAME: Final = "attribute name"
+_VALUE: Final = "attribute"
+
+
+def name_key(keys: IdentityKeys, name: str) -> bytes:
+    """Return the keyed hash of an attribute's name, 16 bytes.
+
+    Args:
+        keys: The tenant's.
+        name: The attribute's, as it was recorded.
+    """
+    return keys.key(_HASHED_KIND, _NAME, name)
 
 
 def value_key(keys: IdentityKeys, name: str, value: str) -> bytes:
@@ -20,4 +31,4 @@ def value_key(keys: IdentityKeys, name: str, value: str) -> bytes:
         value: Its value.
     """
     content = f"{len(name)}\0{name}\0{value.strip().casefold()}"
-    return keys.key(_HASHED_KIND, _NAMESPACE, content)
+    return keys.key(_HASHED_KIND, _VALUE, content)

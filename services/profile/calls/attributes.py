@@ -1,15 +1,17 @@
 """The calls about what was ever observed of customers."""
 
-from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from libs.eventstore.errors import StoreError
 from libs.eventstore.records import event_id_bytes
-from libs.projection.opening import open_events
-from libs.projection.profiles import Profile, find_profile, views_errors
-from libs.projection.projection import Recorded
+from libs.projection.profiles import Profile, views_errors
 from libs.rpc import errors, page_tokens
-from services.profile.attributes import find_rows, value_key
+from services.profile.attributes import (
+    AttributeValues,
+    Place,
+    events_of,
+    find_profiles,
+    last_events,
+)
 from services.profile.calls.parts import PROJECTIONS, Calls, Context
 from services.profile.domain import ATTRIBUTES_READ, Touch
 from services.profile.domain.attributes import observed
@@ -18,8 +20,8 @@ from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.erasure_pb2 import AttributeValue
 from touchline.times import micros_of
 
-_FOUND_FROM: Final = (*PROJECTIONS, "attributes")
-_AT_ONCE: Final = 500
+_READ_FROM: Final = (*PROJECTIONS, AttributeValues.name)
+_AT_ONCE: Final = 100
 _MAX_NAME: Final = 128
 _MAX_VALUE: Final = 4096
 
@@ -31,99 +33,88 @@ class AttributeCalls(Calls):
         self, request: api.ListAttributeValuesRequest, context: Context
     ) -> api.ListAttributeValuesResponse:
         """List all that was ever observed of a customer's attributes, newest first."""
-        reader = await self._reader(request, context)
+        reader = await self._reader(request, context, _READ_FROM)
         size = page_tokens.page_size(request.page_size)
         kind, filters = "attribute-values/1", _same(request, reader)
-        after: tuple[int, bytes, str] | None = None
+        after = (LATEST, LAST_ID, "")
         if request.page_token:
             after = page_tokens.decode(request.page_token, kind, filters, int, bytes, str)
         profile = await self._profiles.find(reader, request.profile, "profile")
-        response = api.ListAttributeValuesResponse(profile_id=profile.profile_id)
-        async for value in self._observed(reader, profile):
-            if request.name not in ("", value.name):
-                continue
-            if after is not None and not _follows(value, after):
-                continue
-            if len(response.values) == size:
-                last = response.values[-1]
-                response.next_page_token = page_tokens.encode(
-                    kind, filters, *_place(last), last.name
-                )
-                break
-            response.values.append(value)
+        values = await self._values(reader, profile, request.name, after, size + 1)
+        response = api.ListAttributeValuesResponse(
+            profile_id=profile.profile_id, values=values[:size]
+        )
+        names = {value.name for value in response.values}
+        async with views_errors():
+            last = await last_events(self._parts.pool, reader, profile.keys, names)
+        for value in response.values:
+            value.current = last.get(value.name) == event_id_bytes(value.event_id)
+        if len(values) > size:
+            end = response.values[-1]
+            response.next_page_token = page_tokens.encode(kind, filters, *_place(end), end.name)
         return response
 
     async def FindProfiles(  # noqa: N802 - gRPC names it
         self, request: api.FindProfilesRequest, context: Context
     ) -> api.FindProfilesResponse:
         """Find profiles by the value of an attribute, also by one that no longer holds."""
-        reader = await self._reader(request, context, _FOUND_FROM)
+        reader = await self._reader(request, context, _READ_FROM)
         _check(request)
         size = page_tokens.page_size(request.page_size)
         kind, filters = "found-profiles/1", _same(request, reader)
         before = (LATEST, LAST_ID)
         if request.page_token:
             before = page_tokens.decode(request.page_token, kind, filters, int, bytes)
-        key = value_key(reader.identity_keys, request.name, request.value)
         async with views_errors():
-            rows = await find_rows(self._parts.pool, reader.tenant, key, before, size + 1)
-        opened = await self._opened([row.recorded for row in rows[:size]])
+            found, more = await find_profiles(
+                self._parts.pool, reader, request.name, request.value, before, size
+            )
+        there = [(one, one.recorded) for one in found if one.recorded is not None]
+        touches = await self._profiles.opened(reader, [recorded for _, recorded in there])
         response = api.FindProfilesResponse()
-        for row, touch in zip(rows, opened, strict=False):
-            if touch is None:
-                continue  # erased since
-            found = response.profiles.add(profile_id=row.root_key.hex())
-            values = observed([touch], set())
-            found.value.CopyFrom(next(one for one in values if one.name == request.name))
-            last = await self._last(reader, row.root_key, request.name)
-            found.value.current = last == found.value.event_id
-        if len(rows) > size:
-            response.next_page_token = page_tokens.encode(kind, filters, *rows[size - 1].place)
+        for (one, _), touch in zip(there, touches, strict=True):
+            for value in observed([touch], set()):
+                if value.name == request.name:
+                    value.current = one.current
+                    response.profiles.add(profile_id=one.root_key.hex(), value=value)
+        if more is not None:
+            response.next_page_token = page_tokens.encode(kind, filters, *more)
         return response
 
-    async def _opened(self, events: Sequence[Recorded]) -> list[Touch | None]:
-        """Return events as touches, opened; None for those that can't be any more.
-
-        Raises:
-            CallError: STORE_UNAVAILABLE.
-        """
-        try:
-            opened = await open_events(self._parts.store, events)
-        except StoreError as error:
-            raise errors.store_unavailable() from error
-        return [
-            event
-            and Touch(
-                one.position,
-                one.recorded_at_us,
-                one.record.occurred_at_us,
-                event,
-                one.record.event_id,
-            )
-            for one, event in zip(events, opened, strict=True)
-        ]
-
-    async def _last(self, reader: Reader, root_key: bytes, name: str) -> str:
-        """Return the event that a profile's attribute was observed by last."""
-        async with views_errors():
-            profile = await find_profile(self._parts.pool, reader.tenant, root_key)
-        if profile is not None:
-            async for value in self._observed(reader, profile):
-                if value.name == name:
-                    return value.event_id
-        return ""
-
-    async def _observed(self, reader: Reader, profile: Profile) -> AsyncIterator[AttributeValue]:
-        """Yield everything that was observed of a profile, newest first."""
-        before, later = (LATEST, LAST_ID), set[str]()
-        while True:
-            page = Page(limit=_AT_ONCE, before=before, types=ATTRIBUTES_READ)
-            touches = await self._profiles.page(reader, profile, page)
-            for value in observed(touches, later):
-                yield value
+    async def _values(
+        self, reader: Reader, profile: Profile, name: str, after: tuple[int, bytes, str], most: int
+    ) -> list[AttributeValue]:
+        """Return what was observed of an attribute, or of all, from a place on, newest first."""
+        values = list[AttributeValue]()
+        # The event of the place itself may say more, of names that come later.
+        before = after[0], _id_after(after[1])
+        while len(values) < most:
+            touches = await self._touches(reader, profile, name, before)
+            for touch in touches:
+                values += [
+                    value
+                    for value in observed([touch], set())
+                    if name in ("", value.name) and _follows(value, after)
+                ]
             if len(touches) < _AT_ONCE:
-                return
+                break
             before = (touches[-1].occurred_at_us, touches[-1].event_id)
+        return values[:most]
+
+    async def _touches(
+        self, reader: Reader, profile: Profile, name: str, before: Place
+    ) -> list[Touch]:
+        """Return the next events that observed an attribute, or any, opened, newest first."""
+        if not name:
+            page = Page(limit=_AT_ONCE, before=before, types=ATTRIBUTES_READ)
+            return await self._profiles.page(reader, profile, page)
+        async with views_errors():
+            events = await events_of(self._parts.pool, reader, profile.keys, name, before, _AT_ONCE)
+        return await self._profiles.opened(reader, events)
+
+
+def _id_after(event_id: bytes) -> bytes:
+    return min(int.from_bytes(event_id) + 1, 2**128 - 1).to_bytes(16)
 
 
 def _place(value: AttributeValue) -> tuple[int, bytes]:

@@ -35,8 +35,8 @@ class ViewCalls(ConsentCalls):
         now_us = time.time_ns() // 1000 if as_of_us is None else as_of_us
         consents: list[Standing] = []
         if request.view in SHOW_CONSENTS:
-            words = await self._words(reader, profile, as_of_us)
-            consents = standing(words, profile.keys, CONSENT)
+            said = await self._said(reader, profile, as_of_us, degraded)
+            consents = standing(said.words, profile.keys, CONSENT)
         shown = show(request.view, touches[:MAX_FOLDED], now_us, consents)
         response = _response(profile, shown, truncated=len(touches) > MAX_FOLDED)
         response.degraded_projections.extend(degraded)
