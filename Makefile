@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 PACKAGES := libs.backup libs.cli libs.consents libs.embedded libs.eventstore libs.expectations libs.expressions libs.identity libs.postgres libs.projection libs.rpc libs.telemetry services tests
+# Tests start many processes: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # A file's tests share what they start; the longest files come first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 DEPLOY_TESTS := $(wildcard tests/*/test_deploy_*.py)

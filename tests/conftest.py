@@ -5,14 +5,19 @@ starts so fast that every test gets its own. `own_postgres` is for tests that br
 All their files are in memory where there is room for them.
 """
 
+import asyncio
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from libs.embedded import create_database, database_url_for, drop_database
 from libs.embedded import postgres_server as postgres_servers
@@ -39,12 +44,30 @@ from tests.telling import Teller
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 4 * 2**30
+_START_THEIR_OWN = {
+    f"tests/e2e/test_{name}.py" for name in ("demo", "real_input", "telemetry", "up")
+}
 
 
 def pytest_configure() -> None:
     """Puts the directories of tests into memory: a disk is the slowest part of a small database."""
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+class _BySharing(LoadFileScheduling):
+    """Gives files to processes, and all that share the running installation to one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        shares = file.startswith("tests/e2e/") and file not in _START_THEIR_OWN
+        return "tests/e2e" if shares else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divides the tests among processes by what they share, which is mostly their file."""
+    return _BySharing(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +113,22 @@ async def postgres_url(database_from_template: MakeDatabase) -> str:
     return await database_from_template(_leave_empty)
 
 
+@pytest.fixture(scope="session")
+async def made_postgres(tmp_path_factory: pytest.TempPathFactory) -> PostgresServer:
+    """Files of an empty PostgreSQL to copy: to make them takes longer than to start on them."""
+    server = _postgres_in(tmp_path_factory.mktemp("made_postgres"), {})
+    server, process = await postgres_servers.start_on_free_port(server)
+    await process.stop()
+    return server
+
+
 @pytest.fixture
-async def own_postgres(tmp_path: Path) -> AsyncIterator[OwnPostgres]:
+async def own_postgres(tmp_path: Path, made_postgres: PostgresServer) -> AsyncIterator[OwnPostgres]:
     """A PostgreSQL that the test may kill."""
-    own = OwnPostgres(*await postgres_servers.start_on_free_port(_postgres_in(tmp_path, {})))
+    server = replace(_postgres_in(tmp_path, {}), password=made_postgres.password)
+    copy = ("cp", "--archive", made_postgres.data, server.data)  # also whom they belong to
+    await asyncio.to_thread(subprocess.run, copy, check=True)
+    own = OwnPostgres(*await postgres_servers.start_on_free_port(server))
     yield own
     await own.stop()
     shutil.rmtree(own.server.data, ignore_errors=True)  # back ends of a killed one may still end

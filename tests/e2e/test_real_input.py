@@ -1,7 +1,7 @@
-"""A real file of 69,659 purchases, imported whole, against what plain Python reads in it.
+"""Every eighth customer of a real file of purchases, against what plain Python reads in it.
 
-Every date is moved by the same number of days, so that the last purchase was yesterday: after 28
-years nobody is engaged any more.
+The whole file is imported in tests/faults. Every date is moved by the same number of days, so that
+the last purchase was yesterday: after 28 years nobody is engaged any more.
 """
 
 import asyncio
@@ -44,9 +44,6 @@ from touchline.profile.v1.profile_service_pb2 import (
 )
 from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
 
-ROWS: Final = 69_659
-PROFILES: Final = 23_570
-AMOUNT_MICROS: Final = 2_500_315_630_000
 IN_FLIGHT: Final = 64
 
 pytestmark = needs_the_file
@@ -74,8 +71,9 @@ class Bought:
 
 @pytest.fixture(scope="module")
 def recent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file, as if its last purchase was yesterday."""
-    heading, *lines = FILE.read_text().splitlines()
+    """The purchases of every eighth customer, as if the last of them was yesterday."""
+    heading, *every = FILE.read_text().splitlines()
+    lines = [line for line in every if int(line.split()[0]) % 8 == 0]
     days = [day_of(line) for line in lines]
     by = datetime.now(UTC).date() - timedelta(days=1) - max(days)
     moved = [
@@ -87,27 +85,32 @@ def recent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def whole(served: tuple[Installation, Up], recent: Path) -> Finished:
-    """The import of the whole file, ended."""
+async def done(served: tuple[Installation, Up], recent: Path) -> Finished:
+    """The import of the file, ended."""
     return await finished(await importing(served[0], recent), 120)
 
 
-async def test_every_row_is_recorded_once(served: tuple[Installation, Up], whole: Finished) -> None:
-    assert whole.code == 0
-    assert counts(whole) == {**NOTHING, "rows read": ROWS, "recorded": ROWS}
+async def test_every_row_is_recorded_once(
+    served: tuple[Installation, Up], recent: Path, done: Finished
+) -> None:
+    assert done.code == 0
+    customers = rows_of(recent)
+    rows = sum(map(len, customers.values()))
+    assert counts(done) == {**NOTHING, "rows read": rows, "recorded": rows}
     async with client_of(served[0]) as client:
         counted = await population(client)
-    assert (counted.events, counted.profiles) == (ROWS, PROFILES)
+    assert (counted.events, counted.profiles) == (rows, len(customers))
+    assert rows > 8_000
 
 
 async def test_recency_frequency_and_monetary_value_are_those_of_plain_python(
-    served: tuple[Installation, Up], recent: Path, whole: Finished
+    served: tuple[Installation, Up], recent: Path, done: Finished
 ) -> None:
-    """In the sales view of every 32nd customer."""
-    assert whole.code == 0
+    """In the sales view of every fourth of them."""
+    assert done.code == 0
     every = {number: bought_in(rows) for number, rows in rows_of(recent).items()}
-    assert (len(every), sum(one.monetary for one in every.values())) == (PROFILES, AMOUNT_MICROS)
     expected = {number: one for number, one in every.items() if int(number) % 32 == 0}
+    assert len(expected) > 700
     async with client_of(served[0]) as client:
         await population(client)
         views = await sales_views(client, list(expected))
@@ -115,9 +118,9 @@ async def test_recency_frequency_and_monetary_value_are_those_of_plain_python(
 
 
 async def test_the_highest_scores_by_the_default_model_are_those_of_plain_python(
-    served: tuple[Installation, Up], recent: Path, whole: Finished
+    served: tuple[Installation, Up], recent: Path, done: Finished
 ) -> None:
-    assert whole.code == 0
+    assert done.code == 0
     async with client_of(served[0]) as client:
         request = ListScoresRequest(page_size=10, after_position=await head(client))
         leading = list((await client.engagement.ListScores(request, timeout=60)).scores)
@@ -125,7 +128,7 @@ async def test_the_highest_scores_by_the_default_model_are_those_of_plain_python
         expected = {number: score_of(rows, today) for number, rows in rows_of(recent).items()}
         highest = sorted(expected.values(), reverse=True)[:10]
         assert [one.score for one in leading] == pytest.approx(highest, abs=1e-9)
-        for number in list(expected)[::1000]:
+        for number in list(expected)[::125]:
             asked = GetScoreRequest(profile=customer(number), as_of=leading[0].as_of)
             got = (await client.engagement.GetScore(asked)).score
             assert got.score == pytest.approx(expected[number], abs=1e-9)

@@ -1,6 +1,6 @@
 """What running services tell a real OTLP receiver of an event: its trace, and all that is declared.
 
-docs/telemetry.md.
+docs/telemetry.md. They run on servers of one's own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from libs.cli.stack import DEFAULTS
+from libs.embedded import database_url_for
 from libs.telemetry import declared
 from tests.customers import email
 from tests.events import an_event
 from tests.otlp import Point, Receiver, attributes_of, receiving
 from tests.peers import MailServer
 from tests.ruling import a_rule, notice
-from tests.running import Installation
+from tests.running import Installation, Up, children
+from tests.servers import SharedPostgres, start_nats
 from tests.waiting import until
 from touchline.client import Client
 from touchline.events.v1.facts_pb2 import EXPECTATION_OUTCOME_KEPT
@@ -43,10 +47,10 @@ from touchline.projection.v1.projection_service_pb2 import ListProjectionsReques
 
 FEED = "touchline.feed.batches"
 PROJECTIONS = {
-    "profile": {"identity_graph", "timeline"},
+    "profile": {"identity_graph", "timeline", "consents", "attributes"},
     "engagement": {"identity_graph", "models", "scores:1:default:1", "score_levels"},
     "notification": {
-        *("identity_graph", "timeline", "notifications"),
+        *("identity_graph", "timeline", "consents", "notifications"),
         *("rules", "expectations", "deliveries"),
     },
 }
@@ -63,10 +67,14 @@ class Traced:
     """A running installation that exports, and its callers.
 
     Attributes:
+        up: Its process.
+        servers: The URLs of its PostgreSQL and its nats-server, which it did not start.
         recorded: How many events it has recorded.
     """
 
     installation: Installation
+    up: Up
+    servers: tuple[str, str]
     receiver: Receiver
     recorded: int = field(default=0)
 
@@ -117,7 +125,7 @@ def _all_at(head: int) -> Callable[[Client], Awaitable[bool]]:
 
 @pytest.fixture(scope="module")
 async def traced(
-    tmp_path_factory: pytest.TempPathFactory, mailbox: MailServer
+    tmp_path_factory: pytest.TempPathFactory, mailbox: MailServer, servers: SharedPostgres
 ) -> AsyncIterator[Traced]:
     """An installation whose services export to a receiver of their own.
 
@@ -125,13 +133,19 @@ async def traced(
     """
     async with receiving() as receiver:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **SOON}
-        home = tmp_path_factory.mktemp("traced") / "home"
-        mail = {"TOUCHLINE_SMTP_URL": mailbox.url}
-        installation = Installation(home, settings=settings | mail)
-        async with installation.up():
-            traced = Traced(installation, receiver)
+        directory = tmp_path_factory.mktemp("traced")
+        nats = await start_nats(directory)
+        settings |= {
+            "TOUCHLINE_SMTP_URL": mailbox.url,
+            "TOUCHLINE_DATABASE_URL": servers.url,
+            "TOUCHLINE_NATS_URL": nats.url,
+        }
+        installation = Installation(directory / "home", settings=settings)
+        async with installation.up() as up:
+            traced = Traced(installation, up, (servers.url, nats.url), receiver)
             await traced.call("", set_up)
             yield traced
+        await nats.stop()
 
 
 async def set_up(client: Client) -> None:
@@ -429,3 +443,19 @@ async def test_nothing_personal_is_told_whatever_callers_send(traced: Traced) ->
 
 def verdicts(receiver: Receiver) -> set[str]:
     return {point.attributes[declared.VERDICT] for point in receiver.points(declared.VERDICTS.name)}
+
+
+async def test_servers_of_ones_own_are_used_and_none_is_started(traced: Traced) -> None:
+    installation = traced.installation
+    ours = children(traced.up.process.pid).values()
+    assert {command.split("services.")[-1].strip() for command in ours} == set(DEFAULTS)
+    for url in traced.servers:
+        assert url.rpartition("@")[2].partition("/")[0] in traced.up.text
+    head = await traced.head()
+    contacts = ("examples/contacts.csv", "--mapping", "examples/contacts.toml")
+    assert (await installation.run("import", *contacts)).code == 0
+    assert f"head {head + 3}" in (await installation.run("status")).words
+    assert not (installation.home / "postgres").exists()
+    connection = await asyncpg.connect(database_url_for(traced.servers[0], "touchline_profile"))
+    assert await connection.fetchval("SELECT count(*) FROM identities") > 0
+    await connection.close()

@@ -7,15 +7,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.cli.stack import DEFAULTS
-from libs.embedded import database_url_for
 from tests.running import Installation, Up, alive, children
-from tests.servers import OwnNats, OwnPostgres
 
 CONTACTS = ("import", "examples/contacts.csv", "--mapping", "examples/contacts.toml")
 
@@ -102,23 +99,6 @@ async def test_a_setting_that_cannot_work_is_refused_by_name(
     assert variable in refused.err
     assert "hidden" not in refused.err
     assert "Traceback" not in refused.err
-
-
-async def test_servers_of_ones_own_are_used_instead(
-    installation: Installation, own_postgres: OwnPostgres, nats: OwnNats
-) -> None:
-    installation.settings["TOUCHLINE_DATABASE_URL"] = own_postgres.url
-    installation.settings["TOUCHLINE_NATS_URL"] = nats.url
-    async with installation.up() as up:
-        ours = children(up.process.pid).values()
-        assert {command.split("services.")[-1].strip() for command in ours} == set(DEFAULTS)
-        for server in (own_postgres, nats):
-            assert server.url.rpartition("@")[2].partition("/")[0] in up.text
-        assert (await installation.run(*CONTACTS)).code == 0
-        assert "3 events" in (await installation.run("status")).words
-    assert not (installation.home / "postgres").exists()
-    connection = await asyncpg.connect(database_url_for(own_postgres.url, "touchline_profile"))
-    await connection.close()
 
 
 def test_the_documented_ports_are_the_defaults() -> None:
