@@ -7,7 +7,8 @@ of libs.identity.graph; so what a decision would change is known before it is ma
     apart = cluster.fold(revoked=[merge.event_id], cuts=[Cut(merge.left, merge.right)])
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,15 +201,9 @@ async def read_cluster(
             links = list(
                 map(edge_of, await connection.fetch(_SQL["links_as_of"], tenant, found, at))
             )
-        decisions = await connection.fetch(_SQL["decisions"], tenant, found, at)
-        merges = list({merge for row in decisions for merge in row["merges"]})
-        keys_of = await connection.fetch(_SQL["merged_keys"], tenant, merges) if merges else []
-    merged = {row["event_id"]: tuple(row["merged_keys"]) for row in keys_of}
-    return Cluster(
-        nodes,
-        tuple(link for link in links if link.strength != Strength.DECIDED),
-        tuple(_decision_of(row, merged) for row in decisions),
-    )
+        decisions = await _decisions(connection, tenant, found, at)
+    seen = tuple(link for link in links if link.strength != Strength.DECIDED)
+    return Cluster(nodes, seen, tuple(decisions))
 
 
 async def count_events(
@@ -240,12 +235,49 @@ def edge_of(row: asyncpg.Record) -> Edge:
     return Edge(a, b, strength, occurred_at_us, event_id.bytes)
 
 
-def _decision_of(row: asyncpg.Record, merged: Mapping[UUID, tuple[bytes, ...]]) -> Decision:
-    event_id, kind, owner, occurred, recorded, position, *keys, holds, merges = row
-    left, right, joined = (tuple(some) for some in keys)
-    when = occurred, recorded, position
-    revoked = tuple(merged[merge] for merge in merges)
-    return Decision(event_id.bytes, kind, owner, *when, left, right, joined, holds, revoked)
+async def _decisions(
+    connection: Connection, tenant: int, keys: Sequence[bytes], at: int
+) -> list[Decision]:
+    """Return the decisions that name any of some identities, in the order of their positions.
+
+    In several queries: a plan that was made while a table was empty would read all of it for each
+    decision.
+    """
+    named = await connection.fetch(_SQL["decisions_naming"], tenant, keys)
+    if not named:
+        return []
+    these = tenant, [row["event_id"] for row in named], at
+    rows = await connection.fetch(_SQL["decisions"], *these)
+    retracted = {tuple(row) for row in await connection.fetch(_SQL["retractions"], *these)}
+    merges: defaultdict[UUID, list[UUID]] = defaultdict(list)
+    revoked = set[UUID]()
+    for event_id, by, by_merge in await connection.fetch(_SQL["revocations"], *these):
+        if by_merge:
+            merges[event_id].append(by)
+        else:
+            revoked.add(event_id)
+    merged = await _merged_keys(connection, tenant, merges.values())
+    return [
+        Decision(
+            event_id.bytes,
+            *(kind, owner, occurred, recorded, position),
+            *(tuple(left), tuple(right), tuple(joined)),
+            holds=event_id not in revoked and (event_id, owner) not in retracted,
+            merged=tuple(merged[merge] for merge in merges[event_id] if merge in merged),
+        )
+        for event_id, kind, owner, occurred, recorded, position, left, right, joined in rows
+    ]
+
+
+async def _merged_keys(
+    connection: Connection, tenant: int, merges: Iterable[Collection[UUID]]
+) -> dict[UUID, tuple[bytes, ...]]:
+    """Return the identities of merges, by event."""
+    ids = list({merge for some in merges for merge in some})
+    if not ids:
+        return {}
+    rows = await connection.fetch(_SQL["merged_keys"], tenant, ids)
+    return {row["event_id"]: tuple(row["merged_keys"]) for row in rows}
 
 
 @asynccontextmanager

@@ -15,26 +15,24 @@ WHERE e.tenant = $1 AND e.a_key = ANY($2) AND e.strength > 0
             AND r.recorded_at_us <= $3)
 ORDER BY e.a_key, e.b_key, e.strength, e.occurred_at_us, e.event_id
 
+-- name: decisions_naming
+SELECT DISTINCT k.event_id FROM identity_decision_keys k
+WHERE k.tenant = $1 AND k.identity_key = ANY($2)
+
 -- name: decisions
 SELECT d.event_id, d.kind, d.owner_key, d.occurred_at_us, d.recorded_at_us, d.position,
-       d.left_keys, d.right_keys, d.joined_keys,
-       NOT EXISTS (
-           SELECT FROM identity_revocations r
-           WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND NOT r.by_merge
-               AND r.recorded_at_us <= $3)
-       AND NOT EXISTS (
-           SELECT FROM identity_retractions r
-           WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.owner_key = d.owner_key
-               AND r.recorded_at_us <= $3) AS holds,
-       ARRAY(SELECT r.revoked_by FROM identity_revocations r
-             WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.by_merge
-                 AND r.recorded_at_us <= $3) AS merges
+       d.left_keys, d.right_keys, d.joined_keys
 FROM identity_decisions d
-WHERE d.tenant = $1 AND d.occurred_at_us <= $3 AND d.recorded_at_us <= $3
-    AND d.event_id IN (
-        SELECT k.event_id FROM identity_decision_keys k
-        WHERE k.tenant = $1 AND k.identity_key = ANY($2))
+WHERE d.tenant = $1 AND d.event_id = ANY($2) AND d.occurred_at_us <= $3 AND d.recorded_at_us <= $3
 ORDER BY d.position
+
+-- name: revocations
+SELECT r.event_id, r.revoked_by, r.by_merge FROM identity_revocations r
+WHERE r.tenant = $1 AND r.event_id = ANY($2) AND r.recorded_at_us <= $3
+
+-- name: retractions
+SELECT r.event_id, r.owner_key FROM identity_retractions r
+WHERE r.tenant = $1 AND r.event_id = ANY($2) AND r.recorded_at_us <= $3
 
 -- name: merged_keys
 SELECT d.event_id, d.left_keys || d.right_keys AS merged_keys
