@@ -101,6 +101,7 @@ class Runner:
                 await self._halt(str(error))
             except LostLease:
                 self.state.owns = False
+                self.projection.aborted()  # it may remember what another will hear was erased
                 _log.warning("projection lost its lease", projection=self.projection.name)
             except Exception as error:
                 if not (is_outage(error) or isinstance(error, Discontinuity)):

@@ -10,7 +10,13 @@ import asyncpg
 
 from libs.eventstore.api import MAX_ERASED_KEYS
 from libs.eventstore.client import StoreClient
-from libs.eventstore.errors import ErasureRefused, NothingToErase, StoreError, StoreFull
+from libs.eventstore.errors import (
+    ErasureRefused,
+    NothingToErase,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from libs.identity.keys import KEY_BYTES
 from libs.projection import consents, timeline
 from libs.projection.opening import open_records
@@ -61,12 +67,13 @@ class Wish:
     keys: tuple[bytes, ...] = ()
 
     def parts(self) -> Iterator["Wish"]:
-        """Yield it in parts that the store takes, each with a name of its own."""
-        for start in range(0, len(self.keys), MAX_ERASED_KEYS):
+        """Yield it in parts that the store takes, each with a name of its own, as a retry does."""
+        keys = tuple(sorted(self.keys))
+        for start in range(0, len(keys), MAX_ERASED_KEYS):
             name = self.erasure_id
             if start:
                 name = decision_id(0, "erasure", self.erasure_id, str(start))
-            yield replace(self, erasure_id=name, keys=self.keys[start : start + MAX_ERASED_KEYS])
+            yield replace(self, erasure_id=name, keys=keys[start : start + MAX_ERASED_KEYS])
 
 
 def wish_of(request: api.EraseProfileRequest) -> Wish:
@@ -122,8 +129,10 @@ async def erase(
         raise errors.invalid_request([("occurred", str(error))]) from error
     except StoreFull as error:
         raise errors.store_full() from error
-    except StoreError as error:
+    except StoreUnavailable as error:
         raise errors.store_unavailable() from error
+    except StoreError as error:  # all else of the request was checked
+        raise errors.invalid_request([("erasure_id", str(error))]) from error
 
 
 def _request(reader: Reader, wish: Wish) -> EraseRequest:

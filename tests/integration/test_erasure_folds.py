@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.embedded import create_database, database_url_for
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import open_pool
+from libs.projection.consents import Consents
 from libs.projection.erasing import erasures_among, is_erased
 from libs.projection.opening import open_events
 from libs.projection.outbox import Outbox
 from libs.projection.projection import Projection, Recorded, decode
 from libs.projection.timeline import Timeline
+from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
 from libs.projection.waiting import Checkpoints
 from services.engagement.domain.model import compile_model
 from services.engagement.scores import Scores, Scoring
@@ -29,10 +32,12 @@ from services.notification.calls import Reader
 from services.notification.deliveries.taking_in import Deliveries
 from services.notification.expectations.keeping import Expectations
 from services.notification.inbox.notifications import Notifications
+from services.profile.attributes import AttributeValues
+from services.profile.reading import Reader as ProfileReader
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.lines import project, undone
 from tests.servers import SharedPostgres, start_nats
-from tests.services import mint_store, new_notifications, new_scores
+from tests.services import mint_store, new_notifications, new_scores, new_views
 from tests.store import DEFAULT, IDENTITY_SECRET, RECORDED, email
 from tests.telling import chosen, told
 from touchline.engagement.v1.engagement_pb2 import ModelDefinition
@@ -42,13 +47,17 @@ from touchline.events.v1.decisions_pb2 import (
     DeliveryAttempted,
     NotificationRead,
 )
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import EVENT_TYPE_TRAITS_OBSERVED, Event
 from touchline.events.v1.facts_pb2 import (
+    CHANNEL_EMAIL,
     EXPECTATION_OUTCOME_RENEGOTIATED,
+    PREFERENCE_STATUS_AVOIDED,
     EventRetracted,
     ExpectationResolved,
     ExpectationSet,
     NoteAdded,
+    PreferenceChanged,
+    TraitsObserved,
 )
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.notification.v1.notification_pb2 import DELIVERY_STATE_WAITING
@@ -119,7 +128,10 @@ def happened(random: Random, number: int) -> list[Event]:
             retry_at=Timestamp(seconds=BEGIN + 9 * STEP),
         )
         read = NotificationRead(notification_id=notice.event_id)
+        seen = of(who, random, traits_observed=TraitsObserved(traits={"n": str(number), "c": "A"}))
+        avoided = PreferenceChanged(channel=CHANNEL_EMAIL, status=PREFERENCE_STATUS_AVOIDED)
         events += [
+            *(seen, of(who, random, preference_changed=avoided)),
             *(note, notice, of(who, random, delivery_attempted=attempted)),
             *(of(who, random, expectation_set=awaited) for _ in range(2)),
             of(who, random, expectation_resolved=moved),
@@ -129,8 +141,10 @@ def happened(random: Random, number: int) -> list[Event]:
             ),
         ]
         if random.random() < 0.4:
-            back = EventRetracted(event_id=note.event_id)
-            events.append(of(who, random, event_retracted=back))
+            events += [
+                of(who, random, event_retracted=EventRetracted(event_id=one.event_id))
+                for one in (note, seen)
+            ]
     random.shuffle(events)
     return events
 
@@ -194,6 +208,16 @@ def timeline(_: StoreClient) -> Projection:
     return Timeline()
 
 
+def consents(_: StoreClient) -> Projection:
+    """What was allowed and liked, sealed."""
+    return Consents()
+
+
+def attributes(store: StoreClient) -> Projection:
+    """Hashes of what was observed."""
+    return AttributeValues(store, {TENANT: ProfileReader(*READER)})
+
+
 async def rows(connection: asyncpg.Connection, fold: Projection) -> dict[str, list[str]]:
     """Every row of a projection's tables as ordered text."""
     found = {}
@@ -223,13 +247,15 @@ async def databases(servers: SharedPostgres) -> AsyncIterator[dict[Fold, asyncpg
         for fold, url in (
             (scores, await new_scores(servers)),
             (notifications, await new_notifications(servers)),
+            (attributes, await new_views(servers)),
         ):
             connections[fold] = await asyncpg.connect(url)
             stack.push_async_callback(connections[fold].close)
-        yield {**connections, timeline: connections[notifications]}
+        of_notifications = connections[notifications]
+        yield {**connections, timeline: of_notifications, consents: of_notifications}
 
 
-@pytest.mark.parametrize("fold", [scores, notifications, timeline])
+@pytest.mark.parametrize("fold", [scores, notifications, timeline, consents, attributes])
 async def test_what_was_opened_before_it_was_erased_leaves_what_a_rebuild_leaves(
     scene: Scene, databases: dict[Fold, asyncpg.Connection], fold: Fold
 ) -> None:
@@ -239,6 +265,39 @@ async def test_what_was_opened_before_it_was_erased_leaves_what_a_rebuild_leaves
     for sizes in SIZES:
         live = await folded(connection, fold(scene.knowing.pop()), scene.events, sizes)
         assert live == rebuilt
+
+
+async def test_of_an_erased_customers_attributes_no_hash_is_left_and_of_the_others_every_one(
+    scene: Scene, databases: dict[Fold, asyncpg.Connection]
+) -> None:
+    erasures, connection = erasures_among(scene.events), databases[attributes]
+    observed = [one for one in scene.events if one.record.type == EVENT_TYPE_TRAITS_OBSERVED]
+    async with undone(connection):
+        await project(connection, attributes(scene.knowing.pop()), scene.events, [50])
+        left = await connection.fetch("SELECT position FROM attribute_values")
+    expected = [one.position for one in observed if not is_erased(one, erasures)]
+    assert sorted(row["position"] for row in left) == sorted(2 * expected)
+    assert 0 < len(expected) < len(observed)
+
+
+async def test_in_whatever_order_attributes_and_consents_arrive_the_rows_say_the_same(
+    scene: Scene, databases: dict[Fold, asyncpg.Connection]
+) -> None:
+    first = erasures_among(scene.events)[0].position
+    events = scene.events[: first - 1]
+    shuffled = [
+        one._replace(position=at) for at, one in enumerate(Random(3).sample(events, len(events)))
+    ]
+    for fold, table in ((attributes, "attribute_values"), (consents, "consents")):
+        said = []
+        for line, sizes in ((events, []), (shuffled, [7] * 10)):
+            async with undone(databases[fold]):
+                await project(databases[fold], fold(scene.knowing.pop()), line, sizes)
+                texts = await databases[fold].fetch(
+                    f"SELECT to_jsonb(t) - 'position' AS said FROM {table} t"
+                )
+            said.append(sorted(row["said"] for row in texts))
+        assert said[0] == said[1] != []
 
 
 async def test_an_erased_customers_points_go_and_the_others_stay(
@@ -300,3 +359,42 @@ async def test_what_waits_to_be_delivered_of_the_erased_is_looked_at_at_once(
     assert any(before)
     assert after == [0] * len(before)
     assert others_after == others_before
+
+
+async def test_verifying_waits_until_the_live_rows_have_forgotten_what_a_copy_can_not_open(
+    scene: Scene, servers: SharedPostgres
+) -> None:
+    url, first = await new_notifications(servers), erasures_among(scene.events)[0]
+    lent, live = scene.lent, notifications(scene.knowing.pop())
+    last = scene.events[-1]
+    async with open_pool(url, application="erasures") as pool, pool.acquire() as connection:
+
+        async def stand_at(end: Recorded) -> None:
+            chain = await lent.line.owner(
+                "SELECT chain FROM events WHERE position = $1", end.position
+            )
+            await connection.execute(
+                "INSERT INTO projection_checkpoints (projection, fold_version, position, chain) "
+                "VALUES ('notifications', 1, $1, $2) ON CONFLICT (projection) "
+                "DO UPDATE SET position = excluded.position, chain = excluded.chain",
+                *(end.position, chain[0]["chain"]),
+            )
+
+        # As it was when the keys were just gone, and nobody had folded that they are.
+        before = scene.events[: first.position - 1]
+        await project(connection, live, before)
+        await stand_at(before[-1])
+        states = verify_projection(notifications(lent.client), url, lent.client)
+        verifying = asyncio.ensure_future(_last(states))
+        await asyncio.sleep(0.3)
+        assert not verifying.done()
+        await project(connection, live, scene.events[first.position - 1 :])
+        await stand_at(last)
+        found = await verifying
+    assert found.is_equal
+    assert found.folded == last.position
+    assert all(table.live_rows for table in found.tables)
+
+
+async def _last(states: AsyncIterator[ProjectionVerification]) -> ProjectionVerification:
+    return [state async for state in states][-1]

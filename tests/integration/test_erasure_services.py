@@ -243,6 +243,11 @@ async def test_asked_again_it_answers_as_the_first_time_or_says_where_it_was_don
             await erase(client, after_position=erased.position, **again)
         assert failed.value.reason == "PROFILE_ERASED"
         assert failed.value.metadata == {"position": str(erased.position)}
+    other = new_email()
+    position = await record(client, told(note("2026-03-05", "somebody else"), other))
+    with pytest.raises(CallFailed) as failed:
+        await erase(client, profile=of(other), erasure_id=name, after_position=position)
+    assert [path for path, _ in failed.value.violations] == ["erasure_id"]
 
 
 async def test_who_comes_back_is_known_by_what_is_new(customer: Customer, client: Client) -> None:

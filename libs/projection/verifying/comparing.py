@@ -1,5 +1,6 @@
 """Compares a projection with a copy folded anew: rebuilt is live, byte for byte."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Projection, Table
 from libs.projection.verifying.copying import Copy, Unverifiable, live_state, scratch_schema
+from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 from touchline.projection.v1.projection_pb2 import RowDifference, TableComparison
 
 MAX_DIFFERENCES: Final = 20
@@ -22,6 +24,9 @@ _ROW_CHARACTERS: Final = 500
 # is folded in the transaction that compares.
 _NEARLY: Final = 5_000
 _ROUNDS: Final = 10
+# So often it is compared while customers are being erased.
+_COMPARED: Final = 20
+_FORGOTTEN_SECONDS: Final = 0.5
 _SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
 
 
@@ -84,12 +89,19 @@ async def verify_projection(
             live = await live_state(connection, projection)
             if live.position - copy.at.position <= _NEARLY:
                 break
-        async with connection.transaction(isolation="repeatable_read"):
-            live = await live_state(connection, projection)
-            async with aclosing(copy.fold_up_to(live)) as positions:
-                async for position in positions:
-                    yield ProjectionVerification(position, live.position)
-            tables = [await _compared(connection, table) for table in projection.tables]
+        for _ in range(_COMPARED):
+            async with connection.transaction(isolation="repeatable_read"):
+                live = await live_state(connection, projection)
+                async with aclosing(copy.fold_up_to(live)) as positions:
+                    async for position in positions:
+                        yield ProjectionVerification(position, live.position)
+                tables = [await _compared(connection, table) for table in projection.tables]
+            if all(not table.differing_rows for table in tables):
+                break
+            if not await _erased_after(store, live.position):
+                break
+            # The copy could not open what the live tables are about to forget.
+            await asyncio.sleep(_FORGOTTEN_SECONDS)
         yield ProjectionVerification(
             folded=live.position,
             events=live.position,
@@ -97,6 +109,15 @@ async def verify_projection(
             parked=len(live.parked),
             finished=True,
         )
+
+
+async def _erased_after(store: StoreClient, position: int) -> bool:
+    """Tell whether somebody was erased who is not yet in what was folded up to a position."""
+    while events := (await store.history(position)).batch.events:
+        if any(event.type == EVENT_TYPE_PROFILE_ERASED for event in events):
+            return True
+        position += len(events)
+    return False
 
 
 async def _compared(connection: asyncpg.Connection, table: Table) -> TableComparison:
