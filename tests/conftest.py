@@ -55,7 +55,7 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
-class _BySharing(LoadFileScheduling):
+class _BySharing(LoadFileScheduling):  # type: ignore[misc] # it ships no types
     """Gives files to processes, and all that share the running installation to one of them."""
 
     def _split_scope(self, nodeid: str) -> str:
