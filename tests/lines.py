@@ -19,7 +19,7 @@ import asyncpg
 from hypothesis import strategies as st
 
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
-from libs.projection.projection import Projection, Recorded
+from libs.projection.projection import Connection, Projection, Recorded
 from touchline.events.v1.decisions_pb2 import (
     IdentityDecision,
     IdentityDecisionKind,
@@ -148,7 +148,7 @@ def _decision(decides: Decides, version: int) -> IdentityDecision:
 
 
 async def project(
-    connection: asyncpg.Connection,
+    connection: Connection,
     projection: Projection,
     events: Sequence[Recorded],
     sizes: Iterable[int] = (),

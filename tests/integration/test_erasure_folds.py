@@ -22,7 +22,7 @@ from libs.projection.consents import Consents
 from libs.projection.erasing import erasures_among, is_erased
 from libs.projection.opening import open_events
 from libs.projection.outbox import Outbox
-from libs.projection.projection import Projection, Recorded, decode
+from libs.projection.projection import Connection, Projection, Recorded, decode
 from libs.projection.timeline import Timeline
 from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
 from libs.projection.waiting import Checkpoints
@@ -65,6 +65,7 @@ from touchline.store.v1.store_pb2 import AppendEvent, AppendRequest, AppendUnit
 
 TENANT = DEFAULT.tenant.number
 READER = Reader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
+PROFILES = ProfileReader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
 ANA, BEN, CLEO = (email(f"{name}@erased.example") for name in ("ana", "ben", "cleo"))
 BEGIN, STEP = 1_700_000_000, 40_000
 SIZES = [[], [1] * 300, [7] * 40, [40, 3, 60, 1, 5]]
@@ -215,10 +216,10 @@ def consents(_: StoreClient) -> Projection:
 
 def attributes(store: StoreClient) -> Projection:
     """Hashes of what was observed."""
-    return AttributeValues(store, {TENANT: ProfileReader(*READER)})
+    return AttributeValues(store, {TENANT: PROFILES})
 
 
-async def rows(connection: asyncpg.Connection, fold: Projection) -> dict[str, list[str]]:
+async def rows(connection: Connection, fold: Projection) -> dict[str, list[str]]:
     """Every row of a projection's tables as ordered text."""
     found = {}
     for table in fold.tables:

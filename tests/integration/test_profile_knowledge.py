@@ -113,6 +113,49 @@ async def test_customers_are_found_by_a_value_that_holds_and_by_one_that_no_long
     assert await found(client, "city", "nowhere at all", last) == []
 
 
+async def test_pages_of_what_happened_at_one_time_repeat_nobody_and_leave_nobody_out(
+    client: Client,
+) -> None:
+    city = a_city()
+    people = [(new_email(), new_phone()) for _ in range(4)]
+    events = [
+        told(traits("2024-05-01", {"city": city, "plan": "b", "age": "7"}), who)
+        for person in people
+        for who in person
+    ]
+    meetings = [told(traits("2024-04-01", {"plan": "a"}), *person) for person in people]
+    last = await record(client, *events, *meetings)
+    ids = {(await profile(client, who, last)).profile.profile_id for who, _ in people}
+    for size in (1, 3, 0):
+        assert sorted(await found(client, "city", city, last, size)) == [
+            (one, True) for one in sorted(ids)
+        ]
+    everything = await values(client, people[0][0], last)
+    assert len(everything) == 7
+    for size in (1, 2, 4):
+        assert await values(client, people[0][0], last, page_size=size) == everything
+
+
+async def test_a_value_observed_over_and_over_does_not_hide_others(client: Client) -> None:
+    city, often, once, taken_back = a_city(), new_email(), new_email(), new_email()
+    first, second = (traits(f"2024-03-0{day}", {"city": city}) for day in (1, 2))
+    repeated = [traits("2024-05-01", {"city": city}) for _ in range(510)]
+    await record(client, told(traits("2024-04-01", {"city": city}), once))
+    last = await record(
+        client,
+        *[told(one, often) for one in repeated],
+        *[told(one, taken_back) for one in (first, second)],
+        told(retraction("2024-05-05", second), taken_back),
+        told(traits("2024-03-03", {"city": ""}), taken_back),
+    )
+    ids = [
+        (await profile(client, who, last)).profile.profile_id for who in (often, once, taken_back)
+    ]
+    holds = (True, True, False)
+    assert await found(client, "city", city, last) == list(zip(ids, holds, strict=True))
+    assert await found(client, "city", city, last, size=1) == list(zip(ids, holds, strict=True))
+
+
 async def test_a_search_without_a_name_or_a_value_says_what_is_missing(client: Client) -> None:
     with pytest.raises(CallFailed) as failed, readable_failures():
         await client.profile.FindProfiles(api.FindProfilesRequest(name="n" * 129, value="  "))

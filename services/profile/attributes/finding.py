@@ -58,7 +58,7 @@ async def find_profiles(
     """
     keys = reader.identity_keys
     hashed = value_key(keys, name, value), name_key(keys, name)
-    found = list[Found]()
+    found, known = list[Found](), set[bytes]()
     for _ in range(_MOST_LOOKS):
         from_us, from_id = before[0], UUID(before[1])
         seen = await pool.fetch(
@@ -67,12 +67,16 @@ async def find_profiles(
         if not seen:
             return found, None
         to_us, to_id = seen[-1]["occurred_at_us"], seen[-1]["event_id"]
-        rows = await pool.fetch(
-            _SQL["found_profiles"],
-            *(reader.tenant, list({row["owner_key"] for row in seen}), *hashed),
-            *(from_us, from_id, to_us, to_id, limit + 1 - len(found)),
-        )
-        found += [_found(row) for row in rows]
+        # The profile of an owner who was looked at stands further up already.
+        owners = {row["owner_key"] for row in seen if not row["retracted"]} - known
+        if owners:
+            known |= owners
+            rows = await pool.fetch(
+                _SQL["found_profiles"],
+                *(reader.tenant, list(owners), *hashed),
+                *(from_us, from_id, to_us, to_id, limit + 1 - len(found)),
+            )
+            found += [_found(row) for row in rows]
         if len(found) > limit:
             return found[:limit], found[limit - 1].place
         if len(seen) < _LOOKED_AT:

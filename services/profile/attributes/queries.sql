@@ -10,9 +10,13 @@ WHERE tenant = $1 AND owner_key = ANY($2) AND occurred_at_us >= $3 AND occurred_
     AND position < $5
 
 -- name: next_observations
-SELECT owner_key, occurred_at_us, event_id FROM attribute_values
-WHERE tenant = $1 AND value_key = $2 AND (occurred_at_us, event_id) < ($3, $4)
-ORDER BY occurred_at_us DESC, event_id DESC
+SELECT v.owner_key, v.occurred_at_us, v.event_id, EXISTS (
+    SELECT FROM timeline_retractions r
+    WHERE r.tenant = v.tenant AND r.owner_key = v.owner_key AND r.event_id = v.event_id
+) AS retracted
+FROM attribute_values v
+WHERE v.tenant = $1 AND v.value_key = $2 AND (v.occurred_at_us, v.event_id) < ($3, $4)
+ORDER BY v.occurred_at_us DESC, v.event_id DESC
 LIMIT $5
 
 -- name: found_profiles
