@@ -15,6 +15,7 @@ import asyncpg
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.pool import open_pool
+from libs.projection.consents import Consents
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox
 from libs.projection.projection import Projection
@@ -32,6 +33,8 @@ from services.notification.inbox.notifications import Notifications
 from services.notification.rules.book import PublishedRule, add_rules
 from services.notification.rules.deciding import Deciding
 from services.profile.__main__ import migrate_profile
+from services.profile.attributes import AttributeValues
+from services.profile.config import read_config as read_profile_config
 from tests.bench.cpu import CpuMeter
 from tests.bench.rules import hundred_rules
 from tests.bench.stage import Stage, profile_of
@@ -198,6 +201,14 @@ def _timeline(_: _Parts) -> Projection:
     return Timeline()
 
 
+def _consents(_: _Parts) -> Projection:
+    return Consents()
+
+
+def _attributes(parts: _Parts) -> Projection:
+    return AttributeValues(parts.store, read_profile_config(parts.settings).readers)
+
+
 def _identity_graph(_: _Parts) -> Projection:
     return IdentityGraph()
 
@@ -226,6 +237,8 @@ def _config(parts: _Parts) -> Config:
 
 _FOLDS: Final = {
     "timeline": _Fold(_timeline, ("timeline", "timeline_retractions")),
+    "consents": _Fold(_consents, ("consents", "consent_retractions")),
+    "attributes": _Fold(_attributes, ("attribute_values",)),
     "identity_graph": _Fold(_identity_graph, tuple(one.name for one in IdentityGraph.tables)),
     "scores": _Fold(_scores, ("contributions", "day_sums", "score_retractions")),
     "rules": _Fold(_rules, ("outbox", "rules")),

@@ -27,7 +27,7 @@ from touchline.events.v1.decisions_pb2 import (
 from touchline.events.v1.event_pb2 import ACTOR_KIND_SYSTEM, Actor, Event
 from touchline.store.v1.store_pb2 import AppendEvent, AppendRequest, AppendUnit
 
-_KNOWLEDGE: Final = ("identity_graph", "timeline")
+_KNOWLEDGE: Final = ("identity_graph", "timeline", "consents")
 _YOUNG_SECONDS: Final = 12 * 3600
 _APPENDED_AT_ONCE: Final = 500
 

@@ -13,6 +13,7 @@ import asyncpg
 from libs.embedded import create_database, database_url_for
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import open_pool
+from libs.projection.consents import Consents
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import Projection, Recorded
 from libs.projection.timeline import Timeline
@@ -24,7 +25,9 @@ from services.engagement.scores import Scores, Scoring
 from services.notification import config as notification_config
 from services.notification.__main__ import migrate_notification
 from services.notification.inbox.notifications import Notifications
+from services.profile import config as profile_config
 from services.profile.__main__ import migrate_profile
+from services.profile.attributes import AttributeValues
 from tests.faults.checking import Folded
 from tests.faults.cluster import INGESTION, Cluster
 from tests.faults.reading import connected
@@ -80,14 +83,15 @@ async def _projections(cluster: Cluster, service: str, store: StoreClient) -> li
     environment = cluster.environment[service]
     match service:
         case "profile":
-            return [IdentityGraph(), Timeline()]
+            readers = profile_config.read_config(environment).readers
+            return [IdentityGraph(), Timeline(), Consents(), AttributeValues(store, readers)]
         case "engagement":
             keys = engagement_config.read_config(environment).identity_keys
             scores = [Scores(scoring, store) for scoring in await _scorings(cluster)]
             return [IdentityGraph(), PublishedModels(store, keys), *scores]
         case _:
-            readers = notification_config.read_config(environment).readers
-            return [IdentityGraph(), Timeline(), Notifications(store, readers)]
+            told = notification_config.read_config(environment).readers
+            return [IdentityGraph(), Timeline(), Consents(), Notifications(store, told)]
 
 
 async def _scorings(cluster: Cluster) -> list[Scoring]:
