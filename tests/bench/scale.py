@@ -49,7 +49,7 @@ FULL: Final = Scale(
     stored=1_000_000,
     largest=100_000,
     pages=1000,
-    decisions=200,
+    decisions=100,
 )
 QUICK: Final = Scale(
     customers=5_000,
@@ -63,5 +63,5 @@ QUICK: Final = Scale(
     stored=50_000,
     largest=5_000,
     pages=200,
-    decisions=50,
+    decisions=30,
 )
