@@ -11,7 +11,7 @@ import base64
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from touchline.events.v1.identity_pb2 import (
 from touchline.ingestion.v1 import ingestion_service_pb2 as ingestion
 from touchline.notification.v1 import notification_service_pb2 as notification
 from touchline.profile.v1 import profile_service_pb2 as api
-from touchline.profile.v1.erasure_pb2 import TimeRange
+from touchline.profile.v1.erasure_pb2 import Erased, TimeRange
 from touchline.profile.v1.profile_pb2 import TimelineEntry
 from touchline.projection.v1.projection_service_pb2 import (
     CheckErasureRequest,
@@ -248,12 +248,22 @@ class Town:
 
     async def everybody(self, after: int) -> dict[int, tuple[list[TimelineEntry], str]]:
         """What is told of each person, by number."""
-        found = {}
+        found: dict[int, tuple[list[TimelineEntry], str]] = {}
         for start in range(0, CUSTOMERS, AT_ONCE):
             part = PEOPLE[start : start + AT_ONCE]
             asked = await asyncio.gather(*(self.told_of(one, after) for one in part))
             found |= {one.number: what for one, what in zip(part, asked, strict=True)}
         return found
+
+    async def erase(self, person: Person, occurred: TimeRange | None = None) -> Erased:
+        """Erases a person, or a time of theirs."""
+        request = api.EraseProfileRequest(
+            profile=of(person.email),
+            occurred=occurred,
+            reason="request 17",
+            requested_by="agent-7",
+        )
+        return (await self.client.profile.EraseProfile(request)).erased
 
     async def wrapped_keys(self, person: Person) -> dict[bytes, bytes]:
         """The rows of a person's data keys: what is stored, and what it wraps."""
@@ -300,6 +310,16 @@ class Town:
         return found
 
 
+def client_of(cluster: Cluster, replica: str) -> AbstractAsyncContextManager[Client]:
+    """A client of all services, of ingestion's by one replica."""
+    at = cluster.addresses
+    return Client.connect(
+        *(at[replica], at["profile"]),
+        engagement=at["engagement"],
+        notification=at["notification"],
+    )
+
+
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """An empty town, with a mail server."""
@@ -308,11 +328,9 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         monkeypatch.setattr(clusters, "_secrets", lambda: made)
         async with open_cluster(tmp_path / "home", None) as cluster:
             await cluster.until_serving()
-            at = cluster.addresses
-            more = {"engagement": at["engagement"], "notification": at["notification"]}
             async with (
-                Client.connect(at["ingestion-a"], at["profile"], **more) as client,
-                Client.connect(at["ingestion-b"], at["profile"], **more) as other,
+                client_of(cluster, "ingestion-a") as client,
+                client_of(cluster, "ingestion-b") as other,
             ):
                 identity_secret = bytes.fromhex(made["TOUCHLINE_IDENTITY_SECRET"])
                 yield Town(
@@ -369,14 +387,11 @@ async def test_one_of_a_thousand_is_erased(town: Town) -> None:
     assert files_with(home, spellings(gone)) == {"canary": 1}
     (home / "canary").unlink()
 
-    reason = {"reason": "request 17", "requested_by": "agent-7"}
     occurred = TimeRange(before=Timestamp(seconds=1_772_500_000))  # 2026-03-03 01:06
     began = time.monotonic()
-    request = api.EraseProfileRequest(profile=of(gone.email), **reason)
-    whole = (await town.client.profile.EraseProfile(request)).erased
+    whole = await town.erase(gone)
     took = time.monotonic() - began
-    request = api.EraseProfileRequest(profile=of(shortened.email), occurred=occurred, **reason)
-    part = (await town.client.profile.EraseProfile(request)).erased
+    part = await town.erase(shortened, occurred)
     assert (part.deleted_keys, part.erased_events) == (0, 2)
     assert whole.deleted_keys == 4
 

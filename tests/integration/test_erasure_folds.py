@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -219,6 +219,16 @@ def attributes(store: StoreClient) -> Projection:
     return AttributeValues(store, {TENANT: PROFILES})
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Gives a connection to a database."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def rows(connection: Connection, fold: Projection) -> dict[str, list[str]]:
     """Every row of a projection's tables as ordered text."""
     found = {}
@@ -323,7 +333,7 @@ async def test_of_an_erased_customers_expectations_nothing_is_left_and_nothing_i
     outbox, readers = Outbox(IDENTITY_SECRET), {TENANT: READER}
     for store, sizes in [(scene.lent.client, []), *((scene.knowing.pop(), s) for s in SIZES[:3])]:
         url = await new_notifications(servers)
-        async with open_pool(url, application="erasures") as pool, pool.acquire() as connection:
+        async with open_pool(url, application="erasures") as pool, connected(url) as connection:
             fold = Expectations(pool, store, outbox, Checkpoints(pool), readers)
             await project(connection, fold, scene.events, sizes)
             found.append(await rows(connection, fold))
@@ -368,7 +378,7 @@ async def test_verifying_waits_until_the_live_rows_have_forgotten_what_a_copy_ca
     url, first = await new_notifications(servers), erasures_among(scene.events)[0]
     lent, live = scene.lent, notifications(scene.knowing.pop())
     last = scene.events[-1]
-    async with open_pool(url, application="erasures") as pool, pool.acquire() as connection:
+    async with connected(url) as connection:
 
         async def stand_at(end: Recorded) -> None:
             chain = await lent.line.owner(

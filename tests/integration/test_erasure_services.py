@@ -159,7 +159,7 @@ async def customer(client: Client, teller: Teller) -> Customer:
 
 async def checks(client: Client, position: int) -> dict[str, ErasureCheck]:
     """What every service finds left, by service and what it looked at."""
-    found = {}
+    found: dict[str, ErasureCheck] = {}
     for service in SERVICES:
         answer = await client.projections[service].CheckErasure(
             CheckErasureRequest(position=position)
@@ -276,7 +276,7 @@ async def test_what_waits_in_an_outbox_is_never_told_of_somebody_who_was_erased(
             await url.execute("UPDATE outbox SET state = $1 WHERE state <> 'dead'", state)
 
     async def is_empty() -> bool:
-        return await url.fetchval("SELECT count(*) FROM outbox") == 0
+        return not await url.fetchval("SELECT count(*) FROM outbox")
 
     await decided(1, "dead")
     await url.execute("UPDATE outbox SET identity_keys = '{}'")  # as an older release left it
