@@ -84,6 +84,9 @@ class ScriptedIngestion(IngestionServiceServicer):
     async def ListCustomEventTypes(self, _: Any, __: Context) -> Any:  # noqa: N802
         return messages.ListCustomEventTypesResponse()
 
+    async def CheckErasure(self, _: Any, __: Context) -> Any:  # noqa: N802
+        return messages.CheckErasureResponse()
+
     async def GetStoreStatus(self, _: Any, __: Context) -> Any:  # noqa: N802
         return messages.GetStoreStatusResponse()
 

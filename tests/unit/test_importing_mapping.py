@@ -38,7 +38,9 @@ def compiled(folder: Path, mapping: str, columns: tuple[str, ...] = COLUMNS) -> 
 
 def built(folder: Path, mapping: str, **cells: str) -> Event:
     given_cells = {"at": "2024-03-01T09:00:00", "email": "a@example.com", "order": "7", **cells}
-    return compiled(folder, mapping)([given_cells.get(name, "") for name in COLUMNS], b"row")
+    row = compiled(folder, mapping)([given_cells.get(name, "") for name in COLUMNS], b"row")
+    assert isinstance(row, Event)
+    return row
 
 
 def broken(folder: Path, mapping: str, **cells: str) -> str:

@@ -47,7 +47,8 @@ def imported(mapping: Path, path: Path) -> list[Event]:
         build = loaded.compile(file.columns, historical=True)
         rows = list(file.rows())
     assert not [row for _, row, _ in rows if isinstance(row, RowError)]
-    return [build(row, content) for _, row, content in rows if not isinstance(row, RowError)]
+    made = [build(row, content) for _, row, content in rows if not isinstance(row, RowError)]
+    return [one for one in made if isinstance(one, Event)]
 
 
 def test_each_value_is_of_its_kind_and_keeps_its_digits(tmp_path: Path) -> None:
