@@ -27,7 +27,7 @@ from libs.projection.parking.refolding import refold_asked
 from libs.projection.projection import Projection, Recorded
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
-from libs.projection.waiting import follow_checkpoints
+from libs.projection.waiting import Checkpoints, follow_checkpoints
 from libs.rpc.errors import CallError
 from libs.tasks import running
 from tests.aggregates import Lent, build_stores, lent_line
@@ -120,7 +120,7 @@ async def parked(pool: asyncpg.Pool) -> list[tuple[bytes, int, int]]:
 def service(
     runners: Sequence[Runner], url: str, lent: Lent, pool: asyncpg.Pool
 ) -> ProjectionService:
-    return ProjectionService(runners, url, lent.client, pool, TENANTS)
+    return ProjectionService(runners, url, lent.client, pool, TENANTS, Checkpoints(pool), {})
 
 
 @settings(max_examples=60, deadline=None)
