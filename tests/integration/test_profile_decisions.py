@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from tests.customers import (
+    cookie,
     new_device,
     new_email,
     new_phone,
@@ -33,6 +34,7 @@ from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.identities_pb2 import (
     LINK_EFFECT_CLASHES,
+    LINK_EFFECT_CONFIRMS,
     LINK_EFFECT_CUT,
     LINK_EFFECT_JOINS,
     LINK_RULE_DECIDED,
@@ -368,6 +370,46 @@ async def test_given_a_field_that_is_wrong_then_it_is_named(
         client.profile.MergeProfiles(api.MergeProfilesRequest(**asked))
     )
     assert (reason, metadata) == ("INVALID_REQUEST", {"field": field})
+
+
+async def test_given_an_erased_profile_then_nobody_decides_about_it(client: Client) -> None:
+    (anna, _), (ann, _), last = await two_people(client)
+    erase = api.EraseProfileRequest(
+        profile=of(ann), reason="request-7", requested_by="agent-7", after_position=last
+    )
+    erased = (await client.profile.EraseProfile(erase)).erased
+    decide = merged(client, anna, ann, after_position=erased.position)
+    assert await refused(decide) == ("PROFILE_ERASED", {"position": str(erased.position)})
+    two = api.TwoIdentities(left=anna, right=ann)
+    assert (await refused(unmerged(client, ann, two=two)))[0] == "PROFILE_ERASED"
+
+
+async def test_given_two_identities_far_apart_then_the_way_between_them_is_told(
+    client: Client,
+) -> None:
+    way = [new_email(), new_phone(), new_device(), cookie(uuid7())]
+    last = await record(
+        client,
+        *(told(note("2024-01-01", "Link"), *way[i : i + 2]) for i in range(3)),
+        told(note("2024-01-02", "Again"), way[0], way[3]),
+    )
+    request = api.ExplainIdentitiesRequest(profile=of(way[0]), after_position=last, page_size=2)
+    request.between.left.CopyFrom(way[0])
+    request.between.right.CopyFrom(way[3])
+    first = await client.profile.ExplainIdentities(request)
+    request.page_token = first.next_page_token
+    rest = await client.profile.ExplainIdentities(request)
+
+    links = [*first.links, *rest.links]
+    assert len(first.links) == 2
+    assert not rest.next_page_token
+    here = way[0]
+    for link, there in zip(links, way[1:], strict=True):
+        assert link.effect == LINK_EFFECT_JOINS
+        assert {link.left.identity.value, link.right.identity.value} == {here.value, there.value}
+        here = there
+    every = await explained(client, way[0])
+    assert [one.effect for one in every.links] == [LINK_EFFECT_JOINS] * 3 + [LINK_EFFECT_CONFIRMS]
 
 
 async def test_given_a_past_day_then_a_profile_is_who_it_was_then(client: Client) -> None:
