@@ -122,6 +122,9 @@ async def _profile(client: Client, after: int) -> Profile:
     profile.ClearField("identities")
     for identity in identities:
         profile.identities.add(identity=identity)
+    # So is when the store accepted what was observed.
+    for attribute in profile.attributes:
+        attribute.ClearField("recorded_at")
     profile.profile_id = ""
     profile.ClearField("alias_profile_ids")
     return profile
