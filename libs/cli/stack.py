@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -103,11 +104,20 @@ def home_of(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get(HOME) or ".touchline").absolute()
 
 
+# Linux gives out those from 32768 on.
+_OUR_PORTS: Final = range(20_000, 32_000)
+
+
 def free_address() -> str:
-    """Return a host:port of this machine on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """Return a host:port of this machine on which nobody listens.
+
+    The port is none that the system gives out by itself, so that nobody gets it before it is used.
+    """
+    while True:
+        port = random.choice(_OUR_PORTS)  # noqa: S311 - guards nothing
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def free_addresses() -> dict[str, str]:

@@ -60,7 +60,7 @@ def refusal(found: Contents, service: str, components: Collection[str]) -> str |
     """Says why a service may not use a database, or None if it may.
 
     It may use an empty one, its own, and what a former release made, which named no owner: the
-    service then finds its own components there and no other's.
+    service then finds components of its own there, not necessarily all, and no other's.
 
     Args:
         found: What is in the database.
@@ -76,9 +76,8 @@ def refusal(found: Contents, service: str, components: Collection[str]) -> str |
         foreign = [name for name in found.tables if not (found.ours and name == _MIGRATIONS)]
         return _holds(foreign) if foreign else None
     known = {*components, service}  # a component was once called as its service
-    if not found.components <= known or not (
-        found.components >= {*components} or service in found.components
-    ):
+    # Services share components; one that has a component of its own name is known by it.
+    if not found.components <= known or (service in components) > (service in found.components):
         others = ", ".join(sorted(found.components))
         return f"it holds tables of another service (of the components {others})"
     return None

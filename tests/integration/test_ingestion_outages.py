@@ -99,7 +99,8 @@ async def test_a_stop_in_the_middle_of_a_stream_of_calls_loses_nothing_acknowled
     answers = await asyncio.gather(*calls)
     for answer in answers:
         if isinstance(answer, CallFailed):
-            assert answer.code is grpc.StatusCode.UNAVAILABLE
+            # Not begun, or ended by the server: either way the client asks again.
+            assert answer.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     acknowledged = [answer.position for answer in answers if isinstance(answer, Verdict)]
     assert acknowledged
     verdicts = await ingestion.client.record(events)
