@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from random import Random
 
 import asyncpg
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.postgres.queries import load_queries
+from libs.projection import clusters
 from libs.projection.clusters import Cluster, count_events, read_cluster
-from libs.projection.identity_graph import IdentityGraph
+from libs.projection.identity_graph import IdentityGraph, reaching
 from libs.projection.profiles import (
     erased_among,
     find_profile,
@@ -36,6 +39,8 @@ from tests.services import new_views
 from tests.who import MERGED, REJECTED, UNMERGED, Answer, Link, histories, who_is_who
 
 SOME = settings(max_examples=25, deadline=None)
+GRAPH_QUERIES = Path(reaching.__file__).with_name("queries.sql")
+CLUSTER_QUERIES = Path(clusters.__file__).with_name("clusters.sql")
 A_DAY_LATER = 10**15 // 86_400_000_000 + 1
 """A day by which everything in a line is recorded."""
 
@@ -254,3 +259,22 @@ async def test_given_hundreds_of_identities_of_one_customer_then_they_are_one_pr
         assert profile is not None
         assert len(profile.keys) == 302
         assert len((await cluster_of(connection, "tablet")).fold().joining) == 301
+
+
+async def test_given_tables_that_were_small_then_no_plan_is_kept_that_reads_all_of_them(
+    connection: asyncpg.Connection,
+) -> None:
+    kept, of_clusters = (load_queries(path) for path in (GRAPH_QUERIES, CLUSTER_QUERIES))
+    keys = [key_of("crm:1"), key_of("tablet")]
+    async with undone(connection):
+        await project(connection, IdentityGraph(), recorded([Told(1, ("crm:1", "tablet"))]))
+        await connection.execute("ANALYZE identities, identity_links")
+        await cluster_of(connection, "tablet")
+        for query, more in (
+            (kept["neighbours"], (False,)),
+            (kept["cluster"], ()),
+            (of_clusters["nodes"], ()),
+        ):
+            told = f"EXPLAIN (GENERIC_PLAN) {query}"
+            plan = [line for (line,) in await connection.fetch(told, TENANT, keys, *more)]
+            assert not [line for line in plan if "Seq Scan" in line]

@@ -308,6 +308,20 @@ async def test_given_many_who_decide_at_once_then_no_version_is_given_twice(clie
     assert is_one == (len(ordered) % 2 == 1)
 
 
+async def test_given_many_who_merge_into_one_at_once_then_all_come_through(client: Client) -> None:
+    one, *others = [new_email() for _ in range(9)]
+    last = await record(
+        client, *[told(note("2024-03-01", "Called."), who) for who in (one, *others)]
+    )
+    results = await asyncio.gather(
+        *[merged(client, one, other, after_position=last) for other in others]
+    )
+    assert sorted(result.profiles[0].version for result in results) == list(range(1, 9))
+    after = max(result.position for result in results)
+    request = api.GetProfileRequest(profile=of(one), after_position=after)
+    assert len((await client.profile.GetProfile(request)).profile.identities) == 9
+
+
 async def test_given_what_can_not_be_decided_then_it_is_said_and_nothing_is_recorded(
     client: Client,
 ) -> None:

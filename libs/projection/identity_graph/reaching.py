@@ -1,7 +1,8 @@
 """Reads the cluster of an identity: all that links connect, one level of neighbours after another.
 
-Each level is one statement, for which the planner may choose to read the whole table where that is
-best. Within a recursive query it would choose so for every single identity.
+Each level is one statement, and reads by index. A plan is kept for as long as the connection, so
+one that reads whole tables, which is best while they are small, would later compare each row with
+each of thousands of keys: a tablet of 2,000 people then took 9 s to read, and takes 0.1 s.
 """
 
 from collections.abc import Collection
@@ -22,12 +23,15 @@ async def reach(
 ) -> tuple[set[bytes], list[Edge]]:
     """Return the identities that links connect with some, these included, and the links that count.
 
+    Until the transaction ends whatever is read by keys is read by index.
+
     Args:
         connection: Reads in its transaction.
         tenant: The tenant's number.
         keys: Identity keys, 16 bytes each.
         ever: True: also over links that count no more. Default False.
     """
+    await connection.execute("SET LOCAL enable_seqscan = off")
     reached, frontier = set(keys), set(keys)
     links: dict[tuple[bytes, bytes, int], tuple[int, UUID]] = {}
     while frontier:

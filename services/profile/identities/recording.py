@@ -39,7 +39,8 @@ from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.profile.v1.profile_service_pb2 import DecisionResult
 
-_ATTEMPTS: Final = 3
+# Of those who decide about one profile at the same moment one comes through each time.
+_ATTEMPTS: Final = 20
 
 Choose = Callable[[Cluster], Decided]
 """Says what is decided, from all that says who is who around the named profiles."""
@@ -103,7 +104,8 @@ class Deciding:
         """
         application = self._applications[reader.tenant]
         try:
-            for attempt in range(_ATTEMPTS):
+            before: Mapping[bytes, int] = {}
+            for _ in range(_ATTEMPTS):
                 seen = await self._graph.see(reader, named, wish, unknown)
                 if wish.event_id and (event_id := await self._made_before(reader, seen, wish)):
                     return await self._as_it_stands(reader, event_id, wait)
@@ -115,8 +117,10 @@ class Deciding:
                     return await self._result(reader, made)
                 except (IntegrityError, DataError):
                     # Another decided meanwhile, or the graph is behind, or somebody was erased.
-                    if attempt < _ATTEMPTS - 1:
-                        await wait(await self._head())
+                    if seen.versions == before:
+                        break  # Nobody did: the decision's id is another event's.
+                    before = seen.versions
+                    await wait(await self._head())
                 except errors.CallError:
                     if event_id := await self._made_before(reader, seen, wish):
                         return await self._as_it_stands(reader, event_id, wait)
