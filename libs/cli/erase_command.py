@@ -163,8 +163,9 @@ async def _count_within(client: Client, profile: Profile, request: EraseProfileR
         return ""
     reference = ProfileReference(profile_id=profile.profile_id)
     page = ListTimelineEventsRequest(profile=reference, page_size=_PAGE)
-    page.occurred_from.CopyFrom(getattr(request.occurred, "from"))
-    page.occurred_before.CopyFrom(request.occurred.before)
+    for bound in ("from", "before"):
+        if request.occurred.HasField(bound):
+            getattr(page, f"occurred_{bound}").CopyFrom(getattr(request.occurred, bound))
     count = 0
     while count < _MOST_COUNTED:
         answer = await client.profile.ListTimelineEvents(page)
@@ -182,10 +183,8 @@ def _set_range(
         raise typer.BadParameter("--from must be before --before.")
     if since is None and before is None:
         return
-    first: Timestamp = getattr(request.occurred, "from")
-    first.FromSeconds(0)
-    request.occurred.before.FromSeconds(rendering.END_OF_TIME)
     if since is not None:
+        first: Timestamp = getattr(request.occurred, "from")
         first.FromDatetime(since.astimezone())
     if before is not None:
         request.occurred.before.FromDatetime(before.astimezone())

@@ -18,7 +18,7 @@ from libs.postgres.queries import load_queries
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import TenantSecrets
 from services.ingestion.surviving import Reading, Survivors, is_whole
-from touchline.events.v1.decisions_pb2 import ProfileErased
+from touchline.events.v1.decisions_pb2 import Erasure, ProfileErased
 from touchline.events.v1.event_pb2 import ACTOR_KIND_EMPLOYEE, Actor, Event
 from touchline.ids import DIGEST_BYTES, uuid8
 from touchline.store.v1.store_pb2 import EraseRequest, EraseResponse
@@ -66,9 +66,10 @@ class Erasing:
     ) -> EraseResponse:
         """Delete the keys and append ProfileErased, in one transaction, and say what was done.
 
-        Asked again with the same erasure_id it answers as the first time. Every event of the
-        identities is read before, in pages. For a time range the keys of those that stay open are
-        kept then; should it break off there, nothing has changed, since they derived before.
+        Asked again with the same erasure_id it answers as the first time, also when the customer
+        has other identities besides by now; those were not erased. Every event of the identities is
+        read before, in pages. For a time range the keys of those that stay open are kept then;
+        should it break off there, nothing has changed, since they derived before.
 
         Raises:
             ValueError: the request makes no sense, or its erasure_id is another erasure's.
@@ -116,7 +117,7 @@ class Erasing:
         if row is None:
             return None
         record = (await self._store.records_at([row["position"]]))[row["position"]]
-        if record.erasure != request.erasure:
+        if not _is_retry(request.erasure, record.erasure):
             raise ValueError("the erasure_id is that of another erasure; choose another")
         return EraseResponse(**row)
 
@@ -197,6 +198,17 @@ def _checked(request: EraseRequest) -> bytes:
         return event_id_bytes(request.erasure_id)
     except ValueError as error:
         raise ValueError("the erasure_id is no UUID") from error
+
+
+def _is_retry(asked: Erasure, done: Erasure) -> bool:
+    """Tell whether an erasure is one that was done: of the same time, and of who it was then.
+
+    A customer may have got identities since, or lost some to somebody else; the answer tells whom
+    it concerned.
+    """
+    asked_range = asked.occurred_from_us, asked.occurred_before_us
+    done_range = done.occurred_from_us, done.occurred_before_us
+    return asked_range == done_range and not set(asked.identity_keys).isdisjoint(done.identity_keys)
 
 
 def _event_id(tenant_secret: bytes, erasure_id: bytes) -> str:

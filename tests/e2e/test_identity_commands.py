@@ -145,6 +145,15 @@ async def test_a_customer_is_erased_and_a_certificate_says_what_is_left(
     assert "erases 1 event, and all identities" in nobody_to_ask.words
     assert "Nothing was erased." in nobody_to_ask.words
 
+    for bound, words in (("--before", "erases 0 events before"), ("--from", "erases 1 event from")):
+        within = await running.run(*asked, bound, "2001-02-03", cwd=tmp_path)
+        assert words in within.words
+    bounded = (*asked, "--before", "2001-02-03", "--yes", "--certificate", "bounded.json")
+    assert (await running.run(*bounded, cwd=tmp_path)).code == 0
+    told = json.loads((tmp_path / "bounded.json").read_text())["erased"]
+    assert (list(told["occurred"]), told["kept_events"]) == (["before"], "1")
+    (tmp_path / "bounded.json").unlink()
+
     erased = await running.run(*asked, "--yes", cwd=tmp_path)
     assert erased.code == 0, erased.words
     assert "✓ Erased, and nothing is left that could tell of the customer" in erased.words

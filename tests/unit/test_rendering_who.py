@@ -210,7 +210,6 @@ def erased(*, between: bool = False) -> erasures.Erased:
     )  # fmt: skip
     if between:
         getattr(one.occurred, "from").CopyFrom(ago(9000))
-        one.occurred.before.FromSeconds(erasure.END_OF_TIME)
     return one
 
 

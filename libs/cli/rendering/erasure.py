@@ -18,8 +18,6 @@ from touchline.profile.v1.profile_pb2 import Profile
 from touchline.projection.v1.projection_service_pb2 import ErasureCheck
 
 WIDEST: Final = 110
-END_OF_TIME: Final = 253_402_300_799
-"""Seconds since 1970 by which a range without an end ends: with the year 9999."""
 _MOST_IDENTITIES: Final = 20
 
 
@@ -162,9 +160,8 @@ def _stays(erased: Erased) -> Table:
 
 def _range(occurred: TimeRange, now: datetime) -> str:
     first: Timestamp = getattr(occurred, "from")
-    last = occurred.before
-    told = [f"from {_exact(first, now)}"] if first.seconds else []
-    told += [f"before {_exact(last, now)}"] if last.seconds < END_OF_TIME else []
+    told = [f"from {_exact(first, now)}"] if occurred.HasField("from") else []
+    told += [f"before {_exact(occurred.before, now)}"] if occurred.HasField("before") else []
     return " and ".join(told)
 
 
