@@ -117,12 +117,14 @@ async def what_is_read(touchline: Touchline, arrival: Sequence[Sequence[Event]])
 async def _profile(client: Client, after: int) -> Profile:
     request = api.GetProfileRequest(profile=of(IDENTITIES[0]), after_position=after)
     profile = (await client.profile.GetProfile(request)).profile
-    # Which identity came first is about arrival; who they are is not.
+    # Which identity came first, and when what was recorded, is about arrival; who they are is not.
     identities = sorted((one.identity for one in profile.identities), key=lambda one: one.kind)
     profile.ClearField("identities")
     for identity in identities:
         profile.identities.add(identity=identity)
     # So is when the store accepted what was observed.
+    for attribute in profile.attributes:
+        attribute.ClearField("recorded_at")
     for attribute in profile.attributes:
         attribute.ClearField("recorded_at")
     profile.profile_id = ""
