@@ -5,7 +5,17 @@ standing(words, keys, CONSENT)  ->  by purpose and channel: what holds, what dec
 """
 
 from libs.consents.standing import Standing, holds, standing
-from libs.consents.words import CONSENT, NOTHING_SAID, PREFERENCE, TYPES, Said, Topic, Word, word_of
+from libs.consents.words import (
+    CONSENT,
+    NOTHING_SAID,
+    PREFERENCE,
+    TYPES,
+    Said,
+    Topic,
+    Word,
+    erased_consent,
+    word_of,
+)
 
 __all__ = [
     "CONSENT",
@@ -16,6 +26,7 @@ __all__ = [
     "Standing",
     "Topic",
     "Word",
+    "erased_consent",
     "holds",
     "standing",
     "word_of",

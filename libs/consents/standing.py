@@ -10,7 +10,11 @@ holds. So:
 - arrival order and repetition change nothing.
 
 A restriction for every channel is a word on each of them. A permission for every channel doesn't
-undo the restriction of one.
+undo the restriction of one. For an identity of which nothing was said on a channel itself, what was
+said of every channel holds on it.
+
+A word that was erased may have been a restriction, so it is one for every channel, for each purpose
+that others speak of, until a milder word follows.
 """
 
 from collections import defaultdict
@@ -60,11 +64,13 @@ def standing(
     """
     known = frozenset(identity_keys)
     by_purpose: defaultdict[str, list[Word]] = defaultdict(list)
-    for word in _of(words, known, topic):
-        by_purpose[word.purpose].append(word)
+    every = _of(words, known, topic)
+    for word in every:
+        if not word.erased:
+            by_purpose[word.purpose].append(word)
     return [
-        _fold(_by_identity(said, known, channel), channel)
-        for _, said in sorted(by_purpose.items())
+        _fold(_lines(_about(every, purpose), known, channel), purpose, channel)
+        for purpose, said in sorted(by_purpose.items())
         for channel in sorted({word.channel for word in said})
     ]
 
@@ -76,10 +82,9 @@ def holds(
     purpose: str,
     channel: Channel.ValueType,
 ) -> Standing | None:
-    """Return what holds on one channel; None when nothing was said of it.
+    """Return what holds on one channel; None when nothing was said of it, or all was erased.
 
-    For an identity of which nothing was said on the channel itself, what was said of every channel
-    counts.
+    Where `standing` tells of the channel, it tells the same.
 
     Args:
         words: As for `standing`.
@@ -89,12 +94,11 @@ def holds(
         channel: On which channel; 0 asks for what holds on every one.
     """
     known = frozenset(identity_keys)
-    said = [word for word in _of(words, known, topic) if word.purpose == purpose]
-    lines = _by_identity(said, known, channel)
-    for key, line in _by_identity(said, known, CHANNEL_UNSPECIFIED).items():
-        if all(word.channel != channel for word in lines.get(key, ())):
-            lines[key] = line
-    return _fold(lines, channel) if lines else None
+    said = _about(_of(words, known, topic), purpose)
+    lines = _lines(said, known, channel)
+    if all(word.erased for line in lines.values() for word in line):
+        return None
+    return _fold(lines, purpose, channel)
 
 
 def _of(words: Iterable[Word], keys: frozenset[bytes], topic: Topic) -> list[Word]:
@@ -107,8 +111,23 @@ def _of(words: Iterable[Word], keys: frozenset[bytes], topic: Topic) -> list[Wor
     return sorted(distinct.values(), key=_order)
 
 
+def _about(words: Iterable[Word], purpose: str) -> list[Word]:
+    return [word for word in words if word.erased or word.purpose == purpose]
+
+
 def _order(word: Word) -> tuple[int, int, bytes]:
     return word.occurred_at_us, word.status, word.event_id
+
+
+def _lines(
+    words: Sequence[Word], keys: frozenset[bytes], channel: Channel.ValueType
+) -> dict[bytes, list[Word]]:
+    """Return, by identity, the words that say what holds on a channel, in their order."""
+    lines = _by_identity(words, keys, channel)
+    for key, line in _by_identity(words, keys, CHANNEL_UNSPECIFIED).items():
+        if all(word.channel != channel for word in lines.get(key, ())):
+            lines[key] = line
+    return lines
 
 
 def _by_identity(
@@ -128,8 +147,10 @@ def _restricts_everywhere(word: Word) -> bool:
     return word.channel == CHANNEL_UNSPECIFIED and word.status == word.topic.value
 
 
-def _fold(lines: Mapping[bytes, Sequence[Word]], channel: Channel.ValueType) -> Standing:
-    """Fold the words of one purpose that concern a channel, by identity."""
+def _fold(
+    lines: Mapping[bytes, Sequence[Word]], purpose: str, channel: Channel.ValueType
+) -> Standing:
+    """Fold the words of one purpose that say what holds on a channel, by identity."""
     lasts = {line[-1].event_id: line[-1] for line in lines.values()}
     decides = max(lasts.values(), key=_strictness)
     # It may be the last word for several identities; then the longest unbroken time counts.
@@ -138,7 +159,7 @@ def _fold(lines: Mapping[bytes, Sequence[Word]], channel: Channel.ValueType) -> 
     others = {word.event_id: word for line in lines.values() for word in line}
     del others[decides.event_id]
     return Standing(
-        purpose=decides.purpose,
+        purpose=purpose,
         channel=channel,
         status=decides.status,
         decides=decides,

@@ -10,6 +10,7 @@ from touchline.events.v1.event_pb2 import (
     Event,
 )
 from touchline.events.v1.facts_pb2 import (
+    CHANNEL_UNSPECIFIED,
     CONSENT_STATUS_WITHDRAWN,
     PREFERENCE_STATUS_AVOIDED,
     Channel,
@@ -47,7 +48,9 @@ class Word:
         channel: On which channel; 0 for every one.
         status: A ConsentStatus or a PreferenceStatus; the greater, the stricter.
         proof: The proof of a consent, or the note of a preference.
-        source: The system that reported it.
+        source: The system that reported it; empty when it was erased.
+        erased: It can't be read any more. It may have been the strictest word, of any purpose and
+            on every channel, so it counts as that.
     """
 
     topic: Topic
@@ -60,6 +63,7 @@ class Word:
     status: int
     proof: str = ""
     source: str = ""
+    erased: bool = False
 
 
 class Said(NamedTuple):
@@ -109,4 +113,15 @@ def word_of(
     return Word(
         *(topic, event_id, identity_keys, occurred_at_us, recorded_at_us),
         *(purpose, channel, status, proof, event.source),
+    )
+
+
+def erased_consent(
+    event_id: bytes, identity_keys: tuple[bytes, ...], occurred_at_us: int, recorded_at_us: int
+) -> Word:
+    """Return the word that a ConsentChanged is once it can't be opened; see `word_of`."""
+    return Word(
+        *(CONSENT, event_id, identity_keys, occurred_at_us, recorded_at_us),
+        *("", CHANNEL_UNSPECIFIED, int(CONSENT_STATUS_WITHDRAWN)),
+        erased=True,
     )

@@ -8,13 +8,14 @@ import pytest
 
 from services.profile.domain import Touch
 from tests.customers import new_email, new_phone, of, record, told
-from tests.given import consent, retraction, touch, traits
+from tests.given import consent, retraction, stamp, touch, traits
 from tests.services import Touchline
 from touchline.client import Client
 from touchline.events.v1 import facts_pb2
 from touchline.events.v1.identity_pb2 import Identity
 from touchline.failures import CallFailed, readable_failures
 from touchline.profile.v1 import profile_service_pb2 as api
+from touchline.profile.v1.erasure_pb2 import TimeRange
 
 YES, NO = facts_pb2.CONSENT_STATUS_GRANTED, facts_pb2.CONSENT_STATUS_WITHDRAWN
 _cities = count(1)
@@ -192,6 +193,36 @@ async def test_what_was_forbidden_under_one_identity_holds_for_the_customer_and_
 
     lifted = await record(client, told(consent("2024-05-04", "news", "granted"), phone))
     asked.after_position = lifted
+    (news,) = (await client.profile.ListConsents(asked)).consents
+    assert news.status == YES
+
+
+async def test_a_withdrawal_that_was_erased_stays_a_withdrawal(client: Client) -> None:
+    who = new_email()
+    last = await record(
+        client,
+        told(consent("2024-05-01", "news", "granted"), who),
+        told(consent("2024-05-02", "news", "withdrawn", proof="call 7"), who),
+    )
+    day = TimeRange(before=stamp("2024-05-03"))
+    getattr(day, "from").CopyFrom(stamp("2024-05-02"))
+    erased = await client.profile.EraseProfile(
+        api.EraseProfileRequest(
+            profile=of(who),
+            occurred=day,
+            reason="request 17",
+            requested_by="agent-7",
+            after_position=last,
+        )
+    )
+    asked = api.ListConsentsRequest(profile=of(who), after_position=erased.erased.position)
+    (news,) = (await client.profile.ListConsents(asked)).consents
+    assert news.status == NO
+    assert [(one.source, one.proof, one.decides) for one in news.words] == [
+        ("", "", True),
+        ("test", "", False),
+    ]
+    asked.after_position = await record(client, told(consent("2024-05-04", "news", "granted"), who))
     (news,) = (await client.profile.ListConsents(asked)).consents
     assert news.status == YES
 

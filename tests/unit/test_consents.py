@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.consents import CONSENT, PREFERENCE, Standing, Topic, Word, holds, standing
+from libs.consents import (
+    CONSENT,
+    PREFERENCE,
+    Standing,
+    Topic,
+    Word,
+    erased_consent,
+    holds,
+    standing,
+)
 from touchline.events.v1.facts_pb2 import (
     CHANNEL_EMAIL,
     CHANNEL_PHONE,
@@ -37,12 +46,17 @@ def word(
     return Word(topic, b"%016d" % next(_ids), keys, day, day, purpose, channel, status)
 
 
+def erased(day: int, *keys: bytes) -> Word:
+    return erased_consent(b"%016d" % next(_ids), keys, day, day)
+
+
 def states(
     words: Sequence[Word], *keys: bytes, topic: Topic = CONSENT
 ) -> dict[tuple[str, int], int]:
     return {(one.purpose, one.channel): one.status for one in standing(words, keys, topic)}
 
 
+_KEYS = st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=3, unique=True)
 _WORDS = st.lists(
     st.builds(
         lambda day, status, keys, channel, purpose: word(
@@ -50,10 +64,11 @@ _WORDS = st.lists(
         ),
         st.integers(1, 4),
         st.sampled_from([YES, NO]),
-        st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=3, unique=True),
+        _KEYS,
         st.sampled_from([EVERY, EMAIL, PHONE]),
         st.sampled_from(["news", "calls"]),
-    ),
+    )
+    | st.builds(lambda day, keys: erased(day, *keys), st.integers(1, 4), _KEYS),
     max_size=9,
 )
 _SIDES = st.sampled_from([((A,), (B,)), ((A, B), (C,)), ((A,), (B, C))])
@@ -65,10 +80,14 @@ def slow(words: Sequence[Word], keys: Sequence[bytes], purpose: str, channel: in
     strictest: int | None = None
     for key in keys:
         last: Word | None = None
-        for one in words:
-            everywhere = one.channel == EVERY and one.status == NO
-            if key not in one.identity_keys or one.purpose != purpose:
-                continue
+        own = [
+            one
+            for one in words
+            if key in one.identity_keys and (one.erased or one.purpose == purpose)
+        ]
+        on_channel = any(one.channel == channel for one in own)
+        for one in own:
+            everywhere = one.channel == EVERY and (one.status == NO or not on_channel)
             if one.channel != channel and not everywhere:
                 continue
             later = last is None or one.occurred_at_us > last.occurred_at_us
@@ -91,8 +110,22 @@ def test_what_holds_is_what_a_slow_reference_says_in_any_order_and_twice_told(
     found = states(told, *keys)
     assert found == states(words, *keys)
     assert found == {place: slow(words, keys, *place) for place in found}
-    said = {(w.purpose, w.channel) for w in words if not set(keys).isdisjoint(w.identity_keys)}
+    said = {
+        (w.purpose, w.channel)
+        for w in words
+        if not (w.erased or set(keys).isdisjoint(w.identity_keys))
+    }
     assert set(found) == said
+
+
+@some
+@given(_WORDS, _SIDES)
+def test_what_is_looked_up_for_one_channel_is_what_the_list_of_all_says(
+    words: list[Word], sides: tuple[tuple[bytes, ...], tuple[bytes, ...]]
+) -> None:
+    for keys in (*sides, sides[0] + sides[1]):
+        for one in standing(words, keys, CONSENT):
+            assert holds(words, keys, CONSENT, one.purpose, one.channel) == one
 
 
 @some
@@ -107,6 +140,51 @@ def test_no_merge_loses_a_restriction_and_an_unmerge_gives_both_back(
         for one in side:
             assert merged[one.purpose, one.channel] >= one.status
     assert [standing(words, side, CONSENT) for side in sides] == before
+    for purpose in ("news", "calls"):
+        for channel in (EVERY, EMAIL, PHONE):
+            both = holds(words, left + right, CONSENT, purpose, channel)
+            alone = [holds(words, side, CONSENT, purpose, channel) for side in sides]
+            assert all(one is None or (both and both.status >= one.status) for one in alone)
+
+
+@some
+@given(_WORDS, st.data())
+def test_erasing_a_word_allows_nothing_but_what_was_allowed_everywhere_since(
+    words: list[Word], data: st.DataObject
+) -> None:
+    gone = data.draw(st.sets(st.sampled_from(words)) if words else st.just(set()))
+    left = [
+        erased_consent(w.event_id, w.identity_keys, w.occurred_at_us, w.recorded_at_us)
+        if w in gone
+        else w
+        for w in words
+    ]
+    for purpose in ("news", "calls"):
+        for channel in (EVERY, EMAIL, PHONE):
+            before = holds(words, [A, B, C], CONSENT, purpose, channel)
+            after = holds(left, [A, B, C], CONSENT, purpose, channel)
+            if after is None or after.status != YES or (before and before.status == YES):
+                continue
+            assert any(
+                since.status == YES and since.channel == EVERY and since.purpose == purpose
+                for one in words
+                for since in left
+                if one.status == NO and since.occurred_at_us > one.occurred_at_us
+            )
+
+
+def test_a_word_that_was_erased_forbids_until_a_permission_follows() -> None:
+    allowed, gone = word(1, YES, A), erased(2, A)
+    assert states([allowed, gone], A) == {("news", EVERY): NO}
+    assert states([allowed, gone, word(3, YES, A)], A) == {("news", EVERY): YES}
+    assert states([allowed, gone, word(3, YES, B)], A, B) == {("news", EVERY): NO}
+    assert states([gone], A) == {}
+    assert holds([gone], [A], CONSENT, "news", EMAIL) is None
+
+
+def test_a_withdrawal_that_was_taken_back_everywhere_forbids_no_channel_of_another() -> None:
+    said = [word(1, NO, A), word(2, YES, A), word(1, YES, B, channel=EMAIL)]
+    assert states(said, A, B) == {("news", EVERY): YES, ("news", EMAIL): YES}
 
 
 def test_a_withdrawal_is_lifted_under_its_identity_and_not_under_another() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libs.consents import Said
+from libs.consents import Said, erased_consent
 from libs.rpc.settings import SettingError
 from services.notification.calls import WebhookSettings
 from services.notification.config import read_config
@@ -143,6 +143,14 @@ def test_the_reason_says_since_when_and_whether_another_identity_said_it(
     assert refused(Said(keys, tuple(own)), KEY, purpose, EMAIL) == told
     elsewhere = f"{told}, under another identity" if "since" in told else told
     assert refused(Said(keys, tuple(other)), KEY, purpose, EMAIL) == elsewhere
+
+
+def test_what_was_said_of_a_purpose_and_erased_may_have_been_a_withdrawal() -> None:
+    granted = words(consent("2026-03-01 12:00", "alerts", "granted"))
+    gone = [erased_consent(bytes(16), (KEY,), granted[0].occurred_at_us + 1, 0)]
+    told = refused(Said((KEY,), (*granted, *gone)), KEY, "alerts", EMAIL)
+    assert told == "what the customer said of alerts may have been erased"
+    assert refused(Said((KEY,), tuple(gone)), KEY, "alerts", EMAIL).endswith("never allowed alerts")
 
 
 def test_an_avoided_channel_leaves_the_inbox_alone_and_a_preferred_one_is_used() -> None:

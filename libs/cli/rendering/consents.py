@@ -97,8 +97,8 @@ def _state(one: State, now: datetime) -> Iterator[Text]:
         return
     deciding = one.words[0]
     yield _when(deciding, now)
-    told = (deciding.source, deciding.proof)
-    remark = " · ".join(words.plain(part) for part in told if part)
+    told = (_source(deciding), words.plain(deciding.proof))
+    remark = " · ".join(part for part in told if part)
     yield Text.assemble(under(deciding), (f"\n{remark}", palette.QUIET), overflow="fold")
 
 
@@ -115,7 +115,7 @@ def _words(stand: Sequence[State], now: datetime) -> RenderableType:
                 _when(word, now),
                 Text.assemble(
                     under(word),
-                    (f"\n{words.plain(word.source)} · {word.event_id}", palette.QUIET),
+                    (f"\n{_source(word)} · {word.event_id}", palette.QUIET),
                     overflow="fold",
                 ),
             )
@@ -124,6 +124,10 @@ def _words(stand: Sequence[State], now: datetime) -> RenderableType:
 
 def _about(one: State) -> str:
     return f"{words.human(one.purpose) or 'Everything'} by {channel(one.channel)}"
+
+
+def _source(word: consents.ConsentWord) -> str:
+    return words.plain(word.source) or "erased, so it counts as forbidden"
 
 
 def _when(word: consents.ConsentWord, now: datetime) -> Text:

@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from libs.consents import Said, Word, word_of
+from libs.consents import Said, Word, erased_consent, word_of
 from libs.eventstore.client import StoreClient
 from libs.eventstore.records import identity_keys
 from libs.postgres.queries import load_queries
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import EVENT_TYPE_CONSENT_CHANGED, Event
 from touchline.store.v1.store_pb2 import RecordedEvent
 
 _EVER: Final = 2**62
@@ -41,7 +41,7 @@ async def words_of(
     keys: Collection[bytes],
     as_of_us: int | None = None,
 ) -> Said:
-    """Return what was said for some identities, without what was retracted or erased.
+    """Return what was said for some identities, without what was retracted.
 
     Args:
         database: Connections to, or a transaction on, the projection's database.
@@ -119,7 +119,7 @@ def _counts(row: _Row, event: Recorded) -> bool:
 
 
 async def _opened(store: StoreClient, rows: Sequence[_Row]) -> dict[bytes, Word]:
-    """Return each record that can be opened as a word."""
+    """Return each record as a word; of a preference that was erased nothing is left."""
     words = {}
     for start in range(0, len(rows), _OPENED_AT_ONCE):
         events = [
@@ -129,13 +129,16 @@ async def _opened(store: StoreClient, rows: Sequence[_Row]) -> dict[bytes, Word]
             for row in rows[start : start + _OPENED_AT_ONCE]
         ]
         for recorded, event in zip(events, await open_events(store, events), strict=True):
-            if event is not None and (word := _word(recorded, event)):
+            if word := _word(recorded, event):
                 words[recorded.record_bytes] = word
         await sleep(0)
     return words
 
 
-def _word(recorded: Recorded, event: Event) -> Word | None:
+def _word(recorded: Recorded, event: Event | None) -> Word | None:
     record = recorded.record
     keys = tuple(identity_keys(record))
-    return word_of(event, record.event_id, keys, record.occurred_at_us, recorded.recorded_at_us)
+    said = (record.event_id, keys, record.occurred_at_us, recorded.recorded_at_us)
+    if event is not None:
+        return word_of(event, *said)
+    return erased_consent(*said) if record.type == EVENT_TYPE_CONSENT_CHANGED else None

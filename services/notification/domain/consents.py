@@ -39,6 +39,8 @@ def refused(
         consent = holds(said.words, said.identity_keys, CONSENT, purpose, named)
         if consent is None:
             return f"the customer has never allowed {purpose}"
+        if consent.decides.erased:
+            return f"what the customer said of {purpose} may have been erased"
         if consent.status != CONSENT_STATUS_GRANTED:
             return f"the customer has not allowed {purpose} {_since(consent, identity_key)}"
     if named == CHANNEL_UNSPECIFIED:

@@ -117,7 +117,9 @@ class ConsentWord(_message.Message):
     event_id: _builtins.str
     """The event."""
     source: _builtins.str
-    """The system that reported it."""
+    """The system that reported it. Default empty: what was said of a consent was erased. It may have
+    been a withdrawal, so it counts as one for every purpose that other words speak of.
+    """
     consent_status: _facts_pb2.ConsentStatus.ValueType
     """What was said of a consent. Default unspecified: it was about a preference."""
     preference_status: _facts_pb2.PreferenceStatus.ValueType
