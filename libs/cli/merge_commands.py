@@ -5,6 +5,7 @@ from datetime import datetime
 from getpass import getuser
 from typing import Annotated, Final
 
+import grpc
 import typer
 
 from libs.cli.calling import connected, console, program, run_command
@@ -13,7 +14,6 @@ from libs.cli.references import FORMS, identity_of, reference_of
 from libs.cli.rendering import merges
 from libs.cli.rendering.merges import Decided
 from touchline.client import Client
-from touchline.profile.v1.identities_pb2 import MergeSuggestion
 from touchline.profile.v1.profile_pb2 import Profile, ProfileReference
 from touchline.profile.v1.profile_service_pb2 import (
     AcceptMergeSuggestionRequest,
@@ -28,6 +28,7 @@ from touchline.profile.v1.profile_service_pb2 import (
 )
 
 _PAGE: Final = 500
+_ID_DIGITS: Final = 32
 _Customer = Annotated[str, typer.Argument(metavar="IDENTITY", help=FORMS)]
 _Because = Annotated[str, typer.Option(metavar="WHY", help="Why. It is kept with the decision.")]
 _By = Annotated[
@@ -186,27 +187,21 @@ def _decide(
 def _decide_suggested(decide: _Decide, suggestion_id: str, done: str, steps: _Steps) -> None:
     async def run() -> None:
         async with connected() as client:
-            before = []
-            if found := await _suggestion(client, suggestion_id):
-                for side in (found.left, found.right):
-                    reference = ProfileReference(profile_id=side.profile_id)
-                    before.append(await profile_of(client, reference))
+            before = await _suggested(client, suggestion_id)
             await _print(client, Decided(done, before, await decide(client, before)), steps)
 
     run_command(run())
 
 
-async def _suggestion(client: Client, suggestion_id: str) -> MergeSuggestion | None:
-    """Return an open suggestion; None when there is none, which deciding about it will tell."""
-    request = ListMergeSuggestionsRequest(page_size=_PAGE)
-    while True:
-        page = await client.profile.ListMergeSuggestions(request)
-        for one in page.suggestions:
-            if one.suggestion_id == suggestion_id:
-                return one
-        if not page.next_page_token:
-            return None
-        request.page_token = page.next_page_token
+async def _suggested(client: Client, suggestion_id: str) -> list[Profile]:
+    """Return the profiles that a suggestion's id names; none when deciding about it will tell."""
+    ids = suggestion_id[:_ID_DIGITS], suggestion_id[_ID_DIGITS:]
+    try:
+        return [await profile_of(client, ProfileReference(profile_id=one)) for one in ids]
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
+            raise
+        return []
 
 
 async def _print(client: Client, one: Decided, steps: _Steps) -> None:

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.cli import erasing
 from libs.cli.erasing import Certificate, CertificateError, Checked
-from libs.cli.rendering import consents, erasure, links, merges, people
+from libs.cli.rendering import consents, erasure, links, merges, people, terms
 from libs.cli.rendering.merges import Decided
 from tests.terminal import NOW, joined, shown
 from touchline.events.v1 import decisions_pb2 as decisions
@@ -284,3 +284,18 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path, content: str) -> None
     path.write_text(content)
     with pytest.raises(CertificateError, match="no certificate"):
         erasing.read(path)
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"name": "Ann Ott", "firstname": "Annabel"}, "Ann Ott"),
+        ({"firstname": "Ann", "lastname": "Ott"}, "Ann Ott"),
+        ({"Last_Name": "Ott"}, "Ott"),
+        ({"city": "Kiel"}, ""),
+    ],
+)
+def test_a_customer_is_called_by_whichever_names_their_systems_know(
+    known: dict[str, str], name: str
+) -> None:
+    assert terms.profile_name(ann(**known)) == name

@@ -81,8 +81,9 @@ def identity(one: ids.Identity) -> str:
 
 def profile_name(profile: profiles.Profile) -> str:
     """Returns what a customer is called; empty when that is not known."""
-    named = {one.name: one.value for one in profile.attributes}
-    return words.clip(words.plain(named.get("name", "")), 60)
+    named = {one.name.lower().replace("_", ""): one.value for one in profile.attributes}
+    parts = (words.plain(named.get(part, "")) for part in ("firstname", "lastname"))
+    return words.clip(words.plain(named.get("name", "")) or " ".join(filter(None, parts)), 60)
 
 
 def called(profile: profiles.Profile) -> str:
