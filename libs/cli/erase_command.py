@@ -114,7 +114,7 @@ async def _erase_again(request: EraseProfileRequest, old: Certificate, path: Pat
     if erased.HasField("occurred"):
         request.occurred.CopyFrom(erased.occurred)
     async with connected(tenant=old.tenant) as client:
-        await _erase_and_check(client, request, path, tenant=old.tenant)
+        await _erase_and_check(client, request, path, old)
 
 
 async def _check_again(old: Certificate, path: Path) -> None:
@@ -123,9 +123,9 @@ async def _check_again(old: Certificate, path: Path) -> None:
 
 
 async def _erase_and_check(
-    client: Client, request: EraseProfileRequest, path: _File, tenant: str = ""
+    client: Client, request: EraseProfileRequest, path: _File, old: Certificate | None = None
 ) -> None:
-    tenant = tenant or os.environ.get("TOUCHLINE_TENANT") or DEFAULT_TENANT
+    tenant = old.tenant if old else os.environ.get("TOUCHLINE_TENANT") or DEFAULT_TENANT
     try:
         answer = await client.profile.EraseProfile(request, timeout=_ERASE_SECONDS)
     except grpc.aio.AioRpcError as error:
@@ -134,6 +134,8 @@ async def _erase_and_check(
             errors.print(told, soft_wrap=True)
         raise
     erased = answer.erased
+    # A restored line may not know the identity by which the service looks for the profile.
+    erased.profile_id = erased.profile_id or (old.erased.profile_id if old else "")
     path = path or Path(f"touchline-erasure-{erased.erasure_id}.json")
     one = Certificate(erased, tenant=tenant)
     _write(one, path)  # first: what is done must be on paper, whatever happens now

@@ -172,6 +172,12 @@ async def test_a_customer_is_erased_and_a_certificate_says_what_is_left(
     for check in ("--check", "--again"):
         checked = await running.run("erase", check, file.name, cwd=tmp_path)
         assert checked.code == 0, checked.words
+    told = json.loads(file.read_text())
+    told["erased"]["identity_keys"].insert(0, "00" * 16)  # the line never knew it
+    file.write_text(json.dumps(told))
+    assert (await running.run("erase", "--again", file.name, cwd=tmp_path)).code == 0
+    profile_id = told["erased"]["profile_id"]
+    assert json.loads(file.read_text())["erased"]["profile_id"] == profile_id != ""
     assert names_in(tmp_path) == [name]
 
 
