@@ -202,6 +202,17 @@ def test_consents_say_what_decides_under_which_identity(width: int) -> None:
     assert "nothing was said" in shown(nothing, width)
 
 
+@WIDTHS
+def test_a_consent_that_was_erased_says_that_it_counts_as_forbidden(width: int) -> None:
+    no = facts.CONSENT_STATUS_WITHDRAWN
+    gone = consent_messages.ConsentWord(event_id=EVENT, consent_status=no, decides=True)
+    gone.identities.append(email("ann@example.com"))
+    gone.occurred_at.CopyFrom(ago(9))
+    allowed = consent_messages.ConsentState(purpose="news", status=no, words=[gone])
+    text = joined(shown(consents.standing([allowed], [], who="Ann", now=NOW), width))
+    assert text.count("erased, so it counts as forbidden") == 2
+
+
 def erased(*, between: bool = False) -> erasures.Erased:
     one = erasures.Erased(
         erasure_id=EVENT, profile_id=ANN, position=54, erased_at=ago(1), identity_keys=[ANN, BEN],

@@ -7,7 +7,7 @@ from itertools import groupby
 from libs.cli.pages.markup import Markup, joined, tag
 from libs.cli.pages.tables import styles, table, when
 from libs.cli.rendering import palette, terms, words
-from libs.cli.rendering.consents import State, channel, status_of, status_said, under
+from libs.cli.rendering.consents import State, channel, source, status_of, status_said, under
 from libs.cli.rendering.lines import Surroundings, standings
 from touchline.profile.v1 import consents_pb2 as consents
 from touchline.profile.v1 import erasure_pb2 as erasures
@@ -70,7 +70,7 @@ def _word(word: consents.ConsentWord, now: datetime) -> Markup:
     decides = " – decides" if word.decides else "" if word.counts else " – no longer counts"  # noqa: RUF001
     said = tag("span", f"{state} {when(word.occurred_at, now)}", class_=styles(style))
     proof = f" · {word.proof}" if word.proof else ""
-    remark = tag("small", f" under {under(word)} · {words.plain(word.source)}{proof}{decides}")
+    remark = tag("small", f" under {under(word)} · {source(word)}{proof}{decides}")
     return tag("p", said, remark)
 
 

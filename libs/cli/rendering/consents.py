@@ -97,7 +97,7 @@ def _state(one: State, now: datetime) -> Iterator[Text]:
         return
     deciding = one.words[0]
     yield _when(deciding, now)
-    told = (_source(deciding), words.plain(deciding.proof))
+    told = (source(deciding), words.plain(deciding.proof))
     remark = " · ".join(part for part in told if part)
     yield Text.assemble(under(deciding), (f"\n{remark}", palette.QUIET), overflow="fold")
 
@@ -115,7 +115,7 @@ def _words(stand: Sequence[State], now: datetime) -> RenderableType:
                 _when(word, now),
                 Text.assemble(
                     under(word),
-                    (f"\n{_source(word)} · {word.event_id}", palette.QUIET),
+                    (f"\n{source(word)} · {word.event_id}", palette.QUIET),
                     overflow="fold",
                 ),
             )
@@ -126,7 +126,8 @@ def _about(one: State) -> str:
     return f"{words.human(one.purpose) or 'Everything'} by {channel(one.channel)}"
 
 
-def _source(word: consents.ConsentWord) -> str:
+def source(word: consents.ConsentWord) -> str:
+    """Returns the system that reported something; or that it was erased, and what that means."""
     return words.plain(word.source) or "erased, so it counts as forbidden"
 
 

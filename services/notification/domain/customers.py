@@ -20,6 +20,7 @@ FACTS: Final[dict[str, frozenset[str]]] = {
     "order_changed": _EVERYTHING,
     "product_used": _EVERYTHING,
     "consent_changed": _EVERYTHING,
+    "preference_changed": frozenset({"purpose", "channel", "status"}),
     "traits_observed": _EVERYTHING,
     "checked_in": _EVERYTHING,
     "payment_attempted": _EVERYTHING,
