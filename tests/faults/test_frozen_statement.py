@@ -88,7 +88,9 @@ async def test_a_rejected_event_that_is_never_kept_is_let_go_by_the_server_as_we
     rejected = [Rejected(said(LONG), [("source", "is missing")])]
     await frozen.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, [Rejected(said("Short"), [])])
     way.active = True
-    half_sent = asyncio.ensure_future(frozen.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, rejected))
+    half_sent = asyncio.ensure_future(
+        frozen.kept.keep(DEFAULT.sealed, DEFAULT.identity_keys, rejected)
+    )
     await way.withheld.wait()
     began = time.monotonic()
     # Who sends the same event again waits for the first, but for a second only.
