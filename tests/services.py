@@ -101,8 +101,11 @@ class Service:
         """Ends it where it stands, without a drain of what it has in hand."""
         if self._task is not None:
             task, self._task = self._task, None
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():  # what cleans up may swallow a cancellation
+                task.cancel()
+                await asyncio.wait({task}, timeout=5)
+            if not task.cancelled():
+                task.exception()  # it is of no interest
 
     async def restart(self) -> None:
         """Drains it and starts it again."""
