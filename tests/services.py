@@ -248,7 +248,7 @@ def notification_environment(
         "TOUCHLINE_WEBHOOK_SECRET": "c0" * 32,
         "TOUCHLINE_WEBHOOK_PRIVATE": "allow",
         "TOUCHLINE_DELIVERY_RETRY_SECONDS": "0.0004",
-        "TOUCHLINE_DELIVERY_TIMEOUT_SECONDS": "0.5",
+        "TOUCHLINE_DELIVERY_TIMEOUT_SECONDS": "1.5",
         **(environment or {}),
     }
 

@@ -239,6 +239,7 @@ async def test_at_midnight_what_fell_by_decay_is_told_once(scene: Scene) -> None
     assert levels(await scene.crossings(customer, end)) == [("", "some")]
 
     tomorrow = day_of(time.time_ns() // 1000) + 1
+    await pass_midnight(scene, tomorrow - 1)
     await pass_midnight(scene, tomorrow)
     await pass_midnight(scene, tomorrow)
 
@@ -262,7 +263,6 @@ async def pass_midnight(scene: Scene, today: int) -> None:
     ):
         outbox, tenants = Outbox(config.identity_secret), Tenants(("default",))
         store = StoreClient(nats)
-        await Midnights(pool, store, reached, outbox, tenants).look(today - 1)
         await Midnights(pool, store, reached, outbox, tenants).look(today)
 
 

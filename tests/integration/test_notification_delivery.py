@@ -124,7 +124,7 @@ async def test_an_email_that_may_have_arrived_is_marked_when_it_is_sent_again(
     teller: Teller,
 ) -> None:
     await teller.put("agent-5", email="agent-5@example.com")
-    teller.mails.slow_seconds = 0.7
+    teller.mails.slow_seconds = 1.8
     name = await teller.tell(new_email(), told("agent-5", EMAIL))
     first = await teller.until(name, lambda one: one.attempts > 0 and bool(one.reason))
     teller.mails.slow_seconds = 0.0

@@ -101,7 +101,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(teller: Teller) -
 
 async def test_a_slow_receiver_is_told_again_and_marked(teller: Teller) -> None:
     await teller.put("team:slow", webhook_url=f"{teller.hooks.url}/slow")
-    teller.hooks.slow_seconds = 0.6
+    teller.hooks.slow_seconds = 1.8
     name = await teller.tell(new_email(), told("team:slow", WEBHOOK))
     first = await teller.until(name, lambda one: bool(one.reason))
     teller.hooks.slow_seconds = 0.0

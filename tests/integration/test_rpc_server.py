@@ -27,7 +27,7 @@ from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceSt
 ASK = messages.RecordEventRequest()
 VERIFY = messages.VerifyStoreRequest()
 SECRET = "ada@example.org"
-SHORT = Deadlines(default=0.2, maximum=0.4)
+SHORT = Deadlines(default=0.2, maximum=1.0)
 
 
 async def failure_of(running: RunningServer, **call: Any) -> CallFailed:
@@ -88,7 +88,7 @@ async def test_a_call_without_a_deadline_gets_the_default_one() -> None:
         started = time.monotonic()
         failed = await failure_of(running)
     assert failed.reason == "DEADLINE_EXCEEDED"
-    assert 0.15 < time.monotonic() - started < 2
+    assert 0.15 < time.monotonic() - started < 30
 
 
 async def test_a_call_with_a_longer_deadline_gets_the_maximum() -> None:
@@ -101,7 +101,7 @@ async def test_a_call_with_a_longer_deadline_gets_the_maximum() -> None:
     async with scripted_ingestion(ScriptedIngestion(record=never), deadlines=SHORT) as running:
         failed = await failure_of(running, timeout=30)
     assert failed.reason == "DEADLINE_EXCEEDED"
-    assert 0.2 < waits[0] <= 0.4
+    assert 0.2 < waits[0] <= 1.0
 
 
 async def test_a_handler_knows_a_shorter_deadline_and_ends_with_it() -> None:
@@ -117,10 +117,10 @@ async def test_a_handler_knows_a_shorter_deadline_and_ends_with_it() -> None:
             raise
 
     async with scripted_ingestion(ScriptedIngestion(record=never)) as running:
-        failed = await failure_of(running, timeout=0.3)
+        failed = await failure_of(running, timeout=1)
         await asyncio.wait_for(cancelled.wait(), 30)
     assert failed.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert 0 < waits[0] < 0.3
+    assert 0 < waits[0] < 1
 
 
 async def test_a_stream_has_no_deadline_of_ours() -> None:
