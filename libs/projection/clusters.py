@@ -45,7 +45,8 @@ class Decision:
         left: The keys of one side.
         right: The keys of the other.
         joined: The keys of the identities that it says are one person.
-        holds: Whether nothing but merges revoked it, and nothing retracted it.
+        holds: Whether nothing retracted it and nothing but merges revoked it, and these left
+            something that it says.
         merged: Of each merge that revoked it the keys of the identities. These it keeps apart no
             more; apart from that it holds.
     """
@@ -257,7 +258,7 @@ async def _decisions(
         else:
             revoked.add(event_id)
     merged = await _merged_keys(connection, tenant, merges.values())
-    return [
+    decisions = [
         Decision(
             event_id.bytes,
             *(kind, owner, occurred, recorded, position),
@@ -266,6 +267,10 @@ async def _decisions(
             merged=tuple(merged[merge] for merge in merges[event_id] if merge in merged),
         )
         for event_id, kind, owner, occurred, recorded, position, left, right, joined in rows
+    ]
+    # Found out once, since every fold asks: what was merged stays merged.
+    return [
+        replace(one, holds=False) if one.taken_back and not one.joined else one for one in decisions
     ]
 
 

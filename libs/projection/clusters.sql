@@ -68,10 +68,6 @@ WHERE (s.strength, s.occurred_at_us, s.a_key, s.b_key) > ($2, $3, $4, $5)
 ORDER BY s.strength, s.occurred_at_us, s.a_key, s.b_key
 LIMIT $6
 
--- name: suggestion
-SELECT s.left_root, s.right_root, s.strength, s.occurred_at_us, s.a_key, s.b_key, s.event_id
-FROM merge_suggestions s WHERE s.tenant = $1 AND s.left_root = $2 AND s.right_root = $3
-
 -- name: links_between
 SELECT l.a_key, l.b_key, l.strength, l.occurred_at_us, l.event_id, count(*) OVER () AS links
 FROM (

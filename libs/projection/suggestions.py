@@ -65,14 +65,6 @@ async def list_suggestions(
     return [_suggestion_of(row) for row in rows]
 
 
-async def find_suggestion(
-    database: asyncpg.Pool | Connection, tenant: int, one_root: bytes, other_root: bytes
-) -> Suggestion | None:
-    """Return the suggestion about two profiles, in any order; None when there is none."""
-    row = await database.fetchrow(_SQL["suggestion"], tenant, *sorted((one_root, other_root)))
-    return None if row is None else _suggestion_of(row)
-
-
 async def links_between(
     database: asyncpg.Pool | Connection,
     tenant: int,

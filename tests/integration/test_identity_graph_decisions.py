@@ -22,7 +22,7 @@ from libs.projection.profiles import (
     profile_version,
     profile_versions,
 )
-from libs.projection.suggestions import find_suggestion, links_between, list_suggestions
+from libs.projection.suggestions import links_between, list_suggestions
 from tests.lines import (
     TENANT,
     Decides,
@@ -166,7 +166,6 @@ async def test_given_a_family_tablet_then_one_suggestion_tells_of_both_and_what_
         assert (links, count) == ([one.link], 2)
         pair = (one.link.a, one.link.b)
         assert await count_events(connection, TENANT, [pair]) == {pair: 2}
-        assert await find_suggestion(connection, TENANT, right.root, left.root) == one
         for root in (left.root, right.root):
             assert await list_suggestions(connection, TENANT, root=root) == [one]
         assert await list_suggestions(connection, TENANT, after=one.order) == []
