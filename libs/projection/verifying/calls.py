@@ -51,10 +51,17 @@ class VerifyingCalls:
         if runner.state.state == PROJECTION_STATE_HALTED:
             raise errors.projection_halted(name)
         states = verify_projection(runner.projection, self._database_url, self._store)
+        found: ProjectionVerification | None = None
         try:
             async with aclosing(states):
                 async for state in states:
-                    yield _response(state)
+                    if state.finished:
+                        found = state
+                    else:
+                        yield _response(state)
+            # Once the copy is removed, so that who has the result can verify the next at once.
+            if found is not None:
+                yield _response(found)
         except Unverifiable as error:
             raise errors.projection_unverifiable(name, str(error)) from error
         except StoreError as error:
