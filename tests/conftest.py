@@ -22,9 +22,6 @@ from xdist.scheduler import LoadFileScheduling
 from libs.embedded import create_database, database_url_for, drop_database
 from libs.embedded import postgres_server as postgres_servers
 from libs.embedded.postgres_server import PostgresServer
-from libs.eventstore.client import StoreClient
-from libs.eventstore.connection import connect_nats
-from tests.peers import mail_server, receiver
 from tests.servers import (
     MakeDatabase,
     OwnNats,
@@ -33,14 +30,7 @@ from tests.servers import (
     SharedPostgres,
     start_nats,
 )
-from tests.services import (
-    Touchline,
-    new_notifications,
-    new_stores,
-    notification_on,
-    touchline_on,
-)
-from tests.telling import Teller
+from tests.services import Touchline, new_stores, touchline_on
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 4 * 2**30
@@ -150,33 +140,6 @@ async def touchline(servers: SharedPostgres, nats: OwnNats) -> AsyncIterator[Tou
         yield running
     for url in (stores.events, stores.views):
         await drop_database(servers.url, urlsplit(url).path.lstrip("/"))
-
-
-@pytest.fixture(scope="session")
-async def shared_touchline(
-    servers: SharedPostgres, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Touchline]:
-    """Both services with a connected client, for tests that use identities of their own only."""
-    own = await start_nats(tmp_path_factory.mktemp("shared_nats"))
-    async with touchline_on(await new_stores(servers), own) as running:
-        yield running
-    await own.stop()
-
-
-@pytest.fixture(scope="session")
-async def teller(shared_touchline: Touchline, servers: SharedPostgres) -> AsyncIterator[Teller]:
-    """A notification service beside the shared ones, with a mail server and a receiver."""
-    url = await new_notifications(servers)
-    async with (
-        mail_server() as mails,
-        receiver() as hooks,
-        notification_on(shared_touchline, url, {"TOUCHLINE_SMTP_URL": mails.url}) as (
-            service,
-            client,
-        ),
-        connect_nats(shared_touchline.nats.service_url, "tests") as connection,
-    ):
-        yield Teller(StoreClient(connection), client, mails, hooks, service.listen, url)
 
 
 async def _leave_empty(_: str) -> None:

@@ -1,0 +1,1 @@
+"""Integration tests: parts of Touchline on real servers."""
