@@ -118,6 +118,8 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         async def erase(request: EraseRequest, traceparent: str) -> EraseResponse:
             return await parts.erasing.erase(tenant_of(request.tenant), request, traceparent)
 
+        # Before anybody is answered: whoever serves outlives a store that is lost.
+        head = await parts.store.head()
         serving = serve_store(nats, parts.store, parts.keyring, append, erase)
         await stack.enter_async_context(serving)
         server = await stack.enter_async_context(
@@ -129,7 +131,6 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
                 [_SERVICE],
             )
         )
-        head = await parts.store.head()
         _log.info("ingestion serves", listen=config.listen, port=server.port, head=head.position)
         told = gauges.readings(parts.appender, parts.relay, head.position)
         with observed(told):
