@@ -46,6 +46,7 @@ class Ledger:
     """
 
     fold_version = 1
+    divisible = True
     tables = (Table("ledger"),)
 
     def __init__(self) -> None:

@@ -46,10 +46,13 @@ class Table(NamedTuple):
     Attributes:
         name: Its name.
         rows: The SQL condition that its rows fulfil, where projections share the table.
+        append_only: Whether the fold of history only ever adds rows to it, by `add_rows`, and reads
+            none: its indexes can be made once it is filled.
     """
 
     name: str
     rows: str = "true"
+    append_only: bool = False
 
 
 class Projection(Protocol):
@@ -60,11 +63,14 @@ class Projection(Protocol):
     Attributes:
         name: Of its checkpoint.
         fold_version: Raised whenever the same events would give other rows.
+        divisible: Whether ranges of partitions can be folded apart: its rows come of the events of
+            one owner at a time, and the events of an owner are folded in their order.
         tables: Its own, and nothing but folded: emptied with its checkpoint they fill again.
     """
 
     name: str
     fold_version: int
+    divisible: bool
 
     @property
     def tables(self) -> tuple[Table, ...]:

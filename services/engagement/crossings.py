@@ -49,6 +49,7 @@ class ScoreLevels:
 
     name = REACTOR
     fold_version = 1
+    divisible = False
     tables: tuple[Table, ...] = ()
 
     def __init__(

@@ -150,6 +150,7 @@ class PublishedModels:
 
     name = "models"
     fold_version = 1
+    divisible = False
     tables = (Table("models"),)
 
     def __init__(self, store: StoreClient, identity_keys: Mapping[int, IdentityKeys]) -> None:

@@ -75,6 +75,7 @@ class Scores:
     """
 
     fold_version = 1
+    divisible = True
 
     def __init__(self, scoring: Scoring, store: StoreClient) -> None:
         self.name = scoring.projection

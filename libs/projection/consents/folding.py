@@ -27,6 +27,7 @@ class Consents:
 
     name = "consents"
     fold_version = 1
+    divisible = False
     tables = (Table("consents"), Table("consent_retractions"))
 
     def copy(self) -> "Consents":

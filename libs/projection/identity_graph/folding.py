@@ -22,6 +22,7 @@ class IdentityGraph:
 
     name = "identity_graph"
     fold_version = 2
+    divisible = False
     tables = (
         *(Table("identities"), Table("identity_edges"), Table("identity_retractions")),
         *(Table("identity_links"), Table("identity_decisions"), Table("identity_decision_keys")),

@@ -26,7 +26,8 @@ class Timeline:
 
     name = "timeline"
     fold_version = 1
-    tables = (Table("timeline"), Table("timeline_retractions"))
+    divisible = True
+    tables = (Table("timeline", append_only=True), Table("timeline_retractions"))
 
     def copy(self) -> "Timeline":
         """The same fold, remembering nothing."""

@@ -84,6 +84,7 @@ class Deliveries:
 
     name = "deliveries"
     fold_version = 1
+    divisible = False
     tables = (Table("deliveries"),)
 
     def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:

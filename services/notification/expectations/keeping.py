@@ -85,6 +85,7 @@ class Expectations:
 
     name = NAME
     fold_version = 1
+    divisible = False
     tables = (
         Table("expectation_tellings"),
         Table("expectation_retractions"),

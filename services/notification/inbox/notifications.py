@@ -59,6 +59,7 @@ class Notifications:
 
     name = "notifications"
     fold_version = 1
+    divisible = False
     tables = (
         *(Table("notifications"), Table("notification_reads"), Table("notification_readings")),
         Table("delivery_attempts"),

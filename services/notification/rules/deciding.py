@@ -67,6 +67,7 @@ class Deciding:
 
     name = "rules"
     fold_version = 1
+    divisible = False
     tables = (Table("rules"),)
 
     def __init__(

@@ -40,6 +40,7 @@ class AttributeValues:
 
     name = "attributes"
     fold_version = 1
+    divisible = True
     tables = (Table("attribute_values"),)
 
     def __init__(self, store: StoreClient, readers: Mapping[int, Reader]) -> None:

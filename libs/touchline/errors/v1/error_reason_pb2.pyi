@@ -183,6 +183,40 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "PROFILE_TOO_LARGE", "domain": "touchline",
          "metadata": {"identities": "6000", "most": "5000"}}
     """
+    ERROR_REASON_REBUILD_UNDER_WAY: _ErrorReason.ValueType  # 31
+    """A new generation of the projection is being built already. Watch it, or drop it.
+
+        {"reason": "REBUILD_UNDER_WAY", "domain": "touchline",
+         "metadata": {"projection": "timeline", "generation": "12"}}
+    """
+    ERROR_REASON_GENERATION_NOT_FOUND: _ErrorReason.ValueType  # 32
+    """The projection has no such generation, or none to compare, switch or roll back to.
+
+        {"reason": "GENERATION_NOT_FOUND", "domain": "touchline",
+         "metadata": {"projection": "timeline", "generation": "12"}}
+    """
+    ERROR_REASON_GENERATION_NOT_READY: _ErrorReason.ValueType  # 33
+    """The generation can't do that in the state it is in, such as answer while it is being filled.
+
+        {"reason": "GENERATION_NOT_READY", "domain": "touchline",
+         "metadata": {"projection": "timeline", "generation": "12", "state": "filling"}}
+    """
+    ERROR_REASON_GENERATIONS_DIFFER: _ErrorReason.ValueType  # 34
+    """The generation was not found equal to the one that answers, so it is not switched to.
+
+        {"reason": "GENERATIONS_DIFFER", "domain": "touchline",
+         "metadata": {"projection": "timeline", "generation": "12", "differing_rows": "3"}}
+    """
+    ERROR_REASON_VIEWS_BUILDING: _ErrorReason.ValueType  # 35
+    """The service was upgraded, and builds the views that this release reads. Call again later.
+
+        {"reason": "VIEWS_BUILDING", "domain": "touchline", "metadata": {"projection": "timeline"}}
+    """
+    ERROR_REASON_PROJECTION_PAUSED: _ErrorReason.ValueType  # 36
+    """The projection is paused, and has not come to the asked-for position.
+
+        {"reason": "PROJECTION_PAUSED", "domain": "touchline", "metadata": {"projection": "timeline"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the google.rpc.ErrorInfo that every failed call carries, without its prefix and with
@@ -349,5 +383,39 @@ ERROR_REASON_PROFILE_TOO_LARGE: ErrorReason.ValueType  # 30
 
     {"reason": "PROFILE_TOO_LARGE", "domain": "touchline",
      "metadata": {"identities": "6000", "most": "5000"}}
+"""
+ERROR_REASON_REBUILD_UNDER_WAY: ErrorReason.ValueType  # 31
+"""A new generation of the projection is being built already. Watch it, or drop it.
+
+    {"reason": "REBUILD_UNDER_WAY", "domain": "touchline",
+     "metadata": {"projection": "timeline", "generation": "12"}}
+"""
+ERROR_REASON_GENERATION_NOT_FOUND: ErrorReason.ValueType  # 32
+"""The projection has no such generation, or none to compare, switch or roll back to.
+
+    {"reason": "GENERATION_NOT_FOUND", "domain": "touchline",
+     "metadata": {"projection": "timeline", "generation": "12"}}
+"""
+ERROR_REASON_GENERATION_NOT_READY: ErrorReason.ValueType  # 33
+"""The generation can't do that in the state it is in, such as answer while it is being filled.
+
+    {"reason": "GENERATION_NOT_READY", "domain": "touchline",
+     "metadata": {"projection": "timeline", "generation": "12", "state": "filling"}}
+"""
+ERROR_REASON_GENERATIONS_DIFFER: ErrorReason.ValueType  # 34
+"""The generation was not found equal to the one that answers, so it is not switched to.
+
+    {"reason": "GENERATIONS_DIFFER", "domain": "touchline",
+     "metadata": {"projection": "timeline", "generation": "12", "differing_rows": "3"}}
+"""
+ERROR_REASON_VIEWS_BUILDING: ErrorReason.ValueType  # 35
+"""The service was upgraded, and builds the views that this release reads. Call again later.
+
+    {"reason": "VIEWS_BUILDING", "domain": "touchline", "metadata": {"projection": "timeline"}}
+"""
+ERROR_REASON_PROJECTION_PAUSED: ErrorReason.ValueType  # 36
+"""The projection is paused, and has not come to the asked-for position.
+
+    {"reason": "PROJECTION_PAUSED", "domain": "touchline", "metadata": {"projection": "timeline"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

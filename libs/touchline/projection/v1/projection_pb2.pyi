@@ -20,6 +20,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _GenerationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GenerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenerationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GENERATION_STATE_UNSPECIFIED: _GenerationState.ValueType  # 0
+    """Not said. Never sent."""
+    GENERATION_STATE_FILLING: _GenerationState.ValueType  # 1
+    """Workers of its own fill it from history. It can't answer yet."""
+    GENERATION_STATE_FOLLOWING: _GenerationState.ValueType  # 2
+    """It follows the line beside the one that answers, and can be compared and switched to."""
+    GENERATION_STATE_SERVING: _GenerationState.ValueType  # 3
+    """Processes of its fold version answer from it."""
+    GENERATION_STATE_RETIRED: _GenerationState.ValueType  # 4
+    """It answered, and follows the line for a while, to be rolled back to."""
+    GENERATION_STATE_FAILED: _GenerationState.ValueType  # 5
+    """Filling it failed; its tables are gone."""
+
+class GenerationState(_GenerationState, metaclass=_GenerationStateEnumTypeWrapper):
+    """What a generation is for."""
+
+GENERATION_STATE_UNSPECIFIED: GenerationState.ValueType  # 0
+"""Not said. Never sent."""
+GENERATION_STATE_FILLING: GenerationState.ValueType  # 1
+"""Workers of its own fill it from history. It can't answer yet."""
+GENERATION_STATE_FOLLOWING: GenerationState.ValueType  # 2
+"""It follows the line beside the one that answers, and can be compared and switched to."""
+GENERATION_STATE_SERVING: GenerationState.ValueType  # 3
+"""Processes of its fold version answer from it."""
+GENERATION_STATE_RETIRED: GenerationState.ValueType  # 4
+"""It answered, and follows the line for a while, to be rolled back to."""
+GENERATION_STATE_FAILED: GenerationState.ValueType  # 5
+"""Filling it failed; its tables are gone."""
+Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
+
 class _ProjectionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -36,6 +72,8 @@ class _ProjectionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Proje
     """It cannot reach the store, the feed or its database, and tries again."""
     PROJECTION_STATE_HALTED: _ProjectionState.ValueType  # 4
     """It read something that does not continue what it has, and stopped rather than skip."""
+    PROJECTION_STATE_PAUSED: _ProjectionState.ValueType  # 5
+    """Somebody paused it. What it has folded is read on; it takes nothing in until it is resumed."""
 
 class ProjectionState(_ProjectionState, metaclass=_ProjectionStateEnumTypeWrapper):
     """The states of a projection."""
@@ -50,6 +88,8 @@ PROJECTION_STATE_WAITING: ProjectionState.ValueType  # 3
 """It cannot reach the store, the feed or its database, and tries again."""
 PROJECTION_STATE_HALTED: ProjectionState.ValueType  # 4
 """It read something that does not continue what it has, and stopped rather than skip."""
+PROJECTION_STATE_PAUSED: ProjectionState.ValueType  # 5
+"""Somebody paused it. What it has folded is read on; it takes nothing in until it is resumed."""
 Global___ProjectionState: _TypeAlias = ProjectionState  # noqa: Y015
 
 @_typing.final
@@ -69,6 +109,9 @@ class Projection(_message.Message):
     COMMITTED_AT_FIELD_NUMBER: _builtins.int
     PARKED_KEYS_FIELD_NUMBER: _builtins.int
     IS_REACTOR_FIELD_NUMBER: _builtins.int
+    BEHIND_SINCE_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name within the service, such as `timeline`."""
     position: _builtins.int
@@ -88,10 +131,26 @@ class Projection(_message.Message):
     parked_keys: _builtins.int
     """Customers that it can't fold now and has set aside. Default 0: none."""
     is_reactor: _builtins.bool
-    """True: it also acts, has state of its own, and is not compared with a copy. Default false."""
+    """True: it also acts, has state of its own, and is neither compared with a copy nor rebuilt.
+    Default false.
+    """
+    pause_reason: _builtins.str
+    """Why it is paused, as whoever paused it said. Default empty: with state PAUSED, nothing was said."""
     @_builtins.property
     def committed_at(self) -> _timestamp_pb2.Timestamp:
         """When it last committed. Default empty: never in this process."""
+
+    @_builtins.property
+    def behind_since(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest event that it lacks was recorded, as far as is known. Default empty: it lacks
+        none.
+        """
+
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Generation]:
+        """Every generation of it that is kept, of any fold version, the oldest first. Default empty: the
+        database can't be reached.
+        """
 
     def __init__(
         self,
@@ -107,14 +166,123 @@ class Projection(_message.Message):
         committed_at: _timestamp_pb2.Timestamp | None = ...,
         parked_keys: _builtins.int = ...,
         is_reactor: _builtins.bool = ...,
+        behind_since: _timestamp_pb2.Timestamp | None = ...,
+        generations: _abc.Iterable[Global___Generation] | None = ...,
+        pause_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["behind_since", b"behind_since", "committed_at", b"committed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_at", b"committed_at", "fold_version", b"fold_version", "halt_reason", b"halt_reason", "head_position", b"head_position", "is_reactor", b"is_reactor", "name", b"name", "parked_keys", b"parked_keys", "position", b"position", "state", b"state", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_since", b"behind_since", "chain", b"chain", "committed_at", b"committed_at", "fold_version", b"fold_version", "generations", b"generations", "halt_reason", b"halt_reason", "head_position", b"head_position", "is_reactor", b"is_reactor", "name", b"name", "parked_keys", b"parked_keys", "pause_reason", b"pause_reason", "position", b"position", "state", b"state", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Projection: _TypeAlias = Projection  # noqa: Y015
+
+@_typing.final
+class Generation(_message.Message):
+    """One folding of a projection into tables of its own. One of them answers; others fill beside it,
+    or fold on for a while to be rolled back to.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    FOLD_VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    BEGUN_AT_FIELD_NUMBER: _builtins.int
+    SERVED_AT_FIELD_NUMBER: _builtins.int
+    RETIRED_AT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    COMPARED_POSITION_FIELD_NUMBER: _builtins.int
+    DIFFERING_ROWS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Names it within the service's database. Greater than that of any earlier one."""
+    fold_version: _builtins.int
+    """The version of the fold that fills it. Processes of other versions don't read it."""
+    state: Global___GenerationState.ValueType
+    """What it is for now."""
+    position: _builtins.int
+    """The position that all of its ranges have folded. Default 0: none."""
+    failure: _builtins.str
+    """Why it failed. Default empty: it did not."""
+    compared_position: _builtins.int
+    """The position at which it was last compared with the one that answers. Default 0: never."""
+    differing_rows: _builtins.int
+    """Rows that differed then. Default 0: none."""
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionRange]:
+        """Its ranges of partitions, by the first."""
+
+    @_builtins.property
+    def begun_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    @_builtins.property
+    def served_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began to answer. Default empty: it never did."""
+
+    @_builtins.property
+    def retired_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ceased to answer. Default empty: it did not."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        fold_version: _builtins.int = ...,
+        state: Global___GenerationState.ValueType = ...,
+        position: _builtins.int = ...,
+        ranges: _abc.Iterable[Global___PartitionRange] | None = ...,
+        begun_at: _timestamp_pb2.Timestamp | None = ...,
+        served_at: _timestamp_pb2.Timestamp | None = ...,
+        retired_at: _timestamp_pb2.Timestamp | None = ...,
+        failure: _builtins.str = ...,
+        compared_position: _builtins.int = ...,
+        differing_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "retired_at", b"retired_at", "served_at", b"served_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "compared_position", b"compared_position", "differing_rows", b"differing_rows", "failure", b"failure", "fold_version", b"fold_version", "generation", b"generation", "position", b"position", "ranges", b"ranges", "retired_at", b"retired_at", "served_at", b"served_at", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generation: _TypeAlias = Generation  # noqa: Y015
+
+@_typing.final
+class PartitionRange(_message.Message):
+    """Partitions that one process folds, with a checkpoint of their own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The first partition, 0 to 63."""
+    last: _builtins.int
+    """The last partition, 0 to 63."""
+    position: _builtins.int
+    """The last position folded of it. Default 0: none."""
+    worker: _builtins.str
+    """The process that has it now, as host:pid. Default empty: none."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        position: _builtins.int = ...,
+        worker: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "position", b"position", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionRange: _TypeAlias = PartitionRange  # noqa: Y015
 
 @_typing.final
 class ParkedKey(_message.Message):
@@ -216,21 +384,37 @@ class RowDifference(_message.Message):
 
     IS_LIVE_FIELD_NUMBER: _builtins.int
     ROW_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
     is_live: _builtins.bool
     """True: the live table has it. False: the copy has it."""
     row: _builtins.str
     """The row, as PostgreSQL writes it, shortened to 500 characters. Nothing in it is personal in the
     clear.
     """
+    position: _builtins.int
+    """The event that the row comes from, where the row says so. Default 0: it does not."""
+    event_id: _builtins.str
+    """That event's id. Default empty: the row does not say."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns in which it differs from the row of the same key on the other side, by name.
+        Default empty: the other side has no row of that key.
+        """
+
     def __init__(
         self,
         *,
         is_live: _builtins.bool = ...,
         row: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        position: _builtins.int = ...,
+        event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_live", b"is_live", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "event_id", b"event_id", "is_live", b"is_live", "position", b"position", "row", b"row"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

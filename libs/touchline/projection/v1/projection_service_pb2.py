@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from touchline.projection.v1 import projection_pb2 as touchline_dot_projection_dot_v1_dot_projection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0touchline/projection/v1/projection_service.proto\x12\x17touchline.projection.v1\x1a(touchline/projection/v1/projection.proto\"I\n\x13\x43heckErasureRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\"\xef\x01\n\x14\x43heckErasureResponse\x12Z\n\tpositions\x18\x01 \x03(\x0b\x32<.touchline.projection.v1.CheckErasureResponse.PositionsEntryR\tpositions\x12=\n\x06\x63hecks\x18\x02 \x03(\x0b\x32%.touchline.projection.v1.ErasureCheckR\x06\x63hecks\x1a<\n\x0ePositionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"J\n\x0c\x45rasureCheck\x12\x12\n\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n\x04left\x18\x02 \x01(\x03R\x04left\x12\x12\n\x04shut\x18\x03 \x01(\x03R\x04shut\"\x18\n\x16ListProjectionsRequest\"`\n\x17ListProjectionsResponse\x12\x45\n\x0bprojections\x18\x01 \x03(\x0b\x32#.touchline.projection.v1.ProjectionR\x0bprojections\"S\n\x15ListParkedKeysRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x85\x01\n\x16ListParkedKeysResponse\x12\x43\n\x0bparked_keys\x18\x01 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\nparkedKeys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n\x17RefoldParkedKeysRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n\nowner_keys\x18\x03 \x03(\x0cR\townerKeys\"\x86\x01\n\x18RefoldParkedKeysResponse\x12#\n\rrefolded_keys\x18\x01 \x01(\x03R\x0crefoldedKeys\x12\x45\n\x0cstill_parked\x18\x02 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\x0bstillParked\"9\n\x17VerifyProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"\xf2\x01\n\x18VerifyProjectionResponse\x12#\n\rfolded_events\x18\x01 \x01(\x03R\x0c\x66oldedEvents\x12\x16\n\x06\x65vents\x18\x02 \x01(\x03R\x06\x65vents\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12@\n\x06tables\x18\x04 \x03(\x0b\x32(.touchline.projection.v1.TableComparisonR\x06tables\x12\x1f\n\x0bparked_keys\x18\x05 \x01(\x03R\nparkedKeys\x12\x1a\n\x08\x66inished\x18\x06 \x01(\x08R\x08\x66inished2\xf1\x04\n\x11ProjectionService\x12y\n\x0fListProjections\x12/.touchline.projection.v1.ListProjectionsRequest\x1a\x30.touchline.projection.v1.ListProjectionsResponse\"\x03\x90\x02\x01\x12v\n\x0eListParkedKeys\x12..touchline.projection.v1.ListParkedKeysRequest\x1a/.touchline.projection.v1.ListParkedKeysResponse\"\x03\x90\x02\x01\x12w\n\x10RefoldParkedKeys\x12\x30.touchline.projection.v1.RefoldParkedKeysRequest\x1a\x31.touchline.projection.v1.RefoldParkedKeysResponse\x12~\n\x10VerifyProjection\x12\x30.touchline.projection.v1.VerifyProjectionRequest\x1a\x31.touchline.projection.v1.VerifyProjectionResponse\"\x03\x90\x02\x01\x30\x01\x12p\n\x0c\x43heckErasure\x12,.touchline.projection.v1.CheckErasureRequest\x1a-.touchline.projection.v1.CheckErasureResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0touchline/projection/v1/projection_service.proto\x12\x17touchline.projection.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(touchline/projection/v1/projection.proto\"I\n\x13\x43heckErasureRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\"\xef\x01\n\x14\x43heckErasureResponse\x12Z\n\tpositions\x18\x01 \x03(\x0b\x32<.touchline.projection.v1.CheckErasureResponse.PositionsEntryR\tpositions\x12=\n\x06\x63hecks\x18\x02 \x03(\x0b\x32%.touchline.projection.v1.ErasureCheckR\x06\x63hecks\x1a<\n\x0ePositionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"J\n\x0c\x45rasureCheck\x12\x12\n\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n\x04left\x18\x02 \x01(\x03R\x04left\x12\x12\n\x04shut\x18\x03 \x01(\x03R\x04shut\"\x18\n\x16ListProjectionsRequest\"`\n\x17ListProjectionsResponse\x12\x45\n\x0bprojections\x18\x01 \x03(\x0b\x32#.touchline.projection.v1.ProjectionR\x0bprojections\"S\n\x15ListParkedKeysRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x85\x01\n\x16ListParkedKeysResponse\x12\x43\n\x0bparked_keys\x18\x01 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\nparkedKeys\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n\x17RefoldParkedKeysRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n\nowner_keys\x18\x03 \x03(\x0cR\townerKeys\"\x86\x01\n\x18RefoldParkedKeysResponse\x12#\n\rrefolded_keys\x18\x01 \x01(\x03R\x0crefoldedKeys\x12\x45\n\x0cstill_parked\x18\x02 \x03(\x0b\x32\".touchline.projection.v1.ParkedKeyR\x0bstillParked\"9\n\x17VerifyProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"\xf2\x01\n\x18VerifyProjectionResponse\x12#\n\rfolded_events\x18\x01 \x01(\x03R\x0c\x66oldedEvents\x12\x16\n\x06\x65vents\x18\x02 \x01(\x03R\x06\x65vents\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12@\n\x06tables\x18\x04 \x03(\x0b\x32(.touchline.projection.v1.TableComparisonR\x06tables\x12\x1f\n\x0bparked_keys\x18\x05 \x01(\x03R\nparkedKeys\x12\x1a\n\x08\x66inished\x18\x06 \x01(\x08R\x08\x66inished\"j\n\x18RebuildProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x18\n\x07workers\x18\x02 \x01(\rR\x07workers\x12\x14\n\x05watch\x18\x03 \x01(\x08R\x05watch\"\x86\x02\n\x19RebuildProjectionResponse\x12\x1e\n\ngeneration\x18\x01 \x01(\x03R\ngeneration\x12;\n\x05stage\x18\x02 \x01(\x0e\x32%.touchline.projection.v1.RebuildStageR\x05stage\x12#\n\rfolded_events\x18\x03 \x01(\x03R\x0c\x66oldedEvents\x12\x16\n\x06\x65vents\x18\x04 \x01(\x03R\x06\x65vents\x12\x18\n\x07workers\x18\x05 \x01(\rR\x07workers\x12\x1b\n\twaits_for\x18\x06 \x01(\tR\x08waitsFor\x12\x18\n\x07indexed\x18\x07 \x01(\x01R\x07indexed\"[\n\x19\x43ompareGenerationsRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\"\xf1\x01\n\x1a\x43ompareGenerationsResponse\x12\x18\n\x07serving\x18\x01 \x01(\x03R\x07serving\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12@\n\x06tables\x18\x04 \x03(\x0b\x32(.touchline.projection.v1.TableComparisonR\x06tables\x12\x1f\n\x0btable_count\x18\x05 \x01(\rR\ntableCount\x12\x1a\n\x08\x66inished\x18\x06 \x01(\x08R\x08\x66inished\"\x88\x01\n\x17SwitchProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\x12-\n\x12\x61\x63\x63\x65pt_differences\x18\x03 \x01(\x08R\x11\x61\x63\x63\x65ptDifferences\"\xb6\x01\n\x18SwitchProjectionResponse\x12\x1e\n\ngeneration\x18\x01 \x01(\x03R\ngeneration\x12\x1a\n\x08previous\x18\x02 \x01(\x03R\x08previous\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\x12\x42\n\x0froll_back_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rrollBackUntil\";\n\x19RollBackProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"t\n\x1aRollBackProjectionResponse\x12\x1e\n\ngeneration\x18\x01 \x01(\x03R\ngeneration\x12\x1a\n\x08previous\x18\x02 \x01(\x03R\x08previous\x12\x1a\n\x08position\x18\x03 \x01(\x03R\x08position\"W\n\x15\x44ropGenerationRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x1e\n\ngeneration\x18\x02 \x01(\x03R\ngeneration\"\x18\n\x16\x44ropGenerationResponse\"P\n\x16PauseProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"5\n\x17PauseProjectionResponse\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\"9\n\x17ResumeProjectionRequest\x12\x1e\n\nprojection\x18\x01 \x01(\tR\nprojection\"\x1a\n\x18ResumeProjectionResponse*\xa0\x01\n\x0cRebuildStage\x12\x1d\n\x19REBUILD_STAGE_UNSPECIFIED\x10\x00\x12\x19\n\x15REBUILD_STAGE_FILLING\x10\x01\x12\x1a\n\x16REBUILD_STAGE_INDEXING\x10\x02\x12\x1d\n\x19REBUILD_STAGE_CATCHING_UP\x10\x03\x12\x1b\n\x17REBUILD_STAGE_FOLLOWING\x10\x04\x32\xda\x0b\n\x11ProjectionService\x12y\n\x0fListProjections\x12/.touchline.projection.v1.ListProjectionsRequest\x1a\x30.touchline.projection.v1.ListProjectionsResponse\"\x03\x90\x02\x01\x12v\n\x0eListParkedKeys\x12..touchline.projection.v1.ListParkedKeysRequest\x1a/.touchline.projection.v1.ListParkedKeysResponse\"\x03\x90\x02\x01\x12w\n\x10RefoldParkedKeys\x12\x30.touchline.projection.v1.RefoldParkedKeysRequest\x1a\x31.touchline.projection.v1.RefoldParkedKeysResponse\x12~\n\x10VerifyProjection\x12\x30.touchline.projection.v1.VerifyProjectionRequest\x1a\x31.touchline.projection.v1.VerifyProjectionResponse\"\x03\x90\x02\x01\x30\x01\x12|\n\x11RebuildProjection\x12\x31.touchline.projection.v1.RebuildProjectionRequest\x1a\x32.touchline.projection.v1.RebuildProjectionResponse0\x01\x12\x84\x01\n\x12\x43ompareGenerations\x12\x32.touchline.projection.v1.CompareGenerationsRequest\x1a\x33.touchline.projection.v1.CompareGenerationsResponse\"\x03\x90\x02\x02\x30\x01\x12w\n\x10SwitchProjection\x12\x30.touchline.projection.v1.SwitchProjectionRequest\x1a\x31.touchline.projection.v1.SwitchProjectionResponse\x12}\n\x12RollBackProjection\x12\x32.touchline.projection.v1.RollBackProjectionRequest\x1a\x33.touchline.projection.v1.RollBackProjectionResponse\x12q\n\x0e\x44ropGeneration\x12..touchline.projection.v1.DropGenerationRequest\x1a/.touchline.projection.v1.DropGenerationResponse\x12y\n\x0fPauseProjection\x12/.touchline.projection.v1.PauseProjectionRequest\x1a\x30.touchline.projection.v1.PauseProjectionResponse\"\x03\x90\x02\x02\x12|\n\x10ResumeProjection\x12\x30.touchline.projection.v1.ResumeProjectionRequest\x1a\x31.touchline.projection.v1.ResumeProjectionResponse\"\x03\x90\x02\x02\x12p\n\x0c\x43heckErasure\x12,.touchline.projection.v1.CheckErasureRequest\x1a-.touchline.projection.v1.CheckErasureResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,32 +41,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECTIONSERVICE'].methods_by_name['ListParkedKeys']._serialized_options = b'\220\002\001'
   _globals['_PROJECTIONSERVICE'].methods_by_name['VerifyProjection']._loaded_options = None
   _globals['_PROJECTIONSERVICE'].methods_by_name['VerifyProjection']._serialized_options = b'\220\002\001'
+  _globals['_PROJECTIONSERVICE'].methods_by_name['CompareGenerations']._loaded_options = None
+  _globals['_PROJECTIONSERVICE'].methods_by_name['CompareGenerations']._serialized_options = b'\220\002\002'
+  _globals['_PROJECTIONSERVICE'].methods_by_name['PauseProjection']._loaded_options = None
+  _globals['_PROJECTIONSERVICE'].methods_by_name['PauseProjection']._serialized_options = b'\220\002\002'
+  _globals['_PROJECTIONSERVICE'].methods_by_name['ResumeProjection']._loaded_options = None
+  _globals['_PROJECTIONSERVICE'].methods_by_name['ResumeProjection']._serialized_options = b'\220\002\002'
   _globals['_PROJECTIONSERVICE'].methods_by_name['CheckErasure']._loaded_options = None
   _globals['_PROJECTIONSERVICE'].methods_by_name['CheckErasure']._serialized_options = b'\220\002\001'
-  _globals['_CHECKERASUREREQUEST']._serialized_start=119
-  _globals['_CHECKERASUREREQUEST']._serialized_end=192
-  _globals['_CHECKERASURERESPONSE']._serialized_start=195
-  _globals['_CHECKERASURERESPONSE']._serialized_end=434
-  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_start=374
-  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_end=434
-  _globals['_ERASURECHECK']._serialized_start=436
-  _globals['_ERASURECHECK']._serialized_end=510
-  _globals['_LISTPROJECTIONSREQUEST']._serialized_start=512
-  _globals['_LISTPROJECTIONSREQUEST']._serialized_end=536
-  _globals['_LISTPROJECTIONSRESPONSE']._serialized_start=538
-  _globals['_LISTPROJECTIONSRESPONSE']._serialized_end=634
-  _globals['_LISTPARKEDKEYSREQUEST']._serialized_start=636
-  _globals['_LISTPARKEDKEYSREQUEST']._serialized_end=719
-  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_start=722
-  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_end=855
-  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_start=857
-  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_end=969
-  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_start=972
-  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_end=1106
-  _globals['_VERIFYPROJECTIONREQUEST']._serialized_start=1108
-  _globals['_VERIFYPROJECTIONREQUEST']._serialized_end=1165
-  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_start=1168
-  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_end=1410
-  _globals['_PROJECTIONSERVICE']._serialized_start=1413
-  _globals['_PROJECTIONSERVICE']._serialized_end=2038
+  _globals['_REBUILDSTAGE']._serialized_start=2998
+  _globals['_REBUILDSTAGE']._serialized_end=3158
+  _globals['_CHECKERASUREREQUEST']._serialized_start=152
+  _globals['_CHECKERASUREREQUEST']._serialized_end=225
+  _globals['_CHECKERASURERESPONSE']._serialized_start=228
+  _globals['_CHECKERASURERESPONSE']._serialized_end=467
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_start=407
+  _globals['_CHECKERASURERESPONSE_POSITIONSENTRY']._serialized_end=467
+  _globals['_ERASURECHECK']._serialized_start=469
+  _globals['_ERASURECHECK']._serialized_end=543
+  _globals['_LISTPROJECTIONSREQUEST']._serialized_start=545
+  _globals['_LISTPROJECTIONSREQUEST']._serialized_end=569
+  _globals['_LISTPROJECTIONSRESPONSE']._serialized_start=571
+  _globals['_LISTPROJECTIONSRESPONSE']._serialized_end=667
+  _globals['_LISTPARKEDKEYSREQUEST']._serialized_start=669
+  _globals['_LISTPARKEDKEYSREQUEST']._serialized_end=752
+  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_start=755
+  _globals['_LISTPARKEDKEYSRESPONSE']._serialized_end=888
+  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_start=890
+  _globals['_REFOLDPARKEDKEYSREQUEST']._serialized_end=1002
+  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_start=1005
+  _globals['_REFOLDPARKEDKEYSRESPONSE']._serialized_end=1139
+  _globals['_VERIFYPROJECTIONREQUEST']._serialized_start=1141
+  _globals['_VERIFYPROJECTIONREQUEST']._serialized_end=1198
+  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_start=1201
+  _globals['_VERIFYPROJECTIONRESPONSE']._serialized_end=1443
+  _globals['_REBUILDPROJECTIONREQUEST']._serialized_start=1445
+  _globals['_REBUILDPROJECTIONREQUEST']._serialized_end=1551
+  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_start=1554
+  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_end=1816
+  _globals['_COMPAREGENERATIONSREQUEST']._serialized_start=1818
+  _globals['_COMPAREGENERATIONSREQUEST']._serialized_end=1909
+  _globals['_COMPAREGENERATIONSRESPONSE']._serialized_start=1912
+  _globals['_COMPAREGENERATIONSRESPONSE']._serialized_end=2153
+  _globals['_SWITCHPROJECTIONREQUEST']._serialized_start=2156
+  _globals['_SWITCHPROJECTIONREQUEST']._serialized_end=2292
+  _globals['_SWITCHPROJECTIONRESPONSE']._serialized_start=2295
+  _globals['_SWITCHPROJECTIONRESPONSE']._serialized_end=2477
+  _globals['_ROLLBACKPROJECTIONREQUEST']._serialized_start=2479
+  _globals['_ROLLBACKPROJECTIONREQUEST']._serialized_end=2538
+  _globals['_ROLLBACKPROJECTIONRESPONSE']._serialized_start=2540
+  _globals['_ROLLBACKPROJECTIONRESPONSE']._serialized_end=2656
+  _globals['_DROPGENERATIONREQUEST']._serialized_start=2658
+  _globals['_DROPGENERATIONREQUEST']._serialized_end=2745
+  _globals['_DROPGENERATIONRESPONSE']._serialized_start=2747
+  _globals['_DROPGENERATIONRESPONSE']._serialized_end=2771
+  _globals['_PAUSEPROJECTIONREQUEST']._serialized_start=2773
+  _globals['_PAUSEPROJECTIONREQUEST']._serialized_end=2853
+  _globals['_PAUSEPROJECTIONRESPONSE']._serialized_start=2855
+  _globals['_PAUSEPROJECTIONRESPONSE']._serialized_end=2908
+  _globals['_RESUMEPROJECTIONREQUEST']._serialized_start=2910
+  _globals['_RESUMEPROJECTIONREQUEST']._serialized_end=2967
+  _globals['_RESUMEPROJECTIONRESPONSE']._serialized_start=2969
+  _globals['_RESUMEPROJECTIONRESPONSE']._serialized_end=2995
+  _globals['_PROJECTIONSERVICE']._serialized_start=3161
+  _globals['_PROJECTIONSERVICE']._serialized_end=4659
 # @@protoc_insertion_point(module_scope)

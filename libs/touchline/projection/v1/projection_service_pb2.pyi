@@ -6,7 +6,9 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from touchline.projection.v1 import projection_pb2 as _projection_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RebuildStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RebuildStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RebuildStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REBUILD_STAGE_UNSPECIFIED: _RebuildStage.ValueType  # 0
+    """Not said. Never sent."""
+    REBUILD_STAGE_FILLING: _RebuildStage.ValueType  # 1
+    """Workers fold history into the new tables."""
+    REBUILD_STAGE_INDEXING: _RebuildStage.ValueType  # 2
+    """The tables' indexes are built."""
+    REBUILD_STAGE_CATCHING_UP: _RebuildStage.ValueType  # 3
+    """What was recorded meanwhile is folded."""
+    REBUILD_STAGE_FOLLOWING: _RebuildStage.ValueType  # 4
+    """It follows the line. In the last message."""
+
+class RebuildStage(_RebuildStage, metaclass=_RebuildStageEnumTypeWrapper):
+    """What a rebuild does."""
+
+REBUILD_STAGE_UNSPECIFIED: RebuildStage.ValueType  # 0
+"""Not said. Never sent."""
+REBUILD_STAGE_FILLING: RebuildStage.ValueType  # 1
+"""Workers fold history into the new tables."""
+REBUILD_STAGE_INDEXING: RebuildStage.ValueType  # 2
+"""The tables' indexes are built."""
+REBUILD_STAGE_CATCHING_UP: RebuildStage.ValueType  # 3
+"""What was recorded meanwhile is folded."""
+REBUILD_STAGE_FOLLOWING: RebuildStage.ValueType  # 4
+"""It follows the line. In the last message."""
+Global___RebuildStage: _TypeAlias = RebuildStage  # noqa: Y015
 
 @_typing.final
 class CheckErasureRequest(_message.Message):
@@ -349,3 +383,401 @@ class VerifyProjectionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyProjectionResponse: _TypeAlias = VerifyProjectionResponse  # noqa: Y015
+
+@_typing.final
+class RebuildProjectionRequest(_message.Message):
+    """Asks to rebuild a projection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    WATCH_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required; a reactor is refused."""
+    workers: _builtins.int
+    """How many processes fill it: 1, 2, 4 or 8. Default 0: 1. A projection that can't be divided is
+    filled by one.
+    """
+    watch: _builtins.bool
+    """Only tell how the rebuild goes that is under way. Default false: begin one."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        workers: _builtins.int = ...,
+        watch: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projection", b"projection", "watch", b"watch", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProjectionRequest: _TypeAlias = RebuildProjectionRequest  # noqa: Y015
+
+@_typing.final
+class RebuildProjectionResponse(_message.Message):
+    """How far a rebuild came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    FOLDED_EVENTS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    INDEXED_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation that is being built."""
+    stage: Global___RebuildStage.ValueType
+    """What is done now."""
+    folded_events: _builtins.int
+    """Events folded so far, of the line: the mean of its ranges."""
+    events: _builtins.int
+    """The store's head, as far as it is known."""
+    workers: _builtins.int
+    """How many worker processes are at it."""
+    waits_for: _builtins.str
+    """What it waits for. Default empty: nothing."""
+    indexed: _builtins.float
+    """While indexes are built: how much of that is done, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        stage: Global___RebuildStage.ValueType = ...,
+        folded_events: _builtins.int = ...,
+        events: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        waits_for: _builtins.str = ...,
+        indexed: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "folded_events", b"folded_events", "generation", b"generation", "indexed", b"indexed", "stage", b"stage", "waits_for", b"waits_for", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProjectionResponse: _TypeAlias = RebuildProjectionResponse  # noqa: Y015
+
+@_typing.final
+class CompareGenerationsRequest(_message.Message):
+    """Asks to compare generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    generation: _builtins.int
+    """The generation to compare with the one that answers. Default 0: the one that follows the line."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareGenerationsRequest: _TypeAlias = CompareGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class CompareGenerationsResponse(_message.Message):
+    """How far a comparison came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    TABLE_COUNT_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    serving: _builtins.int
+    """The generation that answers: `live` in `tables`."""
+    generation: _builtins.int
+    """The one that it is compared with: the copy in `tables`."""
+    position: _builtins.int
+    """The position of both. Default 0: they are being brought there."""
+    table_count: _builtins.int
+    """How many there are."""
+    finished: _builtins.bool
+    """True in the last message."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[_projection_pb2.TableComparison]:
+        """The tables compared so far."""
+
+    def __init__(
+        self,
+        *,
+        serving: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        position: _builtins.int = ...,
+        tables: _abc.Iterable[_projection_pb2.TableComparison] | None = ...,
+        table_count: _builtins.int = ...,
+        finished: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "generation", b"generation", "position", b"position", "serving", b"serving", "table_count", b"table_count", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareGenerationsResponse: _TypeAlias = CompareGenerationsResponse  # noqa: Y015
+
+@_typing.final
+class SwitchProjectionRequest(_message.Message):
+    """Asks to switch to another generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ACCEPT_DIFFERENCES_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    generation: _builtins.int
+    """The generation. Default 0: the one that follows the line."""
+    accept_differences: _builtins.bool
+    """Switch also if it differs, or was not compared: the fold was wrong and is corrected, for example.
+    Default false: refused with GENERATIONS_DIFFER.
+    """
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        accept_differences: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_differences", b"accept_differences", "generation", b"generation", "projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchProjectionRequest: _TypeAlias = SwitchProjectionRequest  # noqa: Y015
+
+@_typing.final
+class SwitchProjectionResponse(_message.Message):
+    """What answers now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ROLL_BACK_UNTIL_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation that answers from now on."""
+    previous: _builtins.int
+    """The one that did before."""
+    position: _builtins.int
+    """The position of both at that moment."""
+    @_builtins.property
+    def roll_back_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it can be rolled back."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        previous: _builtins.int = ...,
+        position: _builtins.int = ...,
+        roll_back_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["roll_back_until", b"roll_back_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "position", b"position", "previous", b"previous", "roll_back_until", b"roll_back_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchProjectionResponse: _TypeAlias = SwitchProjectionResponse  # noqa: Y015
+
+@_typing.final
+class RollBackProjectionRequest(_message.Message):
+    """Asks to roll back the last switch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackProjectionRequest: _TypeAlias = RollBackProjectionRequest  # noqa: Y015
+
+@_typing.final
+class RollBackProjectionResponse(_message.Message):
+    """What answers again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation that answers from now on."""
+    previous: _builtins.int
+    """The one that did before; it follows the line for ten minutes."""
+    position: _builtins.int
+    """The position of both at that moment."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        previous: _builtins.int = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "position", b"position", "previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackProjectionResponse: _TypeAlias = RollBackProjectionResponse  # noqa: Y015
+
+@_typing.final
+class DropGenerationRequest(_message.Message):
+    """Asks to drop a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    generation: _builtins.int
+    """The generation. Required; the one that answers is refused."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationRequest: _TypeAlias = DropGenerationRequest  # noqa: Y015
+
+@_typing.final
+class DropGenerationResponse(_message.Message):
+    """It is dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationResponse: _TypeAlias = DropGenerationResponse  # noqa: Y015
+
+@_typing.final
+class PauseProjectionRequest(_message.Message):
+    """Asks to pause a projection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    reason: _builtins.str
+    """Why, for whoever sees it paused; nothing personal. At most 500 characters. Default empty."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projection", b"projection", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseProjectionRequest: _TypeAlias = PauseProjectionRequest  # noqa: Y015
+
+@_typing.final
+class PauseProjectionResponse(_message.Message):
+    """It is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """The position at which it stands."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseProjectionResponse: _TypeAlias = PauseProjectionResponse  # noqa: Y015
+
+@_typing.final
+class ResumeProjectionRequest(_message.Message):
+    """Asks to resume a projection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    projection: _builtins.str
+    """The projection. Required."""
+    def __init__(
+        self,
+        *,
+        projection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["projection", b"projection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeProjectionRequest: _TypeAlias = ResumeProjectionRequest  # noqa: Y015
+
+@_typing.final
+class ResumeProjectionResponse(_message.Message):
+    """It folds on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeProjectionResponse: _TypeAlias = ResumeProjectionResponse  # noqa: Y015

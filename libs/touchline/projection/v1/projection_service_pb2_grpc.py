@@ -55,6 +55,41 @@ class ProjectionServiceStub:
                 request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
                 response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
                 _registered_method=True)
+        self.RebuildProjection = channel.unary_stream(
+                '/touchline.projection.v1.ProjectionService/RebuildProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionResponse.FromString,
+                _registered_method=True)
+        self.CompareGenerations = channel.unary_stream(
+                '/touchline.projection.v1.ProjectionService/CompareGenerations',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsResponse.FromString,
+                _registered_method=True)
+        self.SwitchProjection = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/SwitchProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionResponse.FromString,
+                _registered_method=True)
+        self.RollBackProjection = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/RollBackProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionResponse.FromString,
+                _registered_method=True)
+        self.DropGeneration = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/DropGeneration',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationResponse.FromString,
+                _registered_method=True)
+        self.PauseProjection = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/PauseProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionResponse.FromString,
+                _registered_method=True)
+        self.ResumeProjection = channel.unary_unary(
+                '/touchline.projection.v1.ProjectionService/ResumeProjection',
+                request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionRequest.SerializeToString,
+                response_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionResponse.FromString,
+                _registered_method=True)
         self.CheckErasure = channel.unary_unary(
                 '/touchline.projection.v1.ProjectionService/CheckErasure',
                 request_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CheckErasureRequest.SerializeToString,
@@ -97,6 +132,59 @@ class ProjectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildProjection(self, request, context):
+        """Begins a new generation of a projection, which worker processes fill beside the one that answers,
+        and tells its progress until it follows the line. It goes on when nobody listens; `watch` listens
+        again. Asked for twice: FAILED_PRECONDITION with REBUILD_UNDER_WAY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareGenerations(self, request, context):
+        """Compares a generation that follows the line with the one that answers, in one snapshot, at the
+        same position, and remembers the result for the switch. The last message has `finished` set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SwitchProjection(self, request, context):
+        """Lets a generation answer that was compared and found equal. The one before folds on for ten
+        minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackProjection(self, request, context):
+        """Lets the generation answer again that did before the last switch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropGeneration(self, request, context):
+        """Drops a generation that does not answer, such as one that is being filled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseProjection(self, request, context):
+        """Stops folding a projection, in every process. It is read on as it stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeProjection(self, request, context):
+        """Goes on folding a projection that was paused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckErasure(self, request, context):
         """Looks for what is left of an erased customer in the service's database and in the memory of the
         process that answers, once everything up to the erasure is folded.
@@ -127,6 +215,41 @@ def add_ProjectionServiceServicer_to_server(servicer, server):
                     servicer.VerifyProjection,
                     request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.FromString,
                     response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.SerializeToString,
+            ),
+            'RebuildProjection': grpc.unary_stream_rpc_method_handler(
+                    servicer.RebuildProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionResponse.SerializeToString,
+            ),
+            'CompareGenerations': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompareGenerations,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsResponse.SerializeToString,
+            ),
+            'SwitchProjection': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionResponse.SerializeToString,
+            ),
+            'RollBackProjection': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionResponse.SerializeToString,
+            ),
+            'DropGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropGeneration,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationResponse.SerializeToString,
+            ),
+            'PauseProjection': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionResponse.SerializeToString,
+            ),
+            'ResumeProjection': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeProjection,
+                    request_deserializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionRequest.FromString,
+                    response_serializer=touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionResponse.SerializeToString,
             ),
             'CheckErasure': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckErasure,
@@ -243,6 +366,195 @@ class ProjectionService:
             '/touchline.projection.v1.ProjectionService/VerifyProjection',
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionRequest.SerializeToString,
             touchline_dot_projection_dot_v1_dot_projection__service__pb2.VerifyProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/RebuildProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RebuildProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareGenerations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/CompareGenerations',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.CompareGenerationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/SwitchProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.SwitchProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/RollBackProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.RollBackProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/DropGeneration',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.DropGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/PauseProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.PauseProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeProjection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/touchline.projection.v1.ProjectionService/ResumeProjection',
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionRequest.SerializeToString,
+            touchline_dot_projection_dot_v1_dot_projection__service__pb2.ResumeProjectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

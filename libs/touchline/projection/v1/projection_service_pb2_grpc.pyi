@@ -29,6 +29,27 @@ class ProjectionServiceStub:
     snapshot at the same position, telling its progress. The live tables are not touched, and the
     copy is removed. The last message has `finished` set.
     """
+    RebuildProjection: _aio.UnaryStreamMultiCallable[_projection_service_pb2.RebuildProjectionRequest, _projection_service_pb2.RebuildProjectionResponse]
+    """Begins a new generation of a projection, which worker processes fill beside the one that answers,
+    and tells its progress until it follows the line. It goes on when nobody listens; `watch` listens
+    again. Asked for twice: FAILED_PRECONDITION with REBUILD_UNDER_WAY.
+    """
+    CompareGenerations: _aio.UnaryStreamMultiCallable[_projection_service_pb2.CompareGenerationsRequest, _projection_service_pb2.CompareGenerationsResponse]
+    """Compares a generation that follows the line with the one that answers, in one snapshot, at the
+    same position, and remembers the result for the switch. The last message has `finished` set.
+    """
+    SwitchProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.SwitchProjectionRequest, _projection_service_pb2.SwitchProjectionResponse]
+    """Lets a generation answer that was compared and found equal. The one before folds on for ten
+    minutes.
+    """
+    RollBackProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.RollBackProjectionRequest, _projection_service_pb2.RollBackProjectionResponse]
+    """Lets the generation answer again that did before the last switch."""
+    DropGeneration: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.DropGenerationRequest, _projection_service_pb2.DropGenerationResponse]
+    """Drops a generation that does not answer, such as one that is being filled."""
+    PauseProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.PauseProjectionRequest, _projection_service_pb2.PauseProjectionResponse]
+    """Stops folding a projection, in every process. It is read on as it stands."""
+    ResumeProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.ResumeProjectionRequest, _projection_service_pb2.ResumeProjectionResponse]
+    """Goes on folding a projection that was paused."""
     CheckErasure: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.CheckErasureRequest, _projection_service_pb2.CheckErasureResponse]
     """Looks for what is left of an erased customer in the service's database and in the memory of the
     process that answers, once everything up to the erasure is folded.
@@ -73,6 +94,69 @@ class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
         snapshot at the same position, telling its progress. The live tables are not touched, and the
         copy is removed. The last message has `finished` set.
         """
+
+    @_abc_1.abstractmethod
+    def RebuildProjection(
+        self,
+        request: _projection_service_pb2.RebuildProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.RebuildProjectionRequest, _abc.AsyncIterator[_projection_service_pb2.RebuildProjectionResponse]],
+    ) -> _abc.AsyncIterator[_projection_service_pb2.RebuildProjectionResponse]:
+        """Begins a new generation of a projection, which worker processes fill beside the one that answers,
+        and tells its progress until it follows the line. It goes on when nobody listens; `watch` listens
+        again. Asked for twice: FAILED_PRECONDITION with REBUILD_UNDER_WAY.
+        """
+
+    @_abc_1.abstractmethod
+    def CompareGenerations(
+        self,
+        request: _projection_service_pb2.CompareGenerationsRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.CompareGenerationsRequest, _abc.AsyncIterator[_projection_service_pb2.CompareGenerationsResponse]],
+    ) -> _abc.AsyncIterator[_projection_service_pb2.CompareGenerationsResponse]:
+        """Compares a generation that follows the line with the one that answers, in one snapshot, at the
+        same position, and remembers the result for the switch. The last message has `finished` set.
+        """
+
+    @_abc_1.abstractmethod
+    def SwitchProjection(
+        self,
+        request: _projection_service_pb2.SwitchProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.SwitchProjectionRequest, _abc.Awaitable[_projection_service_pb2.SwitchProjectionResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.SwitchProjectionResponse]:
+        """Lets a generation answer that was compared and found equal. The one before folds on for ten
+        minutes.
+        """
+
+    @_abc_1.abstractmethod
+    def RollBackProjection(
+        self,
+        request: _projection_service_pb2.RollBackProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.RollBackProjectionRequest, _abc.Awaitable[_projection_service_pb2.RollBackProjectionResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.RollBackProjectionResponse]:
+        """Lets the generation answer again that did before the last switch."""
+
+    @_abc_1.abstractmethod
+    def DropGeneration(
+        self,
+        request: _projection_service_pb2.DropGenerationRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.DropGenerationRequest, _abc.Awaitable[_projection_service_pb2.DropGenerationResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.DropGenerationResponse]:
+        """Drops a generation that does not answer, such as one that is being filled."""
+
+    @_abc_1.abstractmethod
+    def PauseProjection(
+        self,
+        request: _projection_service_pb2.PauseProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.PauseProjectionRequest, _abc.Awaitable[_projection_service_pb2.PauseProjectionResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.PauseProjectionResponse]:
+        """Stops folding a projection, in every process. It is read on as it stands."""
+
+    @_abc_1.abstractmethod
+    def ResumeProjection(
+        self,
+        request: _projection_service_pb2.ResumeProjectionRequest,
+        context: _aio.ServicerContext[_projection_service_pb2.ResumeProjectionRequest, _abc.Awaitable[_projection_service_pb2.ResumeProjectionResponse]],
+    ) -> _abc.Awaitable[_projection_service_pb2.ResumeProjectionResponse]:
+        """Goes on folding a projection that was paused."""
 
     @_abc_1.abstractmethod
     def CheckErasure(
