@@ -21,6 +21,7 @@ from tests.bench import (
     pages,
     profile_ingest,
     projections,
+    rebuild_load,
     replicas,
     scoring,
     tracing,
@@ -33,11 +34,11 @@ from tests.bench.stage import Stage, open_stage
 FAMILIES: Final = (
     *("ingest", "unary", "replicas", "projection", "freshness", "telemetry", "graph"),
     *("scores", "rules", "inbox", "identities"),
-    *("history", "rebuild", "pages"),
+    *("rebuild_load", "history", "rebuild", "pages"),
 )
 _DERIVED: Final = {"scores", "rules", "inbox"}
 _LARGE: Final = {"history", "rebuild", "pages"}
-_OWN_STORE: Final = {"identities"}
+_OWN_STORE: Final = {"identities", "rebuild_load"}
 _NO_STORE: Final = {"graph"}
 
 
@@ -55,6 +56,9 @@ async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: b
     if "identities" in wanted:
         async with open_stage(profiled=profiled) as stage:
             await identities.measure(report, stage, scale)
+    if "rebuild_load" in wanted:
+        async with open_stage(profiled=profiled) as stage:
+            await rebuild_load.measure(report, stage, scale)
     if wanted & _LARGE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_large_store(report, stage, scale, wanted)
