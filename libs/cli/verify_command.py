@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import grpc
 import typer
@@ -27,6 +27,9 @@ from touchline.projection.v1.projection_service_pb2 import (
     VerifyProjectionRequest,
     VerifyProjectionResponse,
 )
+
+_LIST_SECONDS: Final = 10.0
+_SILENT: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Projections = dict[str, Sequence[Projection] | None]
 Tell = Callable[[int, int], None]
@@ -84,9 +87,11 @@ async def projections_of(client: Client) -> Projections:
 
 async def _those_of(client: Client, service: str) -> Sequence[Projection] | None:
     try:
-        listed = await client.projections[service].ListProjections(ListProjectionsRequest())
+        listed = await client.projections[service].ListProjections(
+            ListProjectionsRequest(), timeout=_LIST_SECONDS
+        )
     except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        if error.code() not in _SILENT:
             raise
         return None
     return listed.projections

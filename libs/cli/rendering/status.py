@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.cli.rendering import feed, palette, words
+from libs.cli.rendering.projections import reason_of, state_of
 from touchline.ingestion.v1 import ingestion_pb2 as ingestion
 from touchline.profile.v1 import profile_service_pb2 as profiles
 from touchline.projection.v1 import projection_pb2 as projection
@@ -37,10 +38,10 @@ def status_table(
         for one in its or ():
             table.add_row(*_projection(service, one, store.head_position, now))
     reasons = [
-        Text(f"{service}/{one.name} halted: {words.plain(one.halt_reason)}", style=palette.BAD)
+        reason
         for service, its in projections.items()
         for one in its or ()
-        if one.halt_reason
+        if (reason := reason_of(service, one))
     ]
     return Group(Text(), *_store(store, population), table, *reasons)
 
@@ -104,13 +105,11 @@ def _projection(
     service: str, one: projection.Projection, head: int, now: datetime
 ) -> Iterator[RenderableType]:
     lag = max(0, max(head, one.head_position) - one.position)
-    symbol, style, state = _STATES[one.state]
     committed = words.age(words.local(one.committed_at, now.tzinfo), now)
     yield f"{service}/{one.name}"
     yield f"{one.position:,}"
     yield Text(f"{lag:,}", style=palette.ATTENTION if lag else "")
-    parked = f", {one.parked_keys:,} parked" if one.parked_keys else ""
-    yield Text.assemble((f"{symbol} {state}", style), (parked, palette.BAD))
+    yield state_of(one)
     yield Text(committed if one.HasField("committed_at") else "never", style=palette.QUIET)
 
 
@@ -125,12 +124,3 @@ def _table(*columns: str, numbers: Sequence[int]) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
     return table
-
-
-_STATES = {
-    projection.PROJECTION_STATE_UNSPECIFIED: ("?", palette.QUIET, "unknown"),
-    projection.PROJECTION_STATE_CATCHING_UP: ("○", palette.ATTENTION, "catching up"),
-    projection.PROJECTION_STATE_LIVE: ("●", palette.GOOD, "live"),
-    projection.PROJECTION_STATE_WAITING: ("○", palette.ATTENTION, "waiting"),
-    projection.PROJECTION_STATE_HALTED: (palette.BROKEN, palette.BAD, "halted"),
-}

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import (
@@ -20,14 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.cli.rendering import palette, words
+from libs.cli.rendering.differences import differing_rows
 from touchline.ingestion.v1 import ingestion_service_pb2 as ingestion
 from touchline.projection.v1 import projection_pb2 as projection
 from touchline.projection.v1 import projection_service_pb2 as projections
-
-# What is shown of two versions of a row: so many characters of the key, and from so many before
-# where they differ.
-_KEY: Final = 24
-_BEFORE_DIFFERENCE: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,29 +212,4 @@ def _differing(claim: str, table: projection.TableComparison) -> Iterator[Render
         f"{words.count(table.differing_rows, 'row')} only one of them has",
         style=palette.BAD,
     )
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, min_width=len("  only live"))
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    rows_told = [words.plain(one.row) for one in table.differences]
-    # Two versions of a row stand next to each other.
-    for one, row, before, after in zip(
-        table.differences, rows_told, ["", *rows_told], [*rows_told[1:], ""], strict=False
-    ):
-        side = Text("  only live", palette.ATTENTION) if one.is_live else Text("  only anew")
-        alike = max(_alike(row, before), _alike(row, after))
-        grid.add_row(side, Text(_from_difference(row, alike), palette.QUIET))
-    yield grid
-    if more := table.differing_rows - len(table.differences):
-        yield Text(f"  and {more:,} more", style=palette.QUIET)
-
-
-def _alike(one: str, other: str) -> int:
-    """Says in how many characters two texts begin alike."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _from_difference(row: str, alike: int) -> str:
-    """Leaves out what a row has in common with its neighbour, but for the key in front."""
-    start = alike - _BEFORE_DIFFERENCE
-    return row if start <= 2 * _KEY else f"{row[:_KEY]}…{row[start:]}"
+    yield from differing_rows(table, "anew")

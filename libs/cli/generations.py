@@ -1,0 +1,166 @@
+"""What the commands about projections and their generations share: names, calls, what failed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final, NamedTuple
+
+import grpc
+import typer
+
+from libs.cli.calling import console, fail, program
+from libs.cli.rendering.stages import Stages
+from touchline.client import Client
+from touchline.failures import CallFailed
+from touchline.projection.v1.projection_service_pb2 import (
+    CompareGenerationsRequest,
+    CompareGenerationsResponse,
+    SwitchProjectionRequest,
+    SwitchProjectionResponse,
+)
+from touchline.projection.v1.projection_service_pb2_grpc import ProjectionServiceStub
+
+_SERVICES: Final = ("profile", "engagement", "notification")
+
+
+def _complete(incomplete: str) -> list[str]:
+    return [name for name in _SERVICES if name.startswith(incomplete)]
+
+
+Service = Annotated[str, typer.Argument(help="Such as `profile`.", autocompletion=_complete)]
+ProjectionName = Annotated[str, typer.Argument(metavar="PROJECTION", help="Such as `timeline`.")]
+
+
+class Target(NamedTuple):
+    """A projection of a service, as a person names it.
+
+    Attributes:
+        service: Such as `profile`.
+        projection: Such as `timeline`.
+    """
+
+    service: str
+    projection: str
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.projection}"
+
+    def command(self, name: str, *rest: object) -> str:
+        """Return a command about it, as a person types it.
+
+        Args:
+            name: Such as `rebuild` or `projections switch`.
+            rest: What follows its name.
+        """
+        return " ".join([program(), name, self.service, self.projection, *map(str, rest)])
+
+
+def calls_of(client: Client, service: str) -> ProjectionServiceStub:
+    """Return the calls about a service's projections.
+
+    Raises:
+        typer.Exit: There is no such service; that is said.
+    """
+    if service not in client.projections:
+        fail(f"No service {service} has projections; these have: {', '.join(client.projections)}.")
+    return client.projections[service]
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Say of a call that fails in the block which command helps.
+
+    Raises:
+        CallFailed: A call in the block failed.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        failed = CallFailed.of(error)
+        raise CallFailed(
+            failed.code,
+            _explanation(failed, target) or failed.message,
+            reason=failed.reason,
+            violations=failed.violations,
+            metadata=failed.metadata,
+        ) from error
+
+
+async def compare_generations(
+    client: Client, target: Target, generation: int = 0
+) -> CompareGenerationsResponse:
+    """Compare a generation with the one that answers, show how far that is, and return the result.
+
+    Args:
+        client: Of the running services.
+        target: Whose.
+        generation: Which one. Default 0: the one that follows the line.
+
+    Raises:
+        CallFailed: They can't be compared.
+    """
+    request = CompareGenerationsRequest(projection=target.projection, generation=generation)
+    last = CompareGenerationsResponse()
+    with explained(target), Stages(console) as stages:
+        async for last in calls_of(client, target.service).CompareGenerations(request):
+            stages.show_comparison(last)
+    return last
+
+
+async def switch_to(
+    client: Client, target: Target, generation: int = 0, *, accept_differences: bool = False
+) -> SwitchProjectionResponse:
+    """Let a generation answer, and return what does now.
+
+    Args:
+        client: Of the running services.
+        target: Whose.
+        generation: Which one. Default 0: the one that follows the line.
+        accept_differences: Whether it may differ from the one that answers.
+
+    Raises:
+        CallFailed: It is refused.
+    """
+    request = SwitchProjectionRequest(
+        projection=target.projection,
+        generation=generation,
+        accept_differences=accept_differences,
+    )
+    with explained(target):
+        calls = calls_of(client, target.service)
+        done: SwitchProjectionResponse = await calls.SwitchProjection(request)
+    return done
+
+
+def _explanation(failed: CallFailed, target: Target) -> str:
+    """Return what happened and which command helps; empty: as the service says."""
+    generation = failed.metadata.get("generation", "")
+    named = f"Generation {generation} of {target}"
+    match failed.reason:
+        case "PROJECTION_NOT_FOUND":
+            return (
+                f"There is no projection {target}. `{program()} projections` lists those there are."
+            )
+        case "REBUILD_UNDER_WAY":
+            return (
+                f"{named} is being built already. Watch it with "
+                f"`{target.command('rebuild', '--watch')}`, or give it up with "
+                f"`{target.command('projections drop', generation)}`."
+            )
+        case "GENERATION_NOT_READY" if failed.metadata.get("state") == "filling":
+            return (
+                f"{named} is still being filled. `{target.command('rebuild', '--watch')}` waits "
+                "until it follows the line."
+            )
+        case "GENERATION_NOT_FOUND":
+            return (
+                f"{failed.message.rstrip('.')}. `{program()} projections` lists those there are, "
+                f"and `{target.command('rebuild')}` begins one."
+            )
+        case "GENERATIONS_DIFFER":
+            return (
+                f"{named} was not found equal to the one that answers, and was not switched to. "
+                f"`{target.command('projections compare')}` shows what differs; if that is how it "
+                f"is meant: `{target.command('projections switch', '--accept-differences')}`."
+            )
+        case _:
+            return ""
