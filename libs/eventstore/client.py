@@ -93,15 +93,23 @@ class StoreClient:
             ),
         )
 
-    async def history(self, after: int) -> GetHistoryResponse:
+    async def history(
+        self, after: int, partitions: tuple[int, int] | None = None
+    ) -> GetHistoryResponse:
         """Return a page of the events after a position, at most 512 KiB.
+
+        Args:
+            after: The position.
+            partitions: Whose records are wanted, from the first partition to the last; those of
+                other events may be empty. Default: all.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        return await self._ask(
-            api.HISTORY, GetHistoryRequest(after_position=after), GetHistoryResponse
-        )
+        request = GetHistoryRequest(after_position=after)
+        if partitions is not None:
+            request.first_partition, request.last_partition = partitions
+        return await self._ask(api.HISTORY, request, GetHistoryResponse)
 
     async def events_of_keys(
         self, tenant: int, owner_keys: Collection[bytes], up_to: int = 0, *, after: int = 0

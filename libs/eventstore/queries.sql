@@ -17,8 +17,15 @@ FROM store_head h LEFT JOIN store_ancestors a ON true ORDER BY a.number
 -- name: chain_at
 SELECT chain FROM events WHERE position = $1
 
+-- name: history_start
+SELECT h.store_id, h.position, (SELECT e.chain FROM events e WHERE e.position = $1) AS chain
+FROM store_head h
+
 -- name: history
-SELECT position, partition, type, recorded_at_us, content_hash, chain, record
+-- Of other partitions than those from $3 to $4 only what the chain is made of. Erasures, of type 44,
+-- concern them all.
+SELECT position, partition, type, recorded_at_us, content_hash, chain,
+       CASE WHEN partition BETWEEN $3 AND $4 OR type = 44 THEN record ELSE '' END AS record
 FROM events WHERE position > $1 ORDER BY position LIMIT $2
 
 -- name: events_of_keys

@@ -17,6 +17,7 @@ from libs.eventstore.keyring import Keyring
 from libs.eventstore.other_stores import present, watch_for_others
 from libs.eventstore.store import EventStore
 from libs.eventstore.streams import changes_page, stream_page
+from libs.identity.keys import PARTITIONS
 from libs.rpc import calls
 from libs.tasks import running
 from libs.telemetry import carry, current_traceparent
@@ -121,9 +122,11 @@ def _reads(store: EventStore) -> tuple[Endpoint, ...]:
         )
 
     async def history(request: GetHistoryRequest, _: str) -> GetHistoryResponse:
-        page = await store.history(request.after_position)
-        head_position = (await store.head()).position
-        return GetHistoryResponse(batch=page, head_position=head_position)
+        first, last = request.first_partition, request.last_partition
+        partitions = (first, last if request.HasField("last_partition") else PARTITIONS - 1)
+        if not first <= partitions[1] < PARTITIONS:
+            raise ValueError(f"partitions are 0 to {PARTITIONS - 1}, the first before the last")
+        return await store.history_page(request.after_position, partitions)
 
     async def events_of_keys(request: GetEventsOfKeysRequest, _: str) -> GetEventsOfKeysResponse:
         if len(request.owner_keys) > api.MAX_OWNER_KEYS:

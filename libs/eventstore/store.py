@@ -14,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.chain import GENESIS, Ancestor, Head, Lineage, extend
 from libs.eventstore.errors import SealsStale, StoreFull, StoreUnavailable
 from libs.eventstore.records import Row
+from libs.identity.keys import PARTITIONS
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.tasks import running
@@ -22,6 +23,7 @@ from touchline.store.v1.store_pb2 import (
     AppendOutcome,
     EventBatch,
     GetEventsOfKeysResponse,
+    GetHistoryResponse,
     RecordedEvent,
 )
 
@@ -34,6 +36,7 @@ PACKED_BYTES: Final = 72
 _APPENDED: Final = "touchline_appended"
 _ERASED: Final = "touchline_erased"
 _RECONNECT_SECONDS: Final = 0.5
+_ALL: Final = (0, PARTITIONS - 1)
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _DATABASE_FULL: Final = (asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
@@ -150,6 +153,8 @@ class EventStore:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        # By partitions, how much of a page an event took lately.
+        self._packed_bytes: dict[tuple[int, int], int] = {}
 
     @property
     def pool(self) -> asyncpg.Pool:
@@ -237,32 +242,34 @@ class EventStore:
 
         The page's previous_chain is empty when the position is past the head.
         """
-        head = await self.head()
-        previous_chain = await self.chain_at(after)
-        batch = EventBatch(
-            store_id=head.store_id,
-            previous_chain=previous_chain or b"",
-            chain=previous_chain or b"",
-            first=after + 1,
-            last=after,
-        )
+        return (await self.history_page(after, page_bytes=page_bytes)).batch
+
+    async def history_page(
+        self, after: int, partitions: tuple[int, int] = _ALL, *, page_bytes: int = PAGE_BYTES
+    ) -> GetHistoryResponse:
+        """Returns the events after a position, at most a page of them, and where the line ends.
+
+        Args:
+            after: The position.
+            partitions: Whose records are in it, from the first partition to the last; those of
+                other events are empty.
+            page_bytes: How large the page is at most.
+        """
         async with database_errors():
-            rows = await self._pool.fetch(_SQL["history"], after, PAGE_EVENTS)
-        size = 0
-        for position, partition, kind, recorded_at_us, content_hash, chain, record in rows:
-            size += len(record) + PACKED_BYTES
-            if size > page_bytes and batch.events:
-                break
-            batch.events.add(
-                partition=partition,
-                type=kind,
-                recorded_at_us=recorded_at_us,
-                content_hash=content_hash,
-                record=record,
-            )
-            batch.last = position
-            batch.chain = chain
-        return batch
+            start: Any = await self._pool.fetchrow(_SQL["history_start"], after)
+            # To read more than the page can hold takes as long as the page.
+            limit = min(PAGE_EVENTS, page_bytes // self._packed_bytes.get(partitions, 1) + 1)
+            rows = await self._pool.fetch(_SQL["history"], after, limit, *partitions)
+        # Built where it is sent from: a batch that is put into an answer is copied.
+        answer = GetHistoryResponse()
+        batch = answer.batch
+        batch.store_id = start["store_id"].bytes
+        batch.first, batch.last = after + 1, after
+        batch.previous_chain = batch.chain = (start["chain"] if after else GENESIS) or b""
+        if rows:
+            self._packed_bytes[partitions] = _fill_page(batch, rows, page_bytes)
+        answer.head_position = max(start["position"], batch.last)
+        return answer
 
     async def events_of_keys(
         self, tenant: int, owner_keys: Collection[bytes], after: int, up_to: int
@@ -331,6 +338,21 @@ class EventStore:
         async with database_errors():
             rows = await self._pool.fetch(_SQL["events_at"], list(positions))
         return {position: RecordedEvent.FromString(record) for position, record in rows}
+
+
+def _fill_page(batch: EventBatch, rows: Sequence[asyncpg.Record], page_bytes: int) -> int:
+    """Add what a page holds of at least one row to it; return how much of it an event took."""
+    add, size, last, chain = batch.events.add, 0, batch.last, b""
+    for position, partition, kind, recorded_at_us, content_hash, chain_there, record in rows:
+        taken = len(record) + PACKED_BYTES
+        if size + taken > page_bytes and size:
+            break
+        event = add()
+        event.partition, event.type, event.recorded_at_us = partition, kind, recorded_at_us
+        event.content_hash, event.record = content_hash, record
+        last, chain, size = position, chain_there, size + taken
+    batch.last, batch.chain = last, chain
+    return size // len(batch.events)
 
 
 def pack(store_id: bytes, appended: Appended) -> list[EventBatch]:

@@ -16,16 +16,15 @@ from typing import Any, Final, cast
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
-from libs.eventstore import store as eventstore
 from libs.eventstore.appender import Appender
 from libs.eventstore.keyring import Keyring
 from libs.eventstore.records import Row, SealedTenant
 from libs.eventstore.sealing import MasterKey
 from libs.eventstore.store import AppendVerdict, EventStore
 from libs.identity.keys import IdentityKeys, tenant_secret
-from libs.postgres.migrations import migrate
 from libs.postgres.pool import open_pool
 from libs.rpc.tenants import Tenant
+from services.ingestion.__main__ import migrate_ingestion
 from services.ingestion.event_types import EventTypes
 from services.ingestion.quarantine import Quarantine
 from services.ingestion.recording import Recorder, TenantSecrets
@@ -76,7 +75,7 @@ async def fill(report: Report, stage: Stage, scale: Scale) -> None:
     """Append `scale.stored` events, one call each, while those that follow are being sealed."""
     report.heading(f"Filling a store with {scale.stored:,} events, one append call each")
     url = stage.database("ingestion")
-    await migrate(url, "eventstore", eventstore.MIGRATIONS)
+    await migrate_ingestion(url)
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     try:
         await connection.execute(_STAGED)

@@ -32,7 +32,7 @@ from tests.store import (
     row,
     said,
 )
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED, Event
 from touchline.store.v1.store_pb2 import (
     AppendEvent,
     AppendRequest,
@@ -117,6 +117,45 @@ async def test_history_past_the_head_has_no_chain(line: Line, client: StoreClien
     await line.append([row(1)])
     page = (await client.history(9)).batch
     assert (len(page.events), page.previous_chain) == (0, b"")
+
+
+async def test_history_of_some_partitions_leaves_the_records_of_others_out(
+    line: Line, client: StoreClient
+) -> None:
+    await line.append(*([row(n, f"{n}", owner=bytes([n]) * 16)] for n in range(130)))
+    erased = row(130, "erased", owner=bytes([130]) * 16)._replace(type=EVENT_TYPE_PROFILE_ERASED)
+    await line.append([erased])
+    whole = (await client.history(0)).batch
+    part = (await client.history(0, (16, 31))).batch
+    assert (part.first, part.last, part.chain) == (whole.first, whole.last, whole.chain)
+    for full, own in zip(whole.events, part.events, strict=True):
+        if 16 <= full.partition <= 31 or full.type == EVENT_TYPE_PROFILE_ERASED:
+            assert own == full
+        else:
+            assert not own.record
+            own.record = full.record
+            assert own == full
+    rest = (await client.history(129, (0, 0))).batch
+    assert [event.record for event in rest.events] == [b"", b"erased"]
+
+
+@pytest.mark.parametrize("partitions", [(0, 64), (9, 8)])
+async def test_history_of_no_partitions_is_refused(
+    client: StoreClient, partitions: tuple[int, int]
+) -> None:
+    with pytest.raises(StoreError, match="partitions are 0 to 63"):
+        await client.history(0, partitions)
+
+
+async def test_pages_of_history_become_full_again_after_large_records(
+    line: Line, client: StoreClient
+) -> None:
+    await line.append(*([row(n, record=b"x" * 300_000)] for n in range(3)))
+    await line.append(*([row(n, f"{n}")] for n in range(3, 1003)))
+    after, pages = 0, 0
+    while events := (await client.history(after)).batch.events:
+        after, pages = after + len(events), pages + 1
+    assert (after, pages <= 6) == (1003, True)
 
 
 async def all_of(

@@ -233,7 +233,9 @@ class PackedEvent(_message.Message):
     content_hash: _builtins.bytes
     """The keyed hash of what the caller sent, 32 bytes. The chain runs over these."""
     record: _builtins.bytes
-    """A serialised RecordedEvent."""
+    """A serialised RecordedEvent. Default empty: its partition was not asked for; never on the feed,
+    and never of an erasure, which concerns all partitions.
+    """
     def __init__(
         self,
         *,
@@ -302,18 +304,28 @@ class GetHistoryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    FIRST_PARTITION_FIELD_NUMBER: _builtins.int
+    LAST_PARTITION_FIELD_NUMBER: _builtins.int
     after_position: _builtins.int
     """The position after which to start. Default 0: from the beginning."""
+    first_partition: _builtins.int
+    """The first partition, 0 to 63, whose records are wanted. Default 0."""
+    last_partition: _builtins.int
+    """The last partition whose records are wanted. Default unset: 63."""
     def __init__(
         self,
         *,
         after_position: _builtins.int = ...,
+        first_partition: _builtins.int = ...,
+        last_partition: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition", "last_partition", b"last_partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition", "after_position", b"after_position", "first_partition", b"first_partition", "last_partition", b"last_partition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_partition: _TypeAlias = _typing.Literal["last_partition"]  # noqa: Y015
+    _WhichOneofArgType__last_partition: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_partition) -> _WhichOneofReturnType__last_partition | None: ...
 
 Global___GetHistoryRequest: _TypeAlias = GetHistoryRequest  # noqa: Y015
 
