@@ -26,7 +26,7 @@ from libs.projection.outbox import Outbox, Sender
 from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import PACE, Runner
 from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import migrates_only
+from libs.rpc.arguments import read_arguments
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
@@ -164,10 +164,10 @@ async def _publish_default(models: Mapping[int, Models], shipped: asyncio.Event)
 
 def main() -> None:
     """Run the service as a process, or with --migrate-only just its migrations."""
-    only_migrates = migrates_only("engagement", sys.argv[1:])
+    told = read_arguments("engagement", sys.argv[1:])
     traces = telemetry.setup("engagement")
     try:
-        if only_migrates:
+        if told.migrate:
             asyncio.run(migrate_engagement(required(os.environ, "TOUCHLINE_DATABASE_URL")))
             return
         config = read_config(os.environ)

@@ -30,7 +30,7 @@ from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
 from libs.postgres.migrations import MigrationError, migrate_service
 from libs.postgres.pool import open_pool
-from libs.rpc.arguments import migrates_only
+from libs.rpc.arguments import read_arguments
 from libs.rpc.errors import CallError
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
@@ -185,10 +185,10 @@ def _put_together(
 
 def main() -> None:
     """Run the service as a process, or with --migrate-only just its migrations."""
-    only_migrates = migrates_only("ingestion", sys.argv[1:])
+    told = read_arguments("ingestion", sys.argv[1:], folds=False)
     traces = telemetry.setup("ingestion")
     try:
-        if only_migrates:
+        if told.migrate:
             asyncio.run(migrate_ingestion(required(os.environ, "TOUCHLINE_DATABASE_URL")))
             return
         config = read_config(os.environ)

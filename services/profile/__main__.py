@@ -25,7 +25,7 @@ from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import migrates_only
+from libs.rpc.arguments import read_arguments
 from libs.rpc.loop import run
 from libs.rpc.server import ListenError, serve
 from libs.rpc.settings import SettingError, required
@@ -127,10 +127,10 @@ def _applications(
 
 def main() -> None:
     """Run the service as a process, or with --migrate-only just its migrations."""
-    only_migrates = migrates_only("profile", sys.argv[1:])
+    told = read_arguments("profile", sys.argv[1:])
     traces = telemetry.setup("profile")
     try:
-        if only_migrates:
+        if told.migrate:
             asyncio.run(migrate_profile(required(os.environ, "TOUCHLINE_DATABASE_URL")))
             return
         config = read_config(os.environ)
