@@ -22,6 +22,7 @@ class Faulty:
 
     def __init__(self, fold: Projection) -> None:
         self.name, self.fold_version = fold.name, fold.fold_version
+        self.divisible = fold.divisible
         self.fails_at: set[bytes] = set()
         self.since = 0
         self.in_prepare = False

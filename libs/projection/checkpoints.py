@@ -1,4 +1,4 @@
-"""Who drives a projection, and how far it came: its row in projection_checkpoints."""
+"""Who folds a range of a generation, and how far it came: its row in projection_checkpoints."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -12,6 +12,8 @@ from libs.eventstore.chain import Head
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.continuity import Checkpoint
+from libs.projection.generations.generation import Generation
+from libs.projection.partitions import Partitions
 from libs.projection.projection import Connection
 from libs.tasks import OrderlyEnd
 
@@ -22,7 +24,23 @@ _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class LostLease(Exception):
-    """Another process owns the projection now; nothing of the batch was written."""
+    """Another process owns the range now; nothing of the batch was written."""
+
+
+class Gone(Exception):
+    """The range is no more: it was split or merged, or its generation was dropped."""
+
+
+class Held(Exception):
+    """The range may not move so far now; nothing of the batch was written.
+
+    Attributes:
+        position: How far it may.
+    """
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"it is held at position {position}")
+        self.position = position
 
 
 class Halted(Exception):
@@ -41,72 +59,95 @@ class FoldsAnew(OrderlyEnd):
         self.folding = folding
 
 
-class Claimed(NamedTuple):
-    """A projection that is this process's own now, and the version of the fold that filled it."""
-
-    checkpoint: Checkpoint
-    folded_by: int
-
-
-class Committed(NamedTuple):
-    """What the database says of a projection, whichever process folds it.
+class RangeState(NamedTuple):
+    """What the database says of a range, whichever process folds it.
 
     Attributes:
+        projection: What is folded.
+        generation: The generation's id.
+        partitions: Whose events.
         checkpoint: Its last one.
         halt_reason: Why it stands still, or empty.
+        owner: The process that claimed it last, or None.
+        leased: Whether it is that process's own still.
+        held: Whether it may not move on for a moment.
     """
 
+    projection: str
+    generation: int
+    partitions: Partitions
     checkpoint: Checkpoint
     halt_reason: str
+    owner: UUID | None
+    leased: bool
+    held: bool
 
 
-async def read_committed(pool: asyncpg.Pool) -> dict[str, Committed]:
-    """Return what a database says of its projections, by their names."""
-    return {
-        name: Committed(Checkpoint(*place), halt_reason)
-        for name, *place, halt_reason in await pool.fetch(_SQL["checkpoints"])
-    }
+async def read_ranges(database: asyncpg.Pool | Connection) -> list[RangeState]:
+    """Return what a database says of its ranges, by generation and first partition."""
+    rows: list[Any] = await database.fetch(_SQL["ranges"])
+    return [
+        RangeState(name, generation, Partitions(first, last), Checkpoint(*rest[:4]), *rest[4:])
+        for name, generation, first, last, *rest in rows
+    ]
+
+
+async def read_folding(database: asyncpg.Pool | Connection) -> int:
+    """Return how often everything in a database was folded anew."""
+    return int(await database.fetchval(_SQL["folding"]))
 
 
 class Ownership:
-    """One process's hold on a projection.
+    """One process's hold on a range of a generation.
+
+    Attributes:
+        generation: What is folded.
+        partitions: Whose events.
+        lease: See below.
 
     Args:
-        pool: Connections to the projection's database.
-        projection: Its name.
+        pool: Connections to the generation's database.
+        generation: What is folded.
+        partitions: Whose events.
         owner: Names the process.
-        lease: For how long the projection stays the process's own without a sign of life.
+        lease: For how long the range stays the process's own without a sign of life.
+        folding: How often everything in the database had been folded anew when the process began;
+            None: that is not known before the range was first asked for.
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, projection: str, owner: UUID, lease: timedelta = LEASE
+        self,
+        pool: asyncpg.Pool,
+        generation: Generation,
+        partitions: Partitions,
+        owner: UUID,
+        lease: timedelta = LEASE,
+        *,
+        folding: int | None = None,
     ) -> None:
+        self.generation, self.partitions = generation, partitions
         self.lease = lease
         self._pool = pool
-        self._projection = projection
+        self._range = (generation.id, *partitions)
         self._owner = owner
-        self._folding: int | None = None
+        self._folding = folding
 
-    async def claim(self, fold_version: int) -> Claimed | None:
-        """Take the projection in a new epoch; None while it is another process's.
-
-        Args:
-            fold_version: What a projection that was never folded is folded by.
+    async def claim(self) -> Checkpoint | None:
+        """Take the range in a new epoch; None while it is another process's.
 
         Raises:
             FoldsAnew: another process has thrown away what was folded in this database.
+            Gone: the range is no more.
         """
-        await self._pool.execute(_SQL["introduce"], self._projection, fold_version)
-        row: Any = await self._pool.fetchrow(
-            _SQL["claim"], self._projection, self._owner, self.lease
-        )
-        folding, epoch, store_id, position, chain, folded_by = row
+        row: Any = await self._pool.fetchrow(_SQL["claim"], *self._range, self._owner, self.lease)
+        folding, is_there, *place = row
         if self._folding not in (None, folding):
             raise FoldsAnew("another process emptied its tables", self.folding)
         self._folding = folding
-        if epoch is None:
-            return None
-        return Claimed(Checkpoint(epoch, store_id, position, chain), folded_by)
+        if not is_there:
+            raise Gone
+        epoch, *_ = place
+        return None if epoch is None else Checkpoint(*place)
 
     @property
     def folding(self) -> int:
@@ -117,20 +158,37 @@ class Ownership:
         """Note that a place is on the line of another store.
 
         Raises:
-            LostLease: the projection is another process's now.
+            LostLease: the range is another process's now.
         """
-        row = self._projection, at.epoch, at.position, at.chain, store_id
-        if await self._pool.fetchval(_SQL["adopt"], *row) is None:
+        if await self._pool.fetchval(_SQL["adopt"], *self._at(at), store_id) is None:
             raise LostLease
 
     async def advance(self, connection: Connection, before: Checkpoint, end: Head) -> bool:
-        """Move the checkpoint in the connection's transaction; False when it is another's now."""
-        moved = await connection.fetchrow(
-            _SQL["advance"],
-            *(self._projection, before.epoch, before.position, before.chain),
-            *(end.store_id, end.position, end.chain, self.lease),
-        )
-        return moved is not None
+        """Move the checkpoint in the connection's transaction; False when it is another's now.
+
+        Raises:
+            Held: it is not to move so far now.
+        """
+        place = (end.store_id, end.position, end.chain)
+        moved = await connection.fetchrow(_SQL["advance"], *self._at(before), *place, self.lease)
+        if moved is not None:
+            return True
+        held_at = await connection.fetchval(_SQL["held_at"], *self._at(before))
+        if held_at is not None:
+            raise Held(held_at)
+        return False
+
+    async def hold(self, epoch: int) -> int | None:
+        """Return beyond which position the range may not move now; None: it moves freely.
+
+        Raises:
+            LostLease: the range is another process's now.
+        """
+        row: Any = await self._pool.fetchrow(_SQL["hold"], *self._range, epoch)
+        if row is None:
+            raise LostLease
+        (held_at,) = row
+        return held_at  # type: ignore[no-any-return]
 
     async def renew(self, epoch: int, connection: Connection | None = None) -> bool:
         """Prolong the lease of an epoch; False when another has begun.
@@ -140,19 +198,22 @@ class Ownership:
             connection: In whose transaction, which then commits in that epoch or not at all.
         """
         database = connection or self._pool
-        renewed = await database.fetchval(_SQL["renew"], self._projection, epoch, self.lease)
+        renewed = await database.fetchval(_SQL["renew"], *self._range, epoch, self.lease)
         return renewed is not None
 
     async def release(self) -> None:
         """Give the lease back, so that another process need not wait for its end."""
         with suppress(asyncpg.PostgresError, *UNREACHABLE):
-            await self._pool.execute(_SQL["release"], self._projection, self._owner)
+            await self._pool.execute(_SQL["release"], *self._range, self._owner)
 
     async def halt(self, epoch: int, reason: str) -> None:
-        """Note why the projection stands still, if the database can be reached."""
+        """Note why the range stands still, if the database can be reached."""
         with suppress(asyncpg.PostgresError, *UNREACHABLE):
-            await self._pool.execute(_SQL["halt"], self._projection, epoch, reason)
+            await self._pool.execute(_SQL["halt"], *self._range, epoch, reason)
 
     async def resume(self, epoch: int) -> None:
         """Take back what `halt` noted."""
-        await self._pool.execute(_SQL["resume"], self._projection, epoch)
+        await self._pool.execute(_SQL["resume"], *self._range, epoch)
+
+    def _at(self, place: Checkpoint) -> tuple[object, ...]:
+        return *self._range, place.epoch, place.position, place.chain

@@ -1,7 +1,11 @@
 """Folds stretches of the line in transactions, and finds and parks what can't be folded."""
 
+import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
 import asyncpg
 import structlog
@@ -9,7 +13,7 @@ import structlog
 from libs.eventstore.chain import Head
 from libs.eventstore.feed import SUBJECT
 from libs.eventstore.records import event_id_text
-from libs.projection.checkpoints import LostLease, Ownership
+from libs.projection.checkpoints import Held, LostLease, Ownership
 from libs.projection.continuity import Checkpoint
 from libs.projection.parking import MOST_PARKED, ParkedKeys, error_text, is_outage, key_of
 from libs.projection.projection import Connection, Projection, Recorded
@@ -19,6 +23,8 @@ from libs.telemetry import declared, messaging, tracing
 Note = Callable[[Connection], Awaitable[bool]]
 """Writes what belongs to a transaction; False when it must not commit."""
 
+# Others wait while a range is held: it goes on as soon as it may.
+_HELD_SECONDS: Final = 0.02
 _log = structlog.get_logger("projection")
 
 
@@ -27,7 +33,7 @@ class TooManyParked(Exception):
 
 
 class Folding:
-    """Folds for one projection; what it says holds while the projection is this process's own.
+    """Folds a range of a generation; what it says holds while the range is this process's own.
 
     Attributes:
         projection: What folds.
@@ -37,13 +43,13 @@ class Folding:
 
     Args:
         projection: What folds.
-        pool: Connections to its database.
-        ownership: This process's hold on it.
+        pool: Connections to the generation's database, which find its tables.
+        ownership: This process's hold on the range.
     """
 
     def __init__(self, projection: Projection, pool: asyncpg.Pool, ownership: Ownership) -> None:
         self.projection = projection
-        self.parked = ParkedKeys(pool, projection.name)
+        self.parked = ParkedKeys(pool, ownership.generation, ownership.partitions)
         self.checkpoint = Checkpoint(epoch=0)
         self.committed_at = 0.0
         self._pool = pool
@@ -62,14 +68,14 @@ class Folding:
         await self.parked.load(checkpoint.position)
 
     async def fold(self, stretch: Stretch, senders: Sequence[str] = ()) -> None:
-        """Fold events that follow the checkpoint.
+        """Fold events that follow the checkpoint; where the range is held, wait until it is not.
 
         Args:
             stretch: The events.
             senders: Traces that sent them.
 
         Raises:
-            LostLease: the projection is another process's; nothing more of them was folded.
+            LostLease: the range is another process's; nothing more of them was folded.
             TooManyParked: the fold fails at too many events.
             Exception: an outage; what is not committed can be folded again.
         """
@@ -79,7 +85,27 @@ class Folding:
             messages=len(stretch.events),
             attributes={declared.PROJECTION: self.projection.name},
         ):
-            await self._fold(stretch)
+            await self._fold_as_allowed(stretch)
+
+    async def _fold_as_allowed(self, stretch: Stretch) -> None:
+        start, part = self.at, stretch
+        while True:
+            with suppress(Held):  # nothing of that transaction was written
+                await self._fold(part)
+            if self.at == stretch.end:
+                return
+            _, stretch = stretch.cut(start, self.at.position)
+            start = self.at
+            allowed = min(await self._allowed(), stretch.end.position)
+            part, _ = stretch.cut(start, allowed)
+
+    async def _allowed(self) -> int:
+        """Return up to which position the range may go, once it may go on at all."""
+        while (held_at := await self._ownership.hold(self.checkpoint.epoch)) is not None:
+            if held_at > self.checkpoint.position:
+                return held_at
+            await asyncio.sleep(_HELD_SECONDS)
+        return sys.maxsize
 
     async def _fold(self, stretch: Stretch) -> None:
         """Fold in one transaction, or, if that fails by an event, in halves until that is found.
@@ -89,7 +115,7 @@ class Folding:
         try:
             await self._commit(stretch)
         except Exception as error:
-            if is_outage(error):
+            if is_outage(error) or not stretch.events:
                 raise
             if len(stretch.events) > 1:
                 for half in stretch.halves(self.at):

@@ -9,7 +9,7 @@ import grpc
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE
-from libs.projection.checkpoints import Committed, read_committed
+from libs.projection.checkpoints import RangeState, read_ranges
 from libs.projection.erasing.calls import ErasingCalls
 from libs.projection.parking import count_parked
 from libs.projection.parking.calls import ParkingCalls
@@ -59,15 +59,14 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionSe
     ) -> ListProjectionsResponse:
         """List the service's projections."""
         del request, context
-        parked, committed = dict[str, int](), dict[str, Committed]()
+        parked, committed = dict[int, int](), dict[str, RangeState]()
         with suppress(asyncpg.PostgresError, *UNREACHABLE):  # the rest this process knows itself
             parked = await count_parked(self._pool)
-            committed = await read_committed(self._pool)
+            committed = {one.projection: one for one in await read_ranges(self._pool)}
         # Sorted at each call: a service may start and stop projections while it runs.
         running = sorted(self._runners, key=lambda runner: runner.projection.name)
         listed = [
-            _projection(one, committed.get(one.projection.name), parked.get(one.projection.name, 0))
-            for one in running
+            _projection(one, committed.get(one.projection.name), parked) for one in running
         ]
         return ListProjectionsResponse(projections=listed)
 
@@ -99,12 +98,14 @@ def registration(
     return lambda server: add_ProjectionServiceServicer_to_server(service, server)
 
 
-def _projection(runner: Runner, committed: Committed | None, parked_keys: int) -> Projection:
+def _projection(
+    runner: Runner, committed: RangeState | None, parked: Mapping[int, int]
+) -> Projection:
     checkpoint, halt_reason = runner.checkpoint, runner.state.halt_reason
     state = runner.state.state
     if committed is not None and not runner.state.owns:
         # Another process folds it, or did until just now, and only the database knows how far.
-        checkpoint, halt_reason = committed
+        checkpoint, halt_reason = committed.checkpoint, committed.halt_reason
         state = PROJECTION_STATE_HALTED if halt_reason else PROJECTION_STATE_WAITING
     told = Projection(
         name=runner.projection.name,
@@ -115,7 +116,7 @@ def _projection(runner: Runner, committed: Committed | None, parked_keys: int) -
         fold_version=runner.projection.fold_version,
         state=state,
         halt_reason=halt_reason,
-        parked_keys=parked_keys,
+        parked_keys=parked.get(committed.generation, 0) if committed else 0,
         is_reactor=is_reactor(runner),
     )
     if runner.state.committed_at:

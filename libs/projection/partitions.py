@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from libs.identity.keys import PARTITIONS, partition_of
 from libs.projection.projection import Recorded
 from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
-from touchline.store.v1.store_pb2 import RecordedEvent
+from touchline.store.v1.store_pb2 import PackedEvent, RecordedEvent
 
 
 class Partitions(NamedTuple):
@@ -39,6 +39,12 @@ class Partitions(NamedTuple):
     def has(self, owner_key: bytes) -> bool:
         """Tell whether a customer's events belong to the range."""
         return self.first <= partition_of(owner_key) <= self.last
+
+    def concern(self, event: PackedEvent) -> bool:
+        """Tell whether a fold of the range folds an event, before its record is parsed."""
+        return (
+            self.first <= event.partition <= self.last or event.type == EVENT_TYPE_PROFILE_ERASED
+        )
 
     def own(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
         """Return the events that a fold of the range folds, in their order.

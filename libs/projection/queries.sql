@@ -1,52 +1,81 @@
--- name: introduce
-INSERT INTO projection_checkpoints (projection, fold_version) VALUES ($1, $2)
-ON CONFLICT DO NOTHING
-
 -- name: claim
+-- A row in any case: how often everything was folded anew, whether the range still exists, and its
+-- checkpoint if it is the process's own now.
 WITH claimed AS (
     UPDATE projection_checkpoints
-    SET owner = $2, epoch = epoch + 1, leased_until = clock_timestamp() + $3::interval
-    WHERE projection = $1 AND (leased_until < clock_timestamp() OR owner = $2)
-    RETURNING epoch, store_id, position, chain, fold_version
+    SET owner = $4, epoch = epoch + 1, leased_until = clock_timestamp() + $5::interval
+    WHERE generation = $1 AND first_partition = $2 AND last_partition = $3
+        AND (leased_until < clock_timestamp() OR owner = $4)
+    RETURNING epoch, store_id, position, chain
 )
-SELECT f.number, c.epoch, c.store_id, c.position, c.chain, c.fold_version
+SELECT f.number, EXISTS (
+           SELECT FROM projection_checkpoints
+           WHERE generation = $1 AND first_partition = $2 AND last_partition = $3) AS is_there,
+       c.epoch, c.store_id, c.position, c.chain
 FROM projection_foldings f LEFT JOIN claimed c ON true
 
 -- name: renew
-UPDATE projection_checkpoints SET leased_until = clock_timestamp() + $3::interval
-WHERE projection = $1 AND epoch = $2
+UPDATE projection_checkpoints SET leased_until = clock_timestamp() + $5::interval
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND epoch = $4
 RETURNING true
 
 -- name: release
-UPDATE projection_checkpoints SET leased_until = '-infinity' WHERE projection = $1 AND owner = $2
+UPDATE projection_checkpoints SET leased_until = '-infinity'
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND owner = $4
 
 -- name: advance
 UPDATE projection_checkpoints
-SET store_id = $5, position = $6, chain = $7, halt_reason = '',
-    leased_until = clock_timestamp() + $8::interval
-WHERE projection = $1 AND epoch = $2 AND position = $3 AND chain = $4
-RETURNING pg_notify('touchline_checkpoint', projection || ' ' || position)
+SET store_id = $7, position = $8, chain = $9, halt_reason = '',
+    leased_until = clock_timestamp() + $10::interval
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3
+    AND epoch = $4 AND position = $5 AND chain = $6
+    AND (held_until <= clock_timestamp() OR $8 <= held_at)
+RETURNING pg_notify('touchline_checkpoint', concat_ws(' ', generation, first_partition, position))
+
+-- name: held_at
+-- Of a checkpoint that stands where its owner left it.
+SELECT held_at FROM projection_checkpoints
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3
+    AND epoch = $4 AND position = $5 AND chain = $6
+
+-- name: hold
+SELECT CASE WHEN held_until > clock_timestamp() THEN held_at END AS held_at
+FROM projection_checkpoints
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND epoch = $4
 
 -- name: adopt
-UPDATE projection_checkpoints SET store_id = $5
-WHERE projection = $1 AND epoch = $2 AND position = $3 AND chain = $4
+UPDATE projection_checkpoints SET store_id = $7
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3
+    AND epoch = $4 AND position = $5 AND chain = $6
 RETURNING true
 
 -- name: halt
-UPDATE projection_checkpoints SET halt_reason = $3 WHERE projection = $1 AND epoch = $2
+UPDATE projection_checkpoints SET halt_reason = $5
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND epoch = $4
 
 -- name: resume
 UPDATE projection_checkpoints SET halt_reason = ''
-WHERE projection = $1 AND epoch = $2 AND halt_reason <> ''
+WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND epoch = $4
+    AND halt_reason <> ''
 
 -- name: positions
 SELECT projection, position, halt_reason FROM projection_checkpoints
 
--- name: checkpoints
-SELECT projection, epoch, store_id, position, chain, halt_reason FROM projection_checkpoints
+-- name: ranges
+SELECT projection, generation, first_partition, last_partition, epoch, store_id, position, chain,
+       halt_reason, owner, leased_until > clock_timestamp() AS leased,
+       held_until > clock_timestamp() AS held
+FROM projection_checkpoints ORDER BY generation, first_partition
+
+-- name: folding
+SELECT number FROM projection_foldings
 
 -- name: begin_anew
 UPDATE projection_foldings SET number = number + 1 WHERE number = $1 RETURNING true
+
+-- name: schemas_of_generations
+-- Also those whose generation is not noted any more.
+SELECT nspname AS name FROM pg_namespace WHERE nspname ~ '^generation_[0-9]+$'
 
 -- name: all_parked
 SELECT projection, tenant, owner_key FROM parked_keys

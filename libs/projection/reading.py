@@ -1,5 +1,6 @@
 """Reads the line as projections fold it: stretches of events, from history and the feed."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,7 @@ from libs.eventstore.chain import Head, extend
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import DamagedBatch
 from libs.projection.continuity import Damaged, Discontinuity, Fork, head_of, next_events
+from libs.projection.partitions import ALL, Partitions
 from libs.projection.projection import Recorded, decode
 from libs.telemetry import messaging, tracing
 from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
@@ -29,13 +31,15 @@ class Stretch:
 
     Attributes:
         end: The place of the last one; that where they begin, while there are none.
-        events: The events.
-        hashes: The content hash of each.
+        events: Those that are folded: all, or those of a range of partitions.
+        hashes: The content hash of each event, also of those that are not folded.
+        partitions: Whose events are folded.
     """
 
     end: Head
     events: list[Recorded] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
+    partitions: Partitions = ALL
 
     def add(self, batch: EventBatch) -> None:
         """Add what a batch has beyond the end.
@@ -44,20 +48,29 @@ class Stretch:
             Discontinuity: it does not continue the events.
         """
         following = next_events(self.end, batch)
-        self.events += _decoded(self.end.position + 1, following)
+        self.events += _decoded(self.end.position + 1, following, self.partitions)
         self.hashes += [event.content_hash for event in following]
         self.end = max(self.end, head_of(batch), key=lambda head: head.position)
 
-    def halves(self, start: Head) -> tuple["Stretch", "Stretch"]:
-        """Return both halves of at least two events that begin after a place."""
-        middle = len(self.events) // 2
-        first, second = self.events[:middle], self.events[middle:]
-        chain = extend(start.chain, self.hashes[:middle])
-        between = Head(self.end.store_id, first[-1].position, chain)
+    def cut(self, start: Head, position: int) -> tuple["Stretch", "Stretch"]:
+        """Return what is up to a position, and what comes after it.
+
+        Args:
+            start: The place after which the events begin.
+            position: One of theirs, or that of `start`.
+        """
+        count = position - start.position
+        hashes = self.hashes[:count]
+        between = Head(self.end.store_id, position, extend(start.chain, hashes))
+        folded = bisect_right(self.events, position, key=lambda event: event.position)
         return (
-            Stretch(between, first, self.hashes[:middle]),
-            Stretch(self.end, second, self.hashes[middle:]),
+            Stretch(between, self.events[:folded], hashes, self.partitions),
+            Stretch(self.end, self.events[folded:], self.hashes[count:], self.partitions),
         )
+
+    def halves(self, start: Head) -> tuple["Stretch", "Stretch"]:
+        """Return both halves of at least two folded events that begin after a place."""
+        return self.cut(start, self.events[len(self.events) // 2 - 1].position)
 
 
 @dataclass(slots=True)
@@ -68,21 +81,24 @@ class Arrived:
     senders: list[str] = field(default_factory=list)
 
 
-async def read_history(store: StoreClient, start: Head, heard: Callable[[int], None]) -> Stretch:
+async def read_history(
+    store: StoreClient, start: Head, heard: Callable[[int], None], partitions: Partitions = ALL
+) -> Stretch:
     """Return the events after a place, at most some ten thousand; none at the head.
 
     Args:
         store: Answers.
         start: After where.
         heard: Told the position of the head.
+        partitions: Whose events are folded.
 
     Raises:
         StoreError: it can't be read now.
         Discontinuity: history does not continue the place.
     """
     # Decoded here already: the database writes what came before meanwhile.
-    stretch = Stretch(start)
-    while len(stretch.events) < _LONG_STRETCH:
+    stretch = Stretch(start, partitions=partitions)
+    while len(stretch.hashes) < _LONG_STRETCH:
         page = await store.history(stretch.end.position)
         heard(page.head_position)
         if page.batch.previous_chain != stretch.end.chain:
@@ -98,9 +114,11 @@ async def read_history(store: StoreClient, start: Head, heard: Callable[[int], N
     return stretch
 
 
-def read_feed(start: Head, batches: Iterable[EventBatch]) -> tuple[Stretch, Discontinuity | None]:
+def read_feed(
+    start: Head, batches: Iterable[EventBatch], partitions: Partitions = ALL
+) -> tuple[Stretch, Discontinuity | None]:
     """Return the events of batches after a place, and why they break off, if they do."""
-    stretch = Stretch(start)
+    stretch = Stretch(start, partitions=partitions)
     try:
         for batch in batches:
             stretch.add(batch)
@@ -132,9 +150,21 @@ async def arriving(subscription: Any, seconds: float = IDLE_SECONDS) -> Arrived:
         return arrived
 
 
-def _decoded(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:
+def _decoded(
+    first_position: int, events: Sequence[PackedEvent], partitions: Partitions
+) -> Sequence[Recorded]:
     try:
-        return decode(first_position, events)
+        if partitions.are_all:
+            return decode(first_position, events)
+        # The records of others are not even parsed: that is what makes sharing pay.
+        return partitions.own(
+            [
+                one
+                for position, event in enumerate(events, first_position)
+                if partitions.concern(event)
+                for one in decode(position, [event])
+            ]
+        )
     except DecodeError as error:
         last = first_position + len(events) - 1
         raise Damaged(

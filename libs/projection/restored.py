@@ -24,7 +24,7 @@ from libs.projection.continuity import Checkpoint, Fork
 
 _ATTEMPTS: Final = 5
 # What every database of projections has besides the tables that they fold into.
-_OWN: Final = ("parked_keys", "outbox", "projection_checkpoints")
+_OWN: Final = ("parked_keys", "outbox", "projection_checkpoints", "projection_generations")
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("projection")
 
@@ -135,7 +135,8 @@ async def emptied_to_fold_anew(pool: asyncpg.Pool, folded: Collection[str]) -> A
 
 
 async def _empty(pool: asyncpg.Pool, folded: Collection[str], folding: int) -> None:
-    names = ", ".join(f'"{name}"' for name in sorted({*folded, *_OWN}))
+    # Whatever the connection's search_path is: that of a generation names other tables first.
+    names = ", ".join(f'public."{name}"' for name in sorted({*folded, *_OWN}))
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with pool.acquire() as connection, connection.transaction():
@@ -145,7 +146,9 @@ async def _empty(pool: asyncpg.Pool, folded: Collection[str], folding: int) -> N
                     return
                 # Its locks wait for the transactions of other processes, which then fail by their
                 # checkpoints, and find another number of foldings.
-                await connection.execute(f"TRUNCATE {names}")
+                for row in await connection.fetch(_SQL["schemas_of_generations"]):
+                    await connection.execute(f"DROP SCHEMA IF EXISTS {row['name']} CASCADE")
+                await connection.execute(f"TRUNCATE {names} CASCADE")
             return
         except asyncpg.DeadlockDetectedError:
             if attempt == _ATTEMPTS:

@@ -1,7 +1,8 @@
-"""Drives a projection: history first, then the feed, each stretch in one transaction."""
+"""Drives a range of a projection: history first, then the feed, each stretch in one transaction."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -14,12 +15,15 @@ from libs.eventstore.chain import Head
 from libs.eventstore.client import StoreClient
 from libs.eventstore.feed import follow_feed
 from libs.postgres.pool import UNREACHABLE
-from libs.projection.checkpoints import LEASE, Halted, LostLease, Ownership
+from libs.projection.checkpoints import LEASE, Gone, Halted, LostLease, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork
 from libs.projection.folding import Folding, TooManyParked
+from libs.projection.generations.generation import Generation
+from libs.projection.introducing import check_version, own_generation
 from libs.projection.parking import MOST_PARKED, is_outage
 from libs.projection.parking.refolding import refold_asked
-from libs.projection.projection import Projection
+from libs.projection.partitions import ALL, Partitions
+from libs.projection.projection import Projection, Recorded
 from libs.projection.reading import (
     IDLE_SECONDS,
     Arrived,
@@ -49,15 +53,25 @@ _log = structlog.get_logger("projection")
 
 
 class Runner:
-    """Keeps one projection at the head of the line.
+    """Keeps one range of a projection at the head of the line.
+
+    Attributes:
+        projection: What it drives.
+        generation: Which folding of it; None until it is known.
+        partitions: Whose events.
+        state: What it does.
 
     Args:
         projection: What to drive.
-        pool: Connections to the projection's database.
+        pool: Connections to the projection's database, which find the generation's tables.
         store: History, and the connection on which the feed comes.
         owner: Names this process.
-        lease: For how long the projection stays this process's own without a sign of life.
+        generation: What to fold; None: the one that answers, or the first one there is.
+        partitions: Whose events.
+        lease: For how long the range stays this process's own without a sign of life.
         pace: From the start of one transaction to that of the next, while the feed never rests.
+        folding: How often everything in the database had been folded anew when the process began;
+            None: that is not known before the range is asked for.
     """
 
     def __init__(
@@ -67,24 +81,45 @@ class Runner:
         store: StoreClient,
         owner: UUID,
         *,
+        generation: Generation | None = None,
+        partitions: Partitions = ALL,
         lease: timedelta = LEASE,
         pace: timedelta = QUICK_PACE,
+        folding: int | None = None,
     ) -> None:
         self.projection = projection
+        self.generation = generation
+        self.partitions = partitions
         self.state = RunnerState()
+        self._pool = pool
         self._store = store
-        self._ownership = Ownership(pool, projection.name, owner, lease)
-        self._folding = Folding(projection, pool, self._ownership)
+        self._owner = owner
+        self._lease = lease
         self._pace = pace.total_seconds()
+        self._folded_anew = folding
+        self._finds_generation = generation is None
         self._renewed = 0.0
+        # Both once it is known which generation it is.
+        self._ownership: Ownership
+        self._folding: Folding
+        if generation is not None:
+            self._take(generation)
 
     @property
     def checkpoint(self) -> Checkpoint:
         """What was committed last, as far as this process knows."""
-        return self._folding.checkpoint
+        return Checkpoint(epoch=0) if self.generation is None else self._folding.checkpoint
+
+    def _take(self, generation: Generation) -> None:
+        self.generation = generation
+        self._ownership = Ownership(
+            *(self._pool, generation, self.partitions, self._owner, self._lease),
+            folding=self._folded_anew,
+        )
+        self._folding = Folding(self.projection, self._pool, self._ownership)
 
     async def run(self) -> None:
-        """Fold for ever; run it as a task. What is down is waited for.
+        """Fold until the range is no more, so for ever; run it as a task. What is down is waited for.
 
         Raises:
             FoldsAnew: what was folded here is on no line any more; the process must end.
@@ -100,9 +135,14 @@ class Runner:
                 delay = _HALTED_SECONDS
                 await self._halt(str(error))
             except LostLease:
-                self.state.owns = False
-                self.projection.aborted()  # it may remember what another will hear was erased
+                self._let_go()
                 _log.warning("projection lost its lease", projection=self.projection.name)
+            except Gone:
+                self._let_go()
+                if not self._finds_generation:
+                    self.state.state = ProjectionState.PROJECTION_STATE_WAITING
+                    return
+                self.generation, self._folded_anew = None, self._ownership.folding
             except Exception as error:
                 if not (is_outage(error) or isinstance(error, Discontinuity)):
                     raise
@@ -114,23 +154,23 @@ class Runner:
 
     async def stop(self) -> None:
         """Give the lease back, so that another process need not wait for its end."""
-        await self._ownership.release()
+        if self.generation is not None:
+            await self._ownership.release()
+
+    def _let_go(self) -> None:
+        self.state.owns = False
+        self.projection.aborted()  # it may remember what another will hear was erased
 
     async def _claim(self) -> bool:
-        version = self.projection.fold_version
-        claimed = await self._ownership.claim(version)
+        if self.generation is None:
+            self._take(await own_generation(self._pool, self.projection))
+        claimed = await self._ownership.claim()
         self.state.owns = claimed is not None
         if claimed is None:
             return False  # another process has it, or has just died: its lease ends soon
-        checkpoint, folded_by = claimed
-        await self._folding.begin(checkpoint)
+        await self._folding.begin(claimed)
         self.state.parked_keys = len(self._folding.parked)
-        if folded_by != version:
-            raise Halted(
-                f"its tables were folded by version {folded_by} of the fold, and this release has "
-                f"version {version}: empty the tables and delete the checkpoint, as the runbook "
-                "says (A projection is halted), and it folds anew"
-            )
+        check_version(self._ownership.generation, self.projection)
         return True
 
     async def _follow(self) -> None:
@@ -163,7 +203,7 @@ class Runner:
                 await self._fold_feed(arrived)
 
     async def _fold_feed(self, arrived: Arrived) -> None:
-        stretch, broken = read_feed(self._folding.at, arrived.batches)
+        stretch, broken = read_feed(self._folding.at, arrived.batches, self.partitions)
         await self._fold(stretch, arrived)
         if broken is not None:
             # The feed may be late, damaged or replaced; history tells what is true.
@@ -177,7 +217,7 @@ class Runner:
         self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
         # First, so that a projection which has parked too many can go on.
         await self._refold_asked()
-        while stretch.events:
+        while stretch.hashes:
             # What comes next is read while this is folded.
             following = asyncio.create_task(self._read_after(stretch.end))
             try:
@@ -190,7 +230,7 @@ class Runner:
         def heard(head: int) -> None:
             self.state.head = max(self.state.head, head)
 
-        return await read_history(self._store, start, heard)
+        return await read_history(self._store, start, heard, self.partitions)
 
     async def _first_stretch(self) -> Stretch:
         """Return what follows the checkpoint, or find out why nothing does.
@@ -212,11 +252,12 @@ class Runner:
             ) from damage
 
     async def _fold(self, stretch: Stretch, arrived: Arrived | None = None) -> None:
-        events = stretch.events
-        if not events:
+        if not stretch.hashes:
             return
+        events = stretch.events
         self.state.head = max(self.state.head, stretch.end.position)
-        self.state.waiting_since = events[0].recorded_at_us / 1e6
+        if events:
+            self.state.waiting_since = events[0].recorded_at_us / 1e6
         try:
             await self._folding.fold(stretch, arrived.senders if arrived else ())
         except TooManyParked as error:
@@ -227,21 +268,22 @@ class Runner:
             ) from error
         finally:
             self.state.parked_keys = len(self._folding.parked)
-        self._tell(len(events), events[-1].recorded_at_us / 1e6)
+        self._tell(events)
 
     async def _refold_asked(self) -> None:
         await refold_asked(self._folding, self._store)
         self.state.parked_keys = len(self._folding.parked)
 
-    def _tell(self, count: int, newest_at: float) -> None:
+    def _tell(self, events: Sequence[Recorded]) -> None:
         now = time.time()
         self.state.committed_at = now
-        # What follows was recorded no earlier than the newest of these.
         behind = self.checkpoint.position < self.state.head
+        newest_at = events[-1].recorded_at_us / 1e6 if events else self.state.waiting_since
+        # What follows was recorded no earlier than the newest of these.
         self.state.waiting_since = newest_at if behind else 0.0
-        if metrics.is_exporting():
+        if events and metrics.is_exporting():
             named = {declared.PROJECTION: self.projection.name}
-            metrics.add(declared.PROJECTION_EVENTS, count, named)
+            metrics.add(declared.PROJECTION_EVENTS, len(events), named)
             stated = {**named, declared.PROJECTION_STATE: state_name(self.state.state)}
             metrics.record(declared.VISIBLE_AFTER, max(0.0, now - newest_at), stated)
 
@@ -269,7 +311,8 @@ class Runner:
             _log.error("projection halted", projection=self.projection.name, reason=reason)
         self.state.state = ProjectionState.PROJECTION_STATE_HALTED
         self.state.halt_reason = reason
-        await self._ownership.halt(self.checkpoint.epoch, reason)
+        if self.generation is not None:
+            await self._ownership.halt(self.checkpoint.epoch, reason)
 
     def _enter(self, state: ProjectionState.ValueType) -> None:
         self.state.state = state

@@ -20,10 +20,12 @@ from libs.postgres.pool import open_pool
 from libs.projection import folding
 from libs.projection.checkpoints import Ownership
 from libs.projection.continuity import Fork
+from libs.projection.generations.records import generations
 from libs.projection.grpc_api import ProjectionService
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.parking import list_parked
 from libs.projection.parking.refolding import refold_asked
+from libs.projection.partitions import ALL
 from libs.projection.projection import Projection, Recorded
 from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
@@ -251,11 +253,12 @@ async def test_given_another_line_then_nothing_is_refolded_from_it(
         await until(lambda: runner.state.state == HALTED, 15)
     assert await parked(pool) == waiting
     # Nor when it becomes another one under a process that folds.
-    ownership = Ownership(pool, "timeline", uuid4())
-    claimed = await ownership.claim(Timeline.fold_version)
+    [generation] = await generations(pool)
+    ownership = Ownership(pool, generation, ALL, uuid4())
+    claimed = await ownership.claim()
     assert claimed
     mine = folding.Folding(Timeline(), pool, ownership)
-    await mine.begin(claimed.checkpoint)
+    await mine.begin(claimed)
     with pytest.raises(Fork):
         await refold_asked(mine, lent.client)
     assert await parked(pool) == waiting

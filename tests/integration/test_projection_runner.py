@@ -332,5 +332,5 @@ async def test_given_tables_of_another_version_of_the_fold_then_it_halts_and_say
     newer.fold_version = 2
     async with runner_of(newer, pool, shared_store) as runner:
         await until(lambda: runner.state.state == HALTED)
-    assert "and it folds anew" in runner.state.halt_reason
+    assert "no generation of version 2" in runner.state.halt_reason
     assert await ledger_of(pool) == up_to(last)

@@ -12,8 +12,15 @@ WITH introduced AS (
     WHERE NOT EXISTS (SELECT FROM projection_generations WHERE projection = $1)
     ON CONFLICT DO NOTHING
     RETURNING id
+), empty AS (
+    -- Its checkpoint was deleted by hand, as it is to be when its tables were emptied so.
+    SELECT id FROM projection_generations g
+    WHERE projection = $1 AND fold_version = $2 AND schema_name = 'public' AND state = 'serving'
+        AND NOT EXISTS (SELECT FROM projection_checkpoints c WHERE c.generation = g.id)
 ), checkpoint AS (
-    INSERT INTO projection_checkpoints (projection, generation) SELECT $1, id FROM introduced
+    INSERT INTO projection_checkpoints (projection, generation)
+    SELECT $1, id FROM introduced UNION ALL SELECT $1, id FROM empty
+    ON CONFLICT DO NOTHING
     RETURNING generation
 )
 SELECT pg_notify('touchline_generations', '') FROM checkpoint

@@ -21,7 +21,9 @@ import nats.errors
 from libs.eventstore.errors import SealBroken, StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
-from libs.projection.checkpoints import LostLease
+from libs.projection.checkpoints import Held, LostLease
+from libs.projection.generations.generation import Generation
+from libs.projection.partitions import Partitions
 from libs.projection.projection import Connection, Recorded
 from libs.projection.waiting import Behind
 
@@ -37,7 +39,10 @@ _NO_EVENTS_FAULT: Final = (
     *("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"),
     *("XX001", "XX002"),
 )
-_OUTAGES: Final = (StoreError, Behind, nats.errors.Error, *UNREACHABLE, LostLease, MemoryError)
+_OUTAGES: Final = (
+    *(StoreError, Behind, nats.errors.Error, *UNREACHABLE, MemoryError),
+    *(LostLease, Held),
+)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 Key = tuple[int, bytes]
@@ -94,16 +99,19 @@ def error_text(error: BaseException) -> str:
 
 
 class ParkedKeys:
-    """What the process that folds a projection remembers and writes of its parked keys.
+    """What the process that folds a range of a generation remembers and writes of its parked keys.
 
     Args:
-        pool: Connections to the projection's database.
-        projection: Its name.
+        pool: Connections to the generation's database.
+        generation: What is folded.
+        partitions: Whose events.
     """
 
-    def __init__(self, pool: asyncpg.Pool, projection: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, generation: Generation, partitions: Partitions) -> None:
         self._pool = pool
-        self._projection = projection
+        self._projection = generation.projection
+        self._generation = generation.id
+        self._partitions = partitions
         self._keys: set[Key] = set()
 
     def __len__(self) -> int:
@@ -116,8 +124,9 @@ class ParkedKeys:
             position: Of the checkpoint. What is parked after it is of tables that were emptied by
                 hand, or waits no more.
         """
-        await self._pool.execute(_SQL["forget_parked_after"], self._projection, position)
-        rows = await self._pool.fetch(_SQL["parked"], self._projection)
+        own = (self._generation, *self._partitions)
+        await self._pool.execute(_SQL["forget_parked_after"], *own, position)
+        rows = await self._pool.fetch(_SQL["parked"], *own)
         self._keys = {(row["tenant"], row["owner_key"]) for row in rows}
 
     def apart(self, events: Sequence[Recorded]) -> tuple[Sequence[Recorded], list[Recorded]]:
@@ -135,32 +144,34 @@ class ParkedKeys:
             counted = sorted(Counter(map(key_of, events)).items())
             rows = [(*key, count) for key, count in counted]
             columns = [list(column) for column in zip(*rows, strict=True)]
-            await connection.execute(_SQL["set_aside"], self._projection, *columns)
+            await connection.execute(_SQL["set_aside"], self._generation, *columns)
 
     async def park(self, connection: Connection, event: Recorded, error: BaseException) -> None:
         """Park an event's owner; `was_parked` once it is committed."""
-        await connection.execute(_SQL["park"], self._projection, *_failure(event, error))
+        failure = _failure(event, error)
+        await connection.execute(_SQL["park"], self._generation, self._projection, *failure)
 
     async def next_to_refold(self) -> tuple[Key, int] | None:
         """Return a key that somebody asked to fold again, and where its events begin to wait."""
         if not self._keys:
             return None
-        row: Any = await self._pool.fetchrow(_SQL["to_refold"], self._projection)
+        own = (self._generation, *self._partitions)
+        row: Any = await self._pool.fetchrow(_SQL["to_refold"], *own)
         return row and ((row["tenant"], row["owner_key"]), row["position"])
 
     async def refolded(self, connection: Connection, key: Key, next_at: int, events: int) -> None:
         """Note that some of a key's events wait no more, and where the others begin."""
-        await connection.execute(_SQL["refolded"], self._projection, *key, next_at, events)
+        await connection.execute(_SQL["refolded"], self._generation, *key, next_at, events)
 
     async def unpark(self, connection: Connection, key: Key) -> None:
         """Note that nothing of a key waits any more; `was_unparked` once it is committed."""
-        await connection.execute(_SQL["unpark"], self._projection, *key)
+        await connection.execute(_SQL["unpark"], self._generation, *key)
 
     async def failed_again(
         self, connection: Connection, event: Recorded, error: BaseException
     ) -> None:
         """Note at which event a key failed again, and why."""
-        await connection.execute(_SQL["failed_again"], self._projection, *_failure(event, error))
+        await connection.execute(_SQL["failed_again"], self._generation, *_failure(event, error))
 
     def was_parked(self, key: Key) -> None:
         """Remember that a key was parked, now that the transaction is committed."""
@@ -197,9 +208,9 @@ async def list_parked(
     return [ParkedKey(*row) for row in rows]
 
 
-async def count_parked(pool: asyncpg.Pool) -> dict[str, int]:
-    """Return how many keys are parked, by projection; those that have none are left out."""
-    return {row["projection"]: row["keys"] for row in await pool.fetch(_SQL["count_parked"])}
+async def count_parked(pool: asyncpg.Pool) -> dict[int, int]:
+    """Return how many keys are parked, by generation; those that have none are left out."""
+    return {row["generation"]: row["keys"] for row in await pool.fetch(_SQL["count_parked"])}
 
 
 async def ask_to_refold(

@@ -5,9 +5,11 @@ SELECT pg_try_advisory_lock($1)
 SELECT nspname AS name FROM pg_namespace WHERE starts_with(nspname, $1)
 
 -- name: live_state
-SELECT c.position, c.chain, c.fold_version, c.halt_reason,
+SELECT c.position, c.chain, g.fold_version, c.halt_reason,
        p.tenant, p.owner_key, p.position AS parked_position
-FROM projection_checkpoints c LEFT JOIN parked_keys p ON p.projection = c.projection
+FROM projection_checkpoints c
+JOIN projection_generations g ON g.id = c.generation AND g.state = 'serving'
+LEFT JOIN parked_keys p ON p.generation = c.generation
 WHERE c.projection = $1
 
 -- name: note_differing
