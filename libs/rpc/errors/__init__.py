@@ -27,10 +27,16 @@ from libs.rpc.errors.of_profiles import (
     suggestion_not_found,
 )
 from libs.rpc.errors.of_projections import (
+    generation_not_found,
+    generation_not_ready,
+    generations_differ,
     projection_behind,
     projection_halted,
     projection_not_found,
+    projection_paused,
     projection_unverifiable,
+    rebuild_under_way,
+    views_building,
     views_unavailable,
 )
 from libs.rpc.errors.of_rules import (
@@ -60,6 +66,9 @@ __all__ = [
     "expectation_exists",
     "expectation_not_found",
     "feed_unavailable",
+    "generation_not_found",
+    "generation_not_ready",
+    "generations_differ",
     "identity_not_detachable",
     "internal",
     "invalid_page_token",
@@ -75,8 +84,10 @@ __all__ = [
     "projection_behind",
     "projection_halted",
     "projection_not_found",
+    "projection_paused",
     "projection_unverifiable",
     "queue_full",
+    "rebuild_under_way",
     "rejected_event_not_found",
     "same_profile",
     "stale_version",
@@ -84,5 +95,6 @@ __all__ = [
     "store_unavailable",
     "suggestion_not_found",
     "unknown_tenant",
+    "views_building",
     "views_unavailable",
 ]
