@@ -133,34 +133,29 @@ async def switch_to(
 
 def _explanation(failed: CallFailed, target: Target) -> str:
     """Return what happened and which command helps; empty: as the service says."""
+    what = failed.message.partition(". ")[0]
     generation = failed.metadata.get("generation", "")
-    named = f"Generation {generation} of {target}"
+    watch = target.command("rebuild", "--watch")
+    switch = target.command("projections switch")
     match failed.reason:
         case "PROJECTION_NOT_FOUND":
             return (
-                f"There is no projection {target}. `{program()} projections` lists those there are."
+                f"There is no projection {target}. `{program()} projections` lists all there are."
             )
         case "REBUILD_UNDER_WAY":
-            return (
-                f"{named} is being built already. Watch it with "
-                f"`{target.command('rebuild', '--watch')}`, or give it up with "
-                f"`{target.command('projections drop', generation)}`."
-            )
+            drop = target.command("projections drop", generation)
+            return f"{what}. `{watch}` shows how far it is, `{switch}` and `{drop}` end it."
         case "GENERATION_NOT_READY" if failed.metadata.get("state") == "filling":
-            return (
-                f"{named} is still being filled. `{target.command('rebuild', '--watch')}` waits "
-                "until it follows the line."
-            )
+            return f"{what}. `{watch}` waits until it follows the line."
         case "GENERATION_NOT_FOUND":
+            begin = target.command("rebuild")
             return (
-                f"{failed.message.rstrip('.')}. `{program()} projections` lists those there are, "
-                f"and `{target.command('rebuild')}` begins one."
+                f"{what}. `{program()} projections` lists all there are, and `{begin}` begins one."
             )
         case "GENERATIONS_DIFFER":
             return (
-                f"{named} was not found equal to the one that answers, and was not switched to. "
-                f"`{target.command('projections compare')}` shows what differs; if that is how it "
-                f"is meant: `{target.command('projections switch', '--accept-differences')}`."
+                f"{what}. `{target.command('projections compare')}` shows whether, and where, it "
+                f"differs; if that is how it is meant: `{switch} --accept-differences`."
             )
         case _:
             return ""

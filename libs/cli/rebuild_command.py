@@ -1,7 +1,7 @@
 """`touchline rebuild`: folds a projection anew beside the one that answers, and takes its place."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Annotated, Final, NamedTuple
 
@@ -112,7 +112,6 @@ async def _rebuild(client: Client, target: Target, wish: _Wish, *, alone: bool) 
     Raises:
         CallFailed: It is the only one and was refused, or nothing answers.
     """
-    console.print(Text(str(target), style=palette.STRONG))
     try:
         generation = await _fill(client, target, wish)
         console.print(rendering.following(generation))
@@ -129,38 +128,46 @@ async def _rebuild(client: Client, target: Target, wish: _Wish, *, alone: bool) 
 
 async def _fill(client: Client, target: Target, wish: _Wish) -> int:
     """Show how a rebuild goes until it is done, and return its generation."""
+    generation = 0
     try:
         with explained(target), Stages(console) as stages:
-            return (await _filled(client, target, wish, stages)).generation
+            async for told in _messages(client, target, wish, stages):
+                if not generation:
+                    generation = told.generation
+                    console.print(rendering.begun(str(target), generation))
+                stages.show(told)
     except asyncio.CancelledError:
-        console.print(Text("The rebuild goes on without anybody who watches it."))
-        _next("watch it again", target.command("rebuild", "--watch"))
+        if generation:
+            console.print("The rebuild goes on without anybody who watches it.")
+            _next("watch it again", target.command("rebuild", "--watch"))
+            _next("give it up", target.command("projections drop", generation))
         raise
+    return generation
 
 
-async def _filled(
+async def _messages(
     client: Client, target: Target, wish: _Wish, stages: Stages
-) -> RebuildProjectionResponse:
-    """Follow a rebuild, also past a service that is started again meanwhile."""
+) -> AsyncIterator[RebuildProjectionResponse]:
+    """Give what a rebuild tells, also past a service that is started again meanwhile."""
     request = RebuildProjectionRequest(
         projection=target.projection, workers=wish.workers, watch=wish.watch
     )
     clock = asyncio.get_running_loop().time
-    last, heard = RebuildProjectionResponse(), clock()
+    heard: float | None = None
     while True:
         try:
-            async for last in calls_of(client, target.service).RebuildProjection(request):
+            async for told in calls_of(client, target.service).RebuildProjection(request):
                 heard = clock()
-                stages.show(last)
+                yield told
         except grpc.aio.AioRpcError as error:
             lost = error.code() is grpc.StatusCode.UNAVAILABLE and not CallFailed.of(error).reason
-            if not lost or not last.generation or clock() - heard > _SILENT_SECONDS:
+            if not lost or heard is None or clock() - heard > _SILENT_SECONDS:
                 raise
-            stages.wait_for(f"{target.service}, which does not answer")
-            request = RebuildProjectionRequest(projection=target.projection, watch=True)
-            await asyncio.sleep(1)
         else:
-            return last
+            return
+        stages.wait_for(f"{target.service}, which does not answer")
+        request = RebuildProjectionRequest(projection=target.projection, watch=True)
+        await asyncio.sleep(1)
 
 
 async def _compare_and_switch(client: Client, target: Target, wish: _Wish, generation: int) -> bool:

@@ -14,6 +14,11 @@ from touchline.projection.v1 import projection_pb2 as projection
 from touchline.projection.v1 import projection_service_pb2 as api
 
 
+def begun(projection: str, generation: int) -> Text:
+    """Says what is being built."""
+    return Text.assemble((projection, palette.STRONG), f" as generation {generation}")
+
+
 def compared(last: api.CompareGenerationsResponse) -> RenderableType:
     """Says whether two generations are equal, and which rows are not.
 
