@@ -106,9 +106,8 @@ def of_customers(events: Sequence[Recorded]) -> list[Recorded]:
 
 def decode(first_position: int, events: Sequence[PackedEvent]) -> list[Recorded]:
     """Return packed events, of which the first has that position, as projections fold them."""
+    parse = RecordedEvent.FromString
     return [
-        Recorded(
-            position, event.recorded_at_us, RecordedEvent.FromString(event.record), event.record
-        )
+        Recorded(position, event.recorded_at_us, parse(record := event.record), record)
         for position, event in enumerate(events, first_position)
     ]

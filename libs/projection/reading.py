@@ -17,7 +17,7 @@ from libs.projection.continuity import Damaged, Discontinuity, Fork, head_of, ne
 from libs.projection.partitions import ALL, Partitions
 from libs.projection.projection import Recorded, decode
 from libs.telemetry import messaging, tracing
-from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
+from touchline.store.v1.store_pb2 import EventBatch, GetHistoryResponse, PackedEvent, RecordedEvent
 
 IDLE_SECONDS: Final = 1.0
 # How many events one transaction may fold: long enough for COPY to pay.
@@ -51,6 +51,21 @@ class Stretch:
         self.events += _decoded(self.end.position + 1, following, self.partitions)
         self.hashes += [event.content_hash for event in following]
         self.end = max(self.end, head_of(batch), key=lambda head: head.position)
+
+    def add_page(self, page: GetHistoryResponse) -> None:
+        """Add a page of history that was asked for after the end.
+
+        Raises:
+            Discontinuity: it does not continue the events.
+        """
+        if page.batch.previous_chain != self.end.chain:
+            at = self.end.position
+            raise Fork(
+                f"has another chain at position {at}"
+                if page.batch.previous_chain
+                else f"ends before position {at}"
+            )
+        self.add(page.batch)
 
     def cut(self, start: Head, position: int) -> tuple["Stretch", "Stretch"]:
         """Return what is up to a position, and what comes after it.
@@ -98,17 +113,11 @@ async def read_history(
     """
     # Decoded here already: the database writes what came before meanwhile.
     stretch = Stretch(start, partitions=partitions)
+    wanted = None if partitions.are_all else partitions
     while len(stretch.hashes) < _LONG_STRETCH:
-        page = await store.history(stretch.end.position)
+        page = await store.history(stretch.end.position, wanted)
         heard(page.head_position)
-        if page.batch.previous_chain != stretch.end.chain:
-            at = stretch.end.position
-            raise Fork(
-                f"has another chain at position {at}"
-                if page.batch.previous_chain
-                else f"ends before position {at}"
-            )
-        stretch.add(page.batch)
+        stretch.add_page(page)
         if not page.batch.events or stretch.end.position >= page.head_position:
             break
     return stretch
@@ -153,16 +162,16 @@ async def arriving(subscription: Any, seconds: float = IDLE_SECONDS) -> Arrived:
 def _decoded(
     first_position: int, events: Sequence[PackedEvent], partitions: Partitions
 ) -> Sequence[Recorded]:
+    parse = RecordedEvent.FromString
     try:
         if partitions.are_all:
             return decode(first_position, events)
         # The records of others are not even parsed: that is what makes sharing pay.
         return partitions.own(
             [
-                one
+                Recorded(position, event.recorded_at_us, parse(record := event.record), record)
                 for position, event in enumerate(events, first_position)
                 if partitions.concern(event)
-                for one in decode(position, [event])
             ]
         )
     except DecodeError as error:

@@ -38,7 +38,7 @@ class Timeline:
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:
         """Add an entry per event, and a tombstone per retraction."""
-        rows = [_row(event) for event in of_customers(events)]
+        rows = _rows(of_customers(events))
         if not rows:
             return
         await add_rows(connection, "timeline", _COLUMNS, rows, _SQL["add_entries"])
@@ -55,10 +55,19 @@ class Timeline:
         """It remembers nothing."""
 
 
-def _row(event: Recorded) -> tuple[object, ...]:
-    record = event.record
-    return (
-        *(record.tenant, record.owner_key, record.occurred_at_us, UUID(record.event_id)),
-        *(event.position, event.recorded_at_us, record.type, record.channel, record.direction),
-        event.record_bytes,
-    )
+def _rows(events: Sequence[Recorded]) -> list[tuple[object, ...]]:
+    return [
+        (
+            record.tenant,
+            record.owner_key,
+            record.occurred_at_us,
+            UUID(record.event_id),
+            position,
+            recorded_at_us,
+            record.type,
+            record.channel,
+            record.direction,
+            record_bytes,
+        )
+        for position, recorded_at_us, record, record_bytes in events
+    ]
