@@ -7,10 +7,10 @@ PUBLIC: Final = "public"
 """The schema of the first generation of each projection, and of the tables that later ones copy."""
 
 CHANGED: Final = "touchline_generations"
-"""The channel on which PostgreSQL tells that generations or pauses changed; the payload is empty."""
+"""The channel on which PostgreSQL tells that generations or pauses changed, and nothing more."""
 
 State = Literal["filling", "following", "serving", "retired", "failed"]
-"""Being filled; keeping up beside the one that answers; answering; kept to roll back to; given up."""
+"""Being filled; keeping up beside what answers; answering; kept to roll back to; given up."""
 
 
 class Generation(NamedTuple):
