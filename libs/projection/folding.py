@@ -19,6 +19,7 @@ from libs.projection.parking import MOST_PARKED, ParkedKeys, error_text, is_outa
 from libs.projection.projection import Connection, Projection, Recorded
 from libs.projection.reading import Stretch
 from libs.telemetry import declared, messaging, tracing
+from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 
 Note = Callable[[Connection], Awaitable[bool]]
 """Writes what belongs to a transaction; False when it must not commit."""
@@ -30,6 +31,17 @@ _log = structlog.get_logger("projection")
 
 class TooManyParked(Exception):
     """Another key would have to be parked, and too many are."""
+
+
+class NotErased(Exception):
+    """An erasure can't be folded.
+
+    It can't wait as a customer's event can: it concerns customers of many ranges, of which each
+    erases its own.
+    """
+
+    def __init__(self, position: int, error: Exception) -> None:
+        super().__init__(f"it fails at the erasure at position {position} ({error_text(error)})")
 
 
 class Folding:
@@ -77,6 +89,7 @@ class Folding:
         Raises:
             LostLease: the range is another process's; nothing more of them was folded.
             TooManyParked: the fold fails at too many events.
+            NotErased: it fails at an erasure, and can be divided.
             Exception: an outage; what is not committed can be folded again.
         """
         with messaging.process(
@@ -166,6 +179,8 @@ class Folding:
         if len(self.parked) >= MOST_PARKED:
             raise TooManyParked from error
         (event,) = stretch.events
+        if self.projection.divisible and event.record.type == EVENT_TYPE_PROFILE_ERASED:
+            raise NotErased(event.position, error) from error
 
         async def note(connection: Connection) -> bool:
             await self.parked.park(connection, event, error)

@@ -65,9 +65,7 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionSe
             committed = {one.projection: one for one in await read_ranges(self._pool)}
         # Sorted at each call: a service may start and stop projections while it runs.
         running = sorted(self._runners, key=lambda runner: runner.projection.name)
-        listed = [
-            _projection(one, committed.get(one.projection.name), parked) for one in running
-        ]
+        listed = [_projection(one, committed.get(one.projection.name), parked) for one in running]
         return ListProjectionsResponse(projections=listed)
 
 

@@ -1,4 +1,4 @@
-"""Which generation a process folds and reads when nobody tells it: the serving one of its release."""
+"""Which generation is folded when nobody says: the one that answers in this fold version."""
 
 from typing import Final
 
@@ -10,9 +10,8 @@ from libs.projection.generations.records import generations, introduce, serving
 from libs.projection.projection import Projection
 
 _OTHER_FOLD: Final = (
-    "its tables were folded by version {} of the fold, and this release has version {}: empty the "
-    "tables and delete its generation, as the runbook says (A projection is halted), and it folds "
-    "anew"
+    "its tables were folded by version {} of the fold, and this release has version {}: fold its "
+    "service anew, as the runbook says (A projection is halted)"
 )
 
 

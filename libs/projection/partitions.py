@@ -42,9 +42,7 @@ class Partitions(NamedTuple):
 
     def concern(self, event: PackedEvent) -> bool:
         """Tell whether a fold of the range folds an event, before its record is parsed."""
-        return (
-            self.first <= event.partition <= self.last or event.type == EVENT_TYPE_PROFILE_ERASED
-        )
+        return self.first <= event.partition <= self.last or event.type == EVENT_TYPE_PROFILE_ERASED
 
     def own(self, events: Sequence[Recorded]) -> Sequence[Recorded]:
         """Return the events that a fold of the range folds, in their order.

@@ -9,8 +9,9 @@ WITH claimed AS (
     RETURNING epoch, store_id, position, chain
 )
 SELECT f.number, EXISTS (
-           SELECT FROM projection_checkpoints
-           WHERE generation = $1 AND first_partition = $2 AND last_partition = $3) AS is_there,
+           SELECT FROM projection_checkpoints r JOIN projection_generations g ON g.id = r.generation
+           WHERE r.generation = $1 AND r.first_partition = $2 AND r.last_partition = $3
+               AND g.state <> 'failed') AS is_there,
        c.epoch, c.store_id, c.position, c.chain
 FROM projection_foldings f LEFT JOIN claimed c ON true
 

@@ -17,7 +17,7 @@ from libs.eventstore.feed import follow_feed
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.checkpoints import LEASE, Gone, Halted, LostLease, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork
-from libs.projection.folding import Folding, TooManyParked
+from libs.projection.folding import Folding, NotErased, TooManyParked
 from libs.projection.generations.generation import Generation
 from libs.projection.introducing import check_version, own_generation
 from libs.projection.parking import MOST_PARKED, is_outage
@@ -60,6 +60,7 @@ class Runner:
         generation: Which folding of it; None until it is known.
         partitions: Whose events.
         state: What it does.
+        pace: See below; it may be changed.
 
     Args:
         projection: What to drive.
@@ -95,7 +96,7 @@ class Runner:
         self._store = store
         self._owner = owner
         self._lease = lease
-        self._pace = pace.total_seconds()
+        self.pace = pace
         self._folded_anew = folding
         self._finds_generation = generation is None
         self._renewed = 0.0
@@ -119,7 +120,7 @@ class Runner:
         self._folding = Folding(self.projection, self._pool, self._ownership)
 
     async def run(self) -> None:
-        """Fold until the range is no more, so for ever; run it as a task. What is down is waited for.
+        """Fold for as long as the range exists; run it as a task. What is down is waited for.
 
         Raises:
             FoldsAnew: what was folded here is on no line any more; the process must end.
@@ -187,7 +188,7 @@ class Runner:
                 if subscription.pending_msgs:
                     # They come fast: a transaction costs the same for many, and others need the
                     # processor as well.
-                    await asyncio.sleep(max(0.0, began + self._pace - time.monotonic()))
+                    await asyncio.sleep(max(0.0, began + self.pace.total_seconds() - time.monotonic()))
                 # Somebody waits when asking for a refold.
                 idle = _PARKED_IDLE_SECONDS if self._folding.parked else IDLE_SECONDS
                 arrived = await arriving(subscription, idle)
@@ -265,6 +266,10 @@ class Runner:
                 f"it fails at the events of more than {MOST_PARKED} customers, so the fold is at "
                 "fault: `touchline parked` has the errors. Correct it, start it again, and run "
                 f"`touchline parked refold SERVICE {self.projection.name}`"
+            ) from error
+        except NotErased as error:
+            raise Halted(
+                f"{error}, and the fold is at fault: correct it, and start it again"
             ) from error
         finally:
             self.state.parked_keys = len(self._folding.parked)
