@@ -1,9 +1,9 @@
 """Connections to PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -29,7 +29,8 @@ async def open_pool(
     role: str | None = None,
     size: int = 10,
     patience: float = 30.0,
-    settings: dict[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    setup: Callable[[asyncpg.pool.PoolConnectionProxy], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[asyncpg.Pool]:
     """Opens a pool whose connections act as `role`, and closes it at the end.
 
@@ -40,6 +41,7 @@ async def open_pool(
         size: How many connections at most.
         patience: For how many seconds to wait for a server that is still starting.
         settings: Further settings of each session, such as synchronous_commit.
+        setup: Called with a connection each time before it is used.
 
     Raises:
         OSError, asyncpg.PostgresError: the server can't be reached in that time.
@@ -57,6 +59,7 @@ async def open_pool(
                 server_settings=server_settings,
                 # A server that is frozen answers as little as one that is gone.
                 command_timeout=_ANSWER_SECONDS,
+                setup=setup,
                 # Nothing of ours leaves anything in a session, and to reset it all the same costs
                 # a round trip each time a connection is used.
                 reset=_leave_as_it_is,

@@ -10,12 +10,16 @@ import asyncpg
 import pytest
 
 from libs.postgres.pool import open_pool
+from libs.projection.generations.records import introduce
 from libs.projection.waiting import Behind, Checkpoints, follow_checkpoints
 from tests.servers import MakeDatabase
 from tests.services import build_views
 from tests.waiting import until
 
 BOTH = ("identity_graph", "timeline")
+TELL = """
+    SELECT pg_notify('touchline_checkpoint', concat_ws(' ', generation, first_partition, position))
+    FROM projection_checkpoints WHERE projection = $1"""
 
 
 @pytest.fixture
@@ -24,9 +28,7 @@ async def url(database_from_template: MakeDatabase) -> str:
     url = await database_from_template(build_views)
     connection = await asyncpg.connect(url)
     for name in BOTH:
-        await connection.execute(
-            "INSERT INTO projection_checkpoints (projection, fold_version) VALUES ($1, 1)", name
-        )
+        await introduce(connection, name, 1)
     await connection.close()
     return url
 
@@ -48,8 +50,7 @@ async def move(url: str, name: str, position: int, *, tell: bool = True, halted:
             *(name, position, halted),
         )
         if tell:
-            text = f"{name} {position}"
-            await connection.execute("SELECT pg_notify('touchline_checkpoint', $1)", text)
+            await connection.execute(TELL, name)
     await connection.close()
 
 

@@ -71,8 +71,9 @@ CREATE TABLE projection_pauses (
 CREATE TABLE projection_workers (
     owner uuid PRIMARY KEY,
     name text NOT NULL,
-    -- Whether it takes ranges, and the fold version of each projection that it reads.
+    -- Whether it takes ranges of views, and reactors; the fold version of each view that it reads.
     folds boolean NOT NULL,
+    reacts boolean NOT NULL,
     fold_versions jsonb NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
