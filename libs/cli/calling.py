@@ -29,6 +29,8 @@ INTERRUPTED: Final = 130
 """Exit code: stopped with Ctrl-C."""
 
 _LISTENS_SECONDS: Final = 0.5
+# A person sees soon that nothing answers, and what to do.
+_PATIENCE: Final = 2.0
 _NOT_FOUND: Final = "No customer is known by that."
 
 console: Final = Console(highlight=False)
@@ -69,6 +71,7 @@ async def connected(
         tenant,
         engagement=at["engagement"],
         notification=at["notification"],
+        patience=_PATIENCE,
     ) as client:
         with readable_failures():
             yield client

@@ -21,6 +21,7 @@ from libs import telemetry
 from libs.rpc import calls, errors
 from libs.rpc.deadlines import Deadlines
 from libs.telemetry import failures
+from touchline.failures import NOT_BEGUN
 
 _HEALTH: Final = "grpc.health.v1.Health/"
 _REFUSING_SECONDS: Final = 1.0
@@ -242,7 +243,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _refuse(self, context: Context, method: str) -> None:
         if not method.startswith(_HEALTH):
             self._refused += 1
-            await _end(context)
+            await _end(context, (NOT_BEGUN, "1"))
 
     async def _end_or_cancel(self, context: Context, task: asyncio.Task[Any]) -> None:
         if not self._draining or context.cancelled():
@@ -257,10 +258,11 @@ def _behaviour(handler: Handler) -> Any:
     return unary or handler.unary_stream or handler.stream_stream
 
 
-async def _end(context: Context) -> None:
+async def _end(context: Context, *told: tuple[str, str]) -> None:
     await context.abort(
         grpc.StatusCode.UNAVAILABLE,
         "The service is stopping. Call again, continuing after what was received.",
+        told,
     )
 
 

@@ -16,6 +16,9 @@ from google.rpc.status_pb2 import Status
 MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
 """The reason given here to a call that gRPC itself refused for its size."""
 
+NOT_BEGUN: Final = "touchline-not-begun"
+"""The trailing metadata of a call that a process refused, for it stops, before it did anything."""
+
 _STATUS_DETAILS = "grpc-status-details-bin"
 # What gRPC for Python reports when a connection breaks while a stream is written.
 _WRITE_BROKE = "Internal error from Core"
@@ -35,6 +38,7 @@ class CallFailed(Exception):  # a past-tense fact, as events are
         violations: (field path, description) of each broken rule.
         metadata: Facts for programs, as the reason's example shows.
         retry_after: Seconds after which the same call may succeed, or None.
+        not_begun: Whether nothing was done: the process that was called stops, and refused it.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class CallFailed(Exception):  # a past-tense fact, as events are
         violations: tuple[tuple[str, str], ...] = (),
         metadata: dict[str, str] | None = None,
         retry_after: float | None = None,
+        not_begun: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -54,6 +59,7 @@ class CallFailed(Exception):  # a past-tense fact, as events are
         self.violations = violations
         self.metadata = metadata or {}
         self.retry_after = retry_after
+        self.not_begun = not_begun
 
     def __str__(self) -> str:
         text = f"{self.message} [{self.reason or self.code.name}]"
@@ -89,6 +95,7 @@ class CallFailed(Exception):  # a past-tense fact, as events are
             violations=violations,
             metadata=metadata,
             retry_after=retry_after,
+            not_begun=NOT_BEGUN in dict(error.trailing_metadata() or ()),
         )
 
 

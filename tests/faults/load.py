@@ -23,6 +23,7 @@ from touchline.ingestion.v1.ingestion_service_pb2 import (
 
 _DEADLINE: Final = 8.0
 _PATIENCE: Final = 30.0
+_CALL_PATIENCE: Final = 1.0
 _PAUSE: Final = (0.05, 0.5)
 _GIVES_UP: Final = 0.03
 """How often a caller forgets what it was not answered: whether it is recorded is nobody's guess."""
@@ -149,7 +150,10 @@ async def callers(
             replicas = [cluster.routes[f"clients→{one}"].address for one in INGESTION]
             if kind in ("patient", "stream"):
                 replicas = [",".join(replicas)]
-            clients = [await stack.enter_async_context(Client.connect(one)) for one in replicas]
+            clients = [
+                await stack.enter_async_context(Client.connect(one, patience=_CALL_PATIENCE))
+                for one in replicas
+            ]
             events = 1 if kind in ("unary", "stream") else 30
             pace = events * len(_KINDS) / rate
             maker = Maker(seed, name, started_at)

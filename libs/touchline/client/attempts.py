@@ -21,6 +21,9 @@ _WORTH_REPEATING: Final = (
 )
 
 
+_OF_WHAT_IS_ASKED: Final = ("MODEL_BUILDING",)
+
+
 class Attempts:
     """The attempts of something that may be repeated, from one success to the next.
 
@@ -75,11 +78,18 @@ class Attempts:
         await asyncio.sleep(pause)
 
 
+def is_gone(failure: CallFailed) -> bool:
+    """Tell whether the process that was called stops, or is gone, or was never there."""
+    code = failure.code
+    unanswered = code is grpc.StatusCode.UNAVAILABLE and not failure.reason
+    return unanswered or code is grpc.StatusCode.CANCELLED
+
+
 def is_fault_of_process(failure: CallFailed) -> bool:
     """Tell whether another process may well succeed where this one failed."""
     silent = failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and not failure.reason
-    gone = failure.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    return silent or gone
+    unable = failure.code is grpc.StatusCode.UNAVAILABLE and failure.reason not in _OF_WHAT_IS_ASKED
+    return silent or unable or is_gone(failure)
 
 
 def _can_be_repeated(failure: CallFailed) -> bool:

@@ -1,15 +1,16 @@
 """Channels to a service: what every call carries, and which of its processes answers it."""
 
 import asyncio
-import json
+import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from enum import IntEnum
 from typing import Any, Final, cast
 
 import grpc
 
-from touchline.client.attempts import is_fault_of_process
+from touchline.client.attempts import is_fault_of_process, is_gone
 from touchline.failures import CallFailed
 
 DEFAULT_TIMEOUT: Final = 20.0
@@ -20,36 +21,25 @@ _MAXIMUM_SENT_BYTES: Final = 8 * 1024 * 1024
 _MAXIMUM_RECEIVED_BYTES: Final = 64 * 1024 * 1024
 _FIRST_DOUBT: Final = 1.0
 _MAXIMUM_DOUBT: Final = 30.0
-_TRIES: Final = 4
+_CONNECTS_WITHIN: Final = 1.0
+_LOOKS_AGAIN: Final = 0.02
 
-_INGESTION: Final = "touchline.ingestion.v1.IngestionService"
-# Every RPC may be repeated: reads change nothing, an event id is recorded once, ever, and a version
-# that was published before its answer was lost says so. Recording decides for itself when to try
-# again, and through whom. A name with several addresses, as a headless Service in Kubernetes has,
-# is called at each in turn.
-_SERVICE_CONFIG: Final = json.dumps(
-    {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
-            {
-                "name": [
-                    {"service": _INGESTION, "method": "BatchRecordEvents"},
-                    {"service": _INGESTION, "method": "StreamEvents"},
-                ]
-            },
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": _TRIES,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            },
-        ],
-    }
-)
+# A name with several addresses, as a headless Service in Kubernetes has, is called at each in turn.
+_SERVICE_CONFIG: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+
+
+class Standing(IntEnum):
+    """What can be expected of a replica, from the best to the worst."""
+
+    GOOD = 0
+    """That it answers: it is connected, or was not asked to be until now."""
+    FAILED = 1
+    """It is connected, but failed lately."""
+    AWAY = 2
+    """It is not connected."""
+
+
+_WORST: Final = (True, Standing.AWAY, math.inf)
 
 
 class Replica:
@@ -63,6 +53,7 @@ class Replica:
     Attributes:
         address: The same.
         calls: The channel for stubs: its calls carry the tenant, the trace and a timeout.
+        doubted_until: When it may be called again as if it had not failed, by `time.monotonic`.
     """
 
     def __init__(self, address: str, tenant: str, traceparent: Callable[[], str]) -> None:
@@ -71,23 +62,42 @@ class Replica:
         # An interceptor could add these too, but costs a task per call; stubs ask a channel for
         # each method once, so here a call costs one Python function more.
         self.calls = cast("grpc.aio.Channel", _DefaultsChannel(self._channel, tenant, traceparent))
+        self.doubted_until = 0.0
         self._doubt = 0.0
-        self._doubted_until = 0.0
+        self._connects_until: float | None = None
 
     def told(self, failure: CallFailed | None) -> None:
-        """Take note of how a call ended: one that fails is left alone for a while, ever longer."""
+        """Take note of how a call ended: one that fails is left alone for a while, ever longer.
+
+        One that stops, or is gone, is so for a moment only: its connection tells when it is back.
+        """
         if failure is None:
-            self._doubt = self._doubted_until = 0.0
+            self._doubt = self.doubted_until = 0.0
         elif is_fault_of_process(failure):
-            self._doubt = min(2 * self._doubt or _FIRST_DOUBT, _MAXIMUM_DOUBT)
-            self._doubted_until = time.monotonic() + self._doubt
+            longer = 0.0 if is_gone(failure) else 2 * self._doubt
+            self._doubt = min(longer or _FIRST_DOUBT, _MAXIMUM_DOUBT)
+            self.doubted_until = time.monotonic() + max(self._doubt, failure.retry_after or 0.0)
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether it failed lately, or nothing listens there."""
-        if time.monotonic() < self._doubted_until:
-            return True
-        return self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    def standing(self) -> Standing:
+        """What can be expected of it; whoever asks also makes it connect."""
+        state = self._channel.get_state(try_to_connect=True)
+        now = time.monotonic()
+        failed = now < self.doubted_until
+        if state is grpc.ChannelConnectivity.READY:
+            self._connects_until = 0.0  # once it has been connected, being it no more is a fault
+            return Standing.FAILED if failed else Standing.GOOD
+        if self._connects_until is None:
+            self._connects_until = now + _CONNECTS_WITHIN
+        refused = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        is_new = now < self._connects_until and not refused and not failed
+        return Standing.GOOD if is_new else Standing.AWAY
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a process is there; whoever asks also makes it connect."""
+        state = self._channel.get_state(try_to_connect=True)
+        return bool(state is grpc.ChannelConnectivity.READY)
 
     async def close(self) -> None:
         """End its calls and its connection."""
@@ -115,24 +125,38 @@ class Replicas:
             raise ValueError(f"{addresses!r} names no host:port.")
         self._turn = random.randrange(len(self.all))  # noqa: S311 # callers begin apart
 
-    def next(self) -> Replica:
-        """Return the next in turn that is not doubtful; if all are, the next in turn."""
+    def next(self, tried: Container[Replica] = ()) -> Replica:
+        """Return the next in turn of those that can best be expected to answer.
+
+        Args:
+            tried: Those that come after all others.
+        """
+        if len(self.all) == 1:
+            return self.all[0]
+        best, least = self.all[0], _WORST
         for _ in self.all:
             replica = self._in_turn()
-            if not replica.is_doubtful:
+            standing = replica.standing
+            doubt = (replica in tried, standing, replica.doubted_until)
+            if standing is Standing.GOOD and not doubt[0]:
                 return replica
-        return self._in_turn()
+            if doubt < least:
+                best, least = replica, doubt
+        self._in_turn()  # else the first of equals would always be the same
+        return best
 
     @property
     def has_good_one(self) -> bool:
-        """Whether one of them is not doubtful."""
-        return not all(replica.is_doubtful for replica in self.all)
+        """Whether one of them can be expected to answer."""
+        return any(replica.standing is Standing.GOOD for replica in self.all)
 
-    def calls(self) -> grpc.aio.Channel:
-        """Return a channel for stubs, whose calls go to each in turn."""
-        if len(self.all) == 1:
-            return self.all[0].calls
-        return cast("grpc.aio.Channel", _TurnsChannel(self))
+    async def connected(self, seconds: float) -> None:
+        """Return once one of them is connected, or a time has passed."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(replica.is_connected for replica in self.all):
+                return
+            await asyncio.sleep(_LOOKS_AGAIN)
 
     async def close(self) -> None:
         """End all calls and connections."""
@@ -173,59 +197,6 @@ class _DefaultsChannel:
             trace = (("traceparent", traceparent),) if traceparent else ()
             all_metadata = (self._tenant, *trace, *(metadata or ()))
             return call(request, timeout=timeout, metadata=all_metadata, **rest)
-
-        return called
-
-
-class _TurnsChannel:
-    """Makes calls to several replicas in turn.
-
-    A unary call goes on to the next replica where one is not there; it is a coroutine, not gRPC's
-    call object. Streams go to one, and whoever reads them continues after what was received.
-    """
-
-    def __init__(self, replicas: Replicas) -> None:
-        self._replicas = replicas
-
-    def unary_unary(self, method: str, **serializers: Any) -> Callable[..., Any]:
-        calls = self._calls("unary_unary", method, serializers)
-        tries = max(_TRIES, len(calls))
-
-        async def called(request: Any, *, timeout: float | None = None, **rest: Any) -> Any:  # noqa: ASYNC109 # as gRPC's calls
-            end = time.monotonic() + (DEFAULT_TIMEOUT if timeout is None else timeout)
-            for left in reversed(range(tries)):
-                replica = self._replicas.next()
-                seconds = max(0.0, end - time.monotonic())
-                try:
-                    response = await calls[replica](request, timeout=seconds, **rest)
-                except grpc.aio.AioRpcError as error:
-                    replica.told(CallFailed.of(error))
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE or not left:
-                        raise
-                else:
-                    replica.told(None)
-                    return response
-            raise AssertionError("the last try returns or raises")
-
-        return called
-
-    def unary_stream(self, method: str, **serializers: Any) -> Callable[..., Any]:
-        return self._of_next(self._calls("unary_stream", method, serializers))
-
-    def stream_stream(self, method: str, **serializers: Any) -> Callable[..., Any]:
-        return self._of_next(self._calls("stream_stream", method, serializers))
-
-    def _calls(
-        self, kind: str, method: str, serializers: dict[str, Any]
-    ) -> dict[Replica, Callable[..., Any]]:
-        return {
-            replica: getattr(replica.calls, kind)(method, **serializers)
-            for replica in self._replicas.all
-        }
-
-    def _of_next(self, calls: dict[Replica, Callable[..., Any]]) -> Callable[..., Any]:
-        def called(*arguments: Any, **rest: Any) -> Any:
-            return calls[self._replicas.next()](*arguments, **rest)
 
         return called
 

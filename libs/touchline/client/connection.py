@@ -8,18 +8,24 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from touchline.client.attempts import DEFAULT_PATIENCE, Attempts
 from touchline.client.batches import batches
 from touchline.client.channels import DEFAULT_TIMEOUT, Replicas
 from touchline.client.recording import Ingestions
+from touchline.client.repeating import DEFAULT_CALL_PATIENCE, repeating
 from touchline.client.streaming import EventStream
+from touchline.client.watching import going_on
 from touchline.engagement.v1.engagement_service_pb2_grpc import EngagementServiceStub
 from touchline.events.v1.event_pb2 import Event
 from touchline.ingestion.v1.ingestion_pb2 import Verdict
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
+from touchline.notification.v1.notification_pb2 import InboxItem
+from touchline.notification.v1.notification_service_pb2 import WatchInboxRequest
 from touchline.notification.v1.notification_service_pb2_grpc import NotificationServiceStub
+from touchline.profile.v1.profile_pb2 import TimelineEntry
+from touchline.profile.v1.profile_service_pb2 import WatchTimelineRequest
 from touchline.profile.v1.profile_service_pb2_grpc import ProfileServiceStub
 from touchline.projection.v1.projection_service_pb2_grpc import ProjectionServiceStub
 
@@ -32,6 +38,12 @@ class Client:
     `touchline.failures.readable_failures` turn into words. Where a service has several addresses,
     they are called in turn, and one that fails is left alone for a while.
 
+    A unary call that a process can't answer, for it stops or is gone, goes to another one at once;
+    where there is none, it is repeated for some seconds. So a restart fails no call. The few
+    commands that would refuse what they did themselves, such as RetryDelivery, are repeated only
+    where nothing was done. A stream is begun likewise, but breaks when its process ends:
+    `watch_timeline`, `watch_inbox` and `record_stream` go on by themselves.
+
     Attributes:
         ingestion: Records events.
         profile: Answers who a customer is and what happened.
@@ -40,8 +52,8 @@ class Client:
         projections: Says how far the projections of a service came, by the service's name.
     """
 
-    def __init__(self, services: Mapping[str, Replicas]) -> None:
-        calls = {name: replicas.calls() for name, replicas in services.items()}
+    def __init__(self, services: Mapping[str, Replicas], patience: float) -> None:
+        calls = {name: repeating(replicas, patience) for name, replicas in services.items()}
         self.ingestion = IngestionServiceStub(calls["ingestion"])
         self.profile = ProfileServiceStub(calls["profile"])
         self.engagement = EngagementServiceStub(calls["engagement"])
@@ -51,6 +63,7 @@ class Client:
             for name in ("profile", "engagement", "notification")
         }
         self._ingestions = Ingestions(services["ingestion"])
+        self._services = services
 
     @classmethod
     @asynccontextmanager
@@ -63,6 +76,7 @@ class Client:
         engagement: str = "127.0.0.1:7430",
         notification: str = "127.0.0.1:7440",
         traceparent: Callable[[], str] = lambda: "",
+        patience: float = DEFAULT_CALL_PATIENCE,
     ) -> "AsyncIterator[Client]":
         """Give a client for as long as the block runs. It connects to a service at its first call.
 
@@ -74,6 +88,7 @@ class Client:
             engagement: host:port of the engagement service.
             notification: host:port of the notification service.
             traceparent: Tells the W3C traceparent that a call continues, or an empty string.
+            patience: Seconds to repeat a call while no process answers it, within its timeout.
 
         Raises:
             ValueError: The tenant's name can't be sent, or a service has no address.
@@ -91,7 +106,7 @@ class Client:
             for name, listed in addresses.items():
                 services[name] = Replicas(listed, tenant, traceparent)
                 stack.push_async_callback(services[name].close)
-            yield cls(services)
+            yield cls(services, patience)
 
     async def record(
         self,
@@ -155,3 +170,49 @@ class Client:
             Exception: What `events` raised, after the verdicts of all that came before.
         """
         return EventStream(self._ingestions, Attempts(deadline, patience)).verdicts(events)
+
+    async def watch_timeline(
+        self, request: WatchTimelineRequest, patience: float = DEFAULT_PATIENCE
+    ) -> AsyncGenerator[TimelineEntry, None]:
+        """Tell what happens to a customer, each event once, in the order it is recorded.
+
+        Where the watch breaks, as when its process is restarted, it goes on through another one
+        after the last entry. It has no end: who leaves the loop closes it with
+        `contextlib.aclosing`.
+
+        Args:
+            request: Whom to watch, and after which position.
+            patience: Seconds to go on trying while nothing answers.
+
+        Yields:
+            The entries.
+
+        Raises:
+            CallFailed: The service refused, or patience ended.
+        """
+        watch, replicas = self.profile.WatchTimeline, self._services["profile"]
+        answers = going_on(watch, request, replicas, patience, lambda told: told.entry.position)
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer.entry
+
+    async def watch_inbox(
+        self, request: WatchInboxRequest, patience: float = DEFAULT_PATIENCE
+    ) -> AsyncGenerator[InboxItem, None]:
+        """Tell what comes into an inbox or is read; like `watch_timeline` in all else.
+
+        Args:
+            request: Which inbox to watch, and after which position.
+            patience: Seconds to go on trying while nothing answers.
+
+        Yields:
+            The items.
+
+        Raises:
+            CallFailed: The service refused, or patience ended.
+        """
+        watch, replicas = self.notification.WatchInbox, self._services["notification"]
+        answers = going_on(watch, request, replicas, patience, lambda told: told.item.position)
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer.item
