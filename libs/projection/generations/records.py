@@ -22,7 +22,7 @@ async def serving(
 ) -> Generation | None:
     """Return the generation that processes of a fold version read; None while there is none."""
     row = await database.fetchrow(_SQL["serving"], projection, fold_version)
-    return row and Generation(*row)
+    return None if row is None else Generation(*row)
 
 
 async def introduce(

@@ -4,22 +4,24 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import asyncpg
 
 from libs.eventstore.client import StoreClient
-from libs.postgres.queries import load_queries
-from libs.projection.projection import Projection, Table
-from libs.projection.verifying.copying import Copy, Unverifiable, live_state, scratch_schema
+from libs.projection.comparing import compare_tables
+from libs.projection.generations.meeting import NotMet, meeting
+from libs.projection.projection import Projection
+from libs.projection.verifying.copying import (
+    Copy,
+    Live,
+    Unverifiable,
+    live_state,
+    scratch_schema,
+)
 from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
-from touchline.projection.v1.projection_pb2 import RowDifference, TableComparison
+from touchline.projection.v1.projection_pb2 import TableComparison
 
-MAX_DIFFERENCES: Final = 20
-"""How many rows a comparison tells."""
-
-_ROW_CHARACTERS: Final = 500
 # The live projection goes on while the copy is folded; once no more than this is missing, the rest
 # is folded in the transaction that compares.
 _NEARLY: Final = 5_000
@@ -27,7 +29,6 @@ _ROUNDS: Final = 10
 # So often it is compared while customers are being erased.
 _COMPARED: Final = 20
 _FORGOTTEN_SECONDS: Final = 0.5
-_SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ async def verify_projection(
         raise Unverifiable(
             f"{projection.name} acts on what it folds, and only one may: it is not folded twice."
         )
-    async with scratch_schema(database_url, projection.tables) as connection:
+    async with scratch_schema(database_url, projection.tables) as (connection, schema):
         copy = Copy(copied, connection, store)
         live = await live_state(connection, projection)
         for _ in range(_ROUNDS):
@@ -91,11 +92,14 @@ async def verify_projection(
                 break
         for _ in range(_COMPARED):
             async with connection.transaction(isolation="repeatable_read"):
-                live = await live_state(connection, projection)
+                live = await _met(connection, projection, database_url, live)
                 async with aclosing(copy.fold_up_to(live)) as positions:
                     async for position in positions:
                         yield ProjectionVerification(position, live.position)
-                tables = [await _compared(connection, table) for table in projection.tables]
+                tables = [
+                    await compare_tables(connection, table, live.schema, schema)
+                    for table in projection.tables
+                ]
             if all(not table.differing_rows for table in tables):
                 break
             if not await _erased_after(store, live.position):
@@ -111,6 +115,33 @@ async def verify_projection(
         )
 
 
+async def _met(
+    connection: asyncpg.Connection, projection: Projection, database_url: str, before: Live
+) -> Live:
+    """Return where the live projection stands, in a snapshot in which all its ranges stand there.
+
+    Raises:
+        Unverifiable: they did not come to one position.
+    """
+    if before.ranges == 1:
+        live = await live_state(connection, projection)
+    else:
+        try:
+            async with (
+                asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool,
+                meeting(pool, [before.generation]),
+            ):
+                live = await live_state(connection, projection)
+        except NotMet as error:
+            raise Unverifiable(str(error)) from error
+    if not live.is_met or live.generation != before.generation:
+        raise Unverifiable(
+            f"{projection.name} was divided, or switched to another generation, while it was "
+            "copied. Verify it again."
+        )
+    return live
+
+
 async def _erased_after(store: StoreClient, position: int) -> bool:
     """Tell whether somebody was erased who is not yet in what was folded up to a position."""
     while events := (await store.history(position)).batch.events:
@@ -118,24 +149,3 @@ async def _erased_after(store: StoreClient, position: int) -> bool:
             return True
         position += len(events)
     return False
-
-
-async def _compared(connection: asyncpg.Connection, table: Table) -> TableComparison:
-    """Compare a table with its copy, in the connection's transaction."""
-    named = {"table": table.name, "rows": table.rows}
-    await connection.execute(_SQL["note_differing"].format_map(named))
-    ((live_rows, copied_rows, differing_rows),) = await connection.fetch(
-        _SQL["count_rows"].format_map(named)
-    )
-    told = TableComparison(
-        table=table.name,
-        live_rows=live_rows,
-        copied_rows=copied_rows,
-        differing_rows=differing_rows,
-    )
-    if differing_rows:
-        first = _SQL["first_differing"].format_map(named)
-        for is_live, row_text in await connection.fetch(first, _ROW_CHARACTERS, MAX_DIFFERENCES):
-            told.differences.append(RowDifference(is_live=is_live, row=row_text))
-    await connection.execute(_SQL["forget_differing"])
-    return told

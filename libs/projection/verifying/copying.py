@@ -34,7 +34,7 @@ _SETTINGS: Final = {
     "jit": "off",
 }
 _START: Final = Head(b"", 0, GENESIS)
-_SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
+_SQL: Final = load_queries(Path(__file__).with_name("live.sql"))
 
 
 class Unverifiable(Exception):
@@ -46,20 +46,32 @@ class Live:
     """Where the live projection stands.
 
     Attributes:
-        position: The last event it folded.
+        generation: The generation that answers.
+        schema: Where its tables are.
+        ranges: How many it is divided into.
+        position: The last event that all of them folded.
+        is_met: Whether all of them stand there.
         chain: The chain there.
         parked: From which position on it left out an owner's events, because it could not fold
             them; by tenant number and owner key.
     """
 
+    generation: int
+    schema: str
+    ranges: int
     position: int
+    is_met: bool
     chain: bytes
     parked: dict[Key, int]
 
 
 @asynccontextmanager
-async def scratch_schema(url: str, tables: Sequence[Table]) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection on which the tables' names mean empty copies of them, which go at the end.
+async def scratch_schema(
+    url: str, tables: Sequence[Table]
+) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
+    """Give a connection on which the tables' names mean empty copies of them, and their schema.
+
+    The copies go at the end.
 
     What an earlier process left behind when it was killed goes first.
 
@@ -82,7 +94,7 @@ async def scratch_schema(url: str, tables: Sequence[Table]) -> AsyncIterator[asy
         name = SCHEMA_PREFIX + secrets.token_hex(8)
         try:
             await _create(connection, name, tables)
-            yield connection
+            yield connection, name
         finally:
             # Whatever is in the way, such as a statement that goes on: the next one drops it.
             with suppress(asyncpg.PostgresError, TimeoutError, *UNREACHABLE):
@@ -121,23 +133,29 @@ async def live_state(connection: asyncpg.Connection, projection: Projection) -> 
     Raises:
         Unverifiable: it was never folded, halted, or was folded by another release.
     """
-    rows = await connection.fetch(_SQL["live_state"], projection.name)
+    rows = await connection.fetch(_SQL["live_state"], projection.name, projection.fold_version)
     if not rows:
-        raise Unverifiable(f"{projection.name} was never folded in this database.")
-    position, chain, version, halt_reason, *_ = rows[0]
-    if halt_reason:
-        raise Unverifiable(f"{projection.name} halted: {halt_reason}")
-    if version != projection.fold_version:
         raise Unverifiable(
-            f"{projection.name} was folded by version {version} of the fold, and this release has "
-            f"version {projection.fold_version}."
+            f"{projection.name} was never folded in this database by version "
+            f"{projection.fold_version} of the fold, which is this release's."
         )
+    halted = next((row["halt_reason"] for row in rows if row["halt_reason"]), "")
+    if halted:
+        raise Unverifiable(f"{projection.name} halted: {halted}")
     parked = {
         (row["tenant"], row["owner_key"]): row["parked_position"]
         for row in rows
         if row["owner_key"] is not None
     }
-    return Live(position, chain, parked)
+    hindmost = min(rows, key=lambda row: row["position"])
+    return Live(
+        *(hindmost["generation"], hindmost["schema_name"]),
+        ranges=len({row["first_partition"] for row in rows}),
+        position=hindmost["position"],
+        is_met=all(row["position"] == hindmost["position"] for row in rows),
+        chain=hindmost["chain"],
+        parked=parked,
+    )
 
 
 @dataclass(frozen=True, slots=True)
