@@ -15,7 +15,7 @@ from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate_service
+from libs.postgres.migrations import MigrationError, Phase, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
@@ -74,10 +74,10 @@ _SHIPPED_WITHIN_SECONDS = 5.0
 _log = structlog.get_logger("engagement")
 
 
-async def migrate_engagement(database_url: str) -> None:
+async def migrate_engagement(database_url: str, phase: Phase = "before") -> None:
     """Bring the tables up to date."""
     components = {"projection": checkpoints.MIGRATIONS, "engagement": scores.MIGRATIONS}
-    await migrate_service(database_url, "engagement", components)
+    await migrate_service(database_url, "engagement", components, phase=phase)
 
 
 async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
@@ -168,7 +168,8 @@ def main() -> None:
     traces = telemetry.setup("engagement")
     try:
         if told.migrate:
-            asyncio.run(migrate_engagement(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
+            asyncio.run(migrate_engagement(database_url, told.migrate))
             return
         config = read_config(os.environ)
         run(lambda stop: serve_engagement(config, stop))

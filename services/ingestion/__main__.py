@@ -28,7 +28,7 @@ from libs.eventstore.keyring import Keyring
 from libs.eventstore.other_stores import refuse_if_taken
 from libs.eventstore.server import serve_store
 from libs.eventstore.store import EventStore
-from libs.postgres.migrations import MigrationError, migrate_service
+from libs.postgres.migrations import MigrationError, Phase, migrate_service
 from libs.postgres.pool import open_pool
 from libs.rpc.arguments import read_arguments
 from libs.rpc.errors import CallError
@@ -65,10 +65,10 @@ _SESSION = {"idle_in_transaction_session_timeout": "30s"}
 _log = structlog.get_logger("ingestion")
 
 
-async def migrate_ingestion(database_url: str) -> None:
+async def migrate_ingestion(database_url: str, phase: Phase = "before") -> None:
     """Bring the store's and the service's own tables up to date."""
     components = {"eventstore": eventstore.MIGRATIONS, "ingestion": quarantine.MIGRATIONS}
-    await migrate_service(database_url, "ingestion", components)
+    await migrate_service(database_url, "ingestion", components, phase=phase)
 
 
 async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
@@ -189,7 +189,8 @@ def main() -> None:
     traces = telemetry.setup("ingestion")
     try:
         if told.migrate:
-            asyncio.run(migrate_ingestion(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
+            asyncio.run(migrate_ingestion(database_url, told.migrate))
             return
         config = read_config(os.environ)
         run(lambda stop: serve_ingestion(config, stop))

@@ -14,7 +14,7 @@ from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate_service
+from libs.postgres.migrations import MigrationError, Phase, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
@@ -70,7 +70,7 @@ FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
 _log = structlog.get_logger("notification")
 
 
-async def migrate_notification(database_url: str) -> None:
+async def migrate_notification(database_url: str, phase: Phase = "before") -> None:
     """Bring the tables up to date."""
     components = {
         "projection": checkpoints.MIGRATIONS,
@@ -78,7 +78,7 @@ async def migrate_notification(database_url: str) -> None:
         "consents": consents.MIGRATIONS,
         "notification": notifications.MIGRATIONS,
     }
-    await migrate_service(database_url, "notification", components)
+    await migrate_service(database_url, "notification", components, phase=phase)
 
 
 async def serve_notification(config: Config, stop: asyncio.Event) -> None:
@@ -178,7 +178,8 @@ def main() -> None:
     traces = telemetry.setup("notification")
     try:
         if told.migrate:
-            asyncio.run(migrate_notification(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
+            asyncio.run(migrate_notification(database_url, told.migrate))
             return
         config = read_config(os.environ)
         run(lambda stop: serve_notification(config, stop))

@@ -13,7 +13,7 @@ from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, migrate_service
+from libs.postgres.migrations import MigrationError, Phase, migrate_service
 from libs.postgres.pool import open_pool
 from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
@@ -64,7 +64,7 @@ FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
 _log = structlog.get_logger("profile")
 
 
-async def migrate_profile(database_url: str) -> None:
+async def migrate_profile(database_url: str, phase: Phase = "before") -> None:
     """Bring the projections' tables up to date."""
     components = {
         "projection": checkpoints.MIGRATIONS,
@@ -72,7 +72,7 @@ async def migrate_profile(database_url: str) -> None:
         "consents": consents.MIGRATIONS,
         "attributes": attributes.MIGRATIONS,
     }
-    await migrate_service(database_url, "profile", components)
+    await migrate_service(database_url, "profile", components, phase=phase)
 
 
 async def serve_profile(config: Config, stop: asyncio.Event) -> None:
@@ -131,7 +131,8 @@ def main() -> None:
     traces = telemetry.setup("profile")
     try:
         if told.migrate:
-            asyncio.run(migrate_profile(required(os.environ, "TOUCHLINE_DATABASE_URL")))
+            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
+            asyncio.run(migrate_profile(database_url, told.migrate))
             return
         config = read_config(os.environ)
         run(lambda stop: serve_profile(config, stop))
