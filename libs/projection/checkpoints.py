@@ -71,6 +71,8 @@ class RangeState(NamedTuple):
         owner: The process that claimed it last, or None.
         leased: Whether it is that process's own still.
         held: Whether it may not move on for a moment.
+        erasure_waits: Whether its generation has parked an erasure, which has to be folded before
+            ranges are divided.
     """
 
     projection: str
@@ -81,6 +83,7 @@ class RangeState(NamedTuple):
     owner: UUID | None
     leased: bool
     held: bool
+    erasure_waits: bool
 
 
 async def read_ranges(database: asyncpg.Pool | Connection) -> list[RangeState]:

@@ -15,11 +15,17 @@ from libs.eventstore.feed import SUBJECT
 from libs.eventstore.records import event_id_text
 from libs.projection.checkpoints import Held, LostLease, Ownership
 from libs.projection.continuity import Checkpoint
-from libs.projection.parking import MOST_PARKED, ParkedKeys, error_text, is_outage, key_of
+from libs.projection.parking import (
+    MOST_PARKED,
+    ParkedKeys,
+    error_text,
+    is_erasure,
+    is_outage,
+    key_of,
+)
 from libs.projection.projection import Connection, Projection, Recorded
 from libs.projection.reading import Stretch
 from libs.telemetry import declared, messaging, tracing
-from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 
 Note = Callable[[Connection], Awaitable[bool]]
 """Writes what belongs to a transaction; False when it must not commit."""
@@ -34,10 +40,9 @@ class TooManyParked(Exception):
 
 
 class NotErased(Exception):
-    """An erasure can't be folded.
+    """A range of some partitions fails at an erasure.
 
-    It can't wait as a customer's event can: it concerns customers of many ranges, of which each
-    erases its own.
+    It can't be parked there: it concerns customers of all ranges, of which each erases its own.
     """
 
     def __init__(self, position: int, error: Exception) -> None:
@@ -89,7 +94,7 @@ class Folding:
         Raises:
             LostLease: the range is another process's; nothing more of them was folded.
             TooManyParked: the fold fails at too many events.
-            NotErased: it fails at an erasure, and can be divided.
+            NotErased: it fails at an erasure, and has not all partitions.
             Exception: an outage; what is not committed can be folded again.
         """
         with messaging.process(
@@ -179,7 +184,7 @@ class Folding:
         if len(self.parked) >= MOST_PARKED:
             raise TooManyParked from error
         (event,) = stretch.events
-        if self.projection.divisible and event.record.type == EVENT_TYPE_PROFILE_ERASED:
+        if is_erasure(event) and not self._ownership.partitions.are_all:
             raise NotErased(event.position, error) from error
 
         async def note(connection: Connection) -> bool:

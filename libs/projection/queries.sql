@@ -65,8 +65,10 @@ SELECT projection, position, halt_reason FROM projection_checkpoints
 -- name: ranges
 SELECT projection, generation, first_partition, last_partition, epoch, store_id, position, chain,
        halt_reason, owner, leased_until > clock_timestamp() AS leased,
-       held_until > clock_timestamp() AS held
-FROM projection_checkpoints ORDER BY generation, first_partition
+       held_until > clock_timestamp() AS held,
+       EXISTS (
+           SELECT FROM parked_keys p WHERE p.generation = c.generation AND p.is_erasure) AS erasure
+FROM projection_checkpoints c ORDER BY generation, first_partition
 
 -- name: folding
 SELECT number FROM projection_foldings

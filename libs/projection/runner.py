@@ -92,6 +92,7 @@ class Runner:
         self.generation = generation
         self.partitions = partitions
         self.state = RunnerState()
+        self.pace = pace
         self._pool = pool
         self._store = store
         self._owner = owner
@@ -188,7 +189,9 @@ class Runner:
                 if subscription.pending_msgs:
                     # They come fast: a transaction costs the same for many, and others need the
                     # processor as well.
-                    await asyncio.sleep(max(0.0, began + self.pace.total_seconds() - time.monotonic()))
+                    await asyncio.sleep(
+                        max(0.0, began + self.pace.total_seconds() - time.monotonic())
+                    )
                 # Somebody waits when asking for a refold.
                 idle = _PARKED_IDLE_SECONDS if self._folding.parked else IDLE_SECONDS
                 arrived = await arriving(subscription, idle)

@@ -42,8 +42,11 @@ KEPT = {
     OF_ENGAGEMENT: {"level_sweeps"},
     OF_NOTIFICATION: {"recipients"},
 }
-ALWAYS = {"schema_migrations", "projection_foldings", "outbox_sender"}
-OWN = {"projection_checkpoints", "parked_keys", "outbox"}
+ALWAYS = {
+    *("schema_migrations", "projection_foldings", "outbox_sender"),
+    *("projection_pauses", "projection_workers"),
+}
+OWN = {"projection_checkpoints", "projection_generations", "parked_keys", "outbox"}
 
 
 @dataclass

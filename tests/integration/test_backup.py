@@ -34,7 +34,10 @@ KEPT = {
     ),
 }
 # How far the folds are, and what they could not fold: it goes with what is folded.
-PROGRESS = {"parked_keys", "projection_checkpoints", "projection_foldings"}
+PROGRESS = {
+    *("parked_keys", "projection_checkpoints", "projection_foldings"),
+    *("projection_generations", "projection_pauses", "projection_workers"),
+}
 SERVICES_DATABASES = {one.name: one.database for one in SERVICES}
 # After the header, the number of fields, seven fixed columns and the length of the eighth.
 FIRST_CONTENT_HASH = 19 + 2 + sum(4 + width for width in (8, 2, 16, 16, 2, 2, 8)) + 4

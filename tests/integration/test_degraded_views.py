@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -97,19 +98,36 @@ def key_of(who: Identity) -> bytes:
 
 async def park(url: str, *projections: str) -> None:
     """Parks Ana from the beginning of the line, as who folds does, and tells of it."""
-    await _execute(url, "park", projections, 0, uuid4(), "ValueError in apply")
+    async with _serving(url, projections) as (connection, generations):
+        for one, generation in generations.items():
+            row = (generation, one, 1, key_of(ANA), 0, uuid4(), "ValueError in apply", False)
+            await connection.execute(_SQL["park"], *row)
 
 
 async def unpark(url: str, *projections: str) -> None:
     """Removes what was parked, as who folds does, and tells of it."""
-    await _execute(url, "unpark", projections)
+    async with _serving(url, projections) as (connection, generations):
+        for generation in generations.values():
+            await connection.execute(_SQL["unpark"], generation, 1, key_of(ANA))
 
 
-async def _execute(url: str, name: str, projections: tuple[str, ...], *more: object) -> None:
+@asynccontextmanager
+async def _serving(
+    url: str, projections: tuple[str, ...]
+) -> AsyncIterator[tuple[asyncpg.Connection, dict[str, int]]]:
+    """Connects to a database, and says which generations of projections answer there."""
     connection = await asyncpg.connect(url)
-    for one in projections:
-        await connection.execute(_SQL[name], one, 1, key_of(ANA), *more)
-    await connection.close()
+    try:
+        found = await connection.fetch(
+            "SELECT projection, id FROM projection_generations "
+            "WHERE state = 'serving' AND projection = ANY($1)",
+            list(projections),
+        )
+        generations = {row["projection"]: row["id"] for row in found}
+        assert set(generations) == set(projections)
+        yield connection, generations
+    finally:
+        await connection.close()
 
 
 async def refold(client: Client, service: str, name: str) -> None:

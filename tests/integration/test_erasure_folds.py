@@ -20,6 +20,7 @@ from libs.eventstore.client import StoreClient
 from libs.postgres.pool import open_pool
 from libs.projection.consents import Consents
 from libs.projection.erasing import erasures_among, is_erased
+from libs.projection.generations.records import introduce
 from libs.projection.opening import open_events
 from libs.projection.outbox import Outbox
 from libs.projection.projection import Connection, Projection, Recorded, decode
@@ -384,10 +385,10 @@ async def test_verifying_waits_until_the_live_rows_have_forgotten_what_a_copy_ca
             chain = await lent.line.owner(
                 "SELECT chain FROM events WHERE position = $1", end.position
             )
+            await introduce(connection, "notifications", 1)
             await connection.execute(
-                "INSERT INTO projection_checkpoints (projection, fold_version, position, chain) "
-                "VALUES ('notifications', 1, $1, $2) ON CONFLICT (projection) "
-                "DO UPDATE SET position = excluded.position, chain = excluded.chain",
+                "UPDATE projection_checkpoints SET position = $1, chain = $2 "
+                "WHERE projection = 'notifications'",
                 *(end.position, chain[0]["chain"]),
             )
 

@@ -343,8 +343,10 @@ async def test_parked_customers_wait_in_the_copy_as_they_do_in_the_live_tables(
     )
     await tables.pool.execute("DELETE FROM timeline WHERE position = 3")
     await tables.pool.execute(
-        "INSERT INTO parked_keys (projection, tenant, owner_key, position, event_id, error)"
-        " VALUES ('timeline', 1, $1, 3, $2, 'ValueError')",
+        "INSERT INTO parked_keys"
+        " (generation, projection, tenant, owner_key, position, event_id, error)"
+        " SELECT id, projection, 1, $1, 3, $2, 'ValueError'"
+        " FROM projection_generations WHERE projection = 'timeline'",
         *(owner, event_id),
     )
     found = await tables.projection(Timeline())

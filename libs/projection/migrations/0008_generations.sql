@@ -50,13 +50,17 @@ ALTER TABLE projection_checkpoints
     ADD PRIMARY KEY (generation, first_partition),
     ADD CHECK (0 <= first_partition AND first_partition <= last_partition AND last_partition <= 63);
 
+-- An erasure that is parked concerns all partitions: they are not divided meanwhile. Whether what was
+-- parked before this is one, is not known.
 ALTER TABLE parked_keys
-    ADD COLUMN generation bigint REFERENCES projection_generations ON DELETE CASCADE;
+    ADD COLUMN generation bigint REFERENCES projection_generations ON DELETE CASCADE,
+    ADD COLUMN is_erasure boolean NOT NULL DEFAULT true;
 UPDATE parked_keys p SET generation = g.id
 FROM projection_generations g WHERE g.projection = p.projection;
 DELETE FROM parked_keys WHERE generation IS NULL;
 ALTER TABLE parked_keys
     ALTER COLUMN generation SET NOT NULL,
+    ALTER COLUMN is_erasure SET DEFAULT false,
     DROP CONSTRAINT parked_keys_pkey,
     ADD PRIMARY KEY (generation, tenant, owner_key);
 

@@ -1,13 +1,14 @@
 """The calls that list parked keys and have them folded again."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, Final
 
 import asyncpg
 import grpc
 
 from libs.identity.keys import KEY_BYTES
+from libs.projection.generations.telling import Folds
 from libs.projection.parking import (
     Key,
     ParkedKey,
@@ -17,7 +18,6 @@ from libs.projection.parking import (
     still_parked,
 )
 from libs.projection.profiles import views_errors
-from libs.projection.runner import Runner
 from libs.rpc import errors, page_tokens
 from libs.rpc.tenants import DEFAULT_TENANT, Tenants
 from touchline.projection.v1 import projection_pb2 as projection
@@ -36,7 +36,7 @@ _LOOK_SECONDS: Final = 0.05
 class ParkingCalls:
     """Lists and refolds what a service's projections have parked; a part of ProjectionService."""
 
-    _runners: Sequence[Runner]
+    _folds: Folds
     _pool: asyncpg.Pool
     _tenants: Tenants
 
@@ -69,7 +69,7 @@ class ParkingCalls:
         """Ask whoever folds the projection to fold parked keys again, and wait until it has."""
         del context
         name, owner_keys = request.projection, list(request.owner_keys)
-        if all(one.projection.name != name for one in self._runners):
+        if name not in self._folds.projections:
             raise errors.projection_not_found(name)
         wrong = [
             (f"owner_keys[{place}]", f"is no identity key: it has {KEY_BYTES} bytes")

@@ -26,6 +26,7 @@ from libs.projection.generations.generation import Generation
 from libs.projection.partitions import Partitions
 from libs.projection.projection import Connection, Recorded
 from libs.projection.waiting import Behind
+from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 
 MOST_PARKED: Final = 1000
 """So many keys, and it is the fold that is at fault, not its customers: the projection halts."""
@@ -148,8 +149,8 @@ class ParkedKeys:
 
     async def park(self, connection: Connection, event: Recorded, error: BaseException) -> None:
         """Park an event's owner; `was_parked` once it is committed."""
-        failure = _failure(event, error)
-        await connection.execute(_SQL["park"], self._generation, self._projection, *failure)
+        row = (self._generation, self._projection, *_failure(event, error), is_erasure(event))
+        await connection.execute(_SQL["park"], *row)
 
     async def next_to_refold(self) -> tuple[Key, int] | None:
         """Return a key that somebody asked to fold again, and where its events begin to wait."""
@@ -185,6 +186,11 @@ class ParkedKeys:
 def key_of(event: Recorded) -> Key:
     """Return whose an event is."""
     return event.record.tenant, event.record.owner_key
+
+
+def is_erasure(event: Recorded) -> bool:
+    """Tell whether an event erases, which concerns customers of all partitions."""
+    return event.record.type == EVENT_TYPE_PROFILE_ERASED
 
 
 def _failure(event: Recorded, error: BaseException) -> tuple[object, ...]:

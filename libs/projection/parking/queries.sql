@@ -11,8 +11,9 @@ WHERE generation = $1
     AND CASE owner_key WHEN '' THEN 0 ELSE get_byte(owner_key, 0) & 63 END BETWEEN $2 AND $3
 
 -- name: park
-INSERT INTO parked_keys (generation, projection, tenant, owner_key, position, event_id, error)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO parked_keys
+    (generation, projection, tenant, owner_key, position, event_id, error, is_erasure)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING pg_notify('touchline_parked',
                     concat_ws(' ', '+', tenant, encode(owner_key, 'hex'), generation, projection))
 

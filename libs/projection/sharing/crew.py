@@ -189,7 +189,7 @@ class Crew:
             is_reactor = _is_reactor(fold)
             is_ours = is_reactor or one.fold_version == fold.fold_version
             if is_ours and one.state in _FOLDED and self._may_fold(fold):
-                divisible = fold.divisible and not is_reactor
+                divisible = fold.divisible and not is_reactor and not state.erasure_waits
                 key = (one.id, state.partitions)
                 found[key] = Share(one, state, is_reactor=is_reactor, divisible=divisible)
         return found

@@ -33,6 +33,8 @@ WITH halved AS (
     WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND owner = $5
         AND leased_until > clock_timestamp() AND held_until <= clock_timestamp()
         AND halt_reason = ''
+        AND NOT EXISTS (
+            SELECT FROM parked_keys p WHERE p.generation = $1 AND p.is_erasure)
     RETURNING projection, generation, epoch, store_id, position, chain
 ), second AS (
     INSERT INTO projection_checkpoints
