@@ -1,27 +1,24 @@
-"""ProjectionService: how far a service's projections came, whether they are right, what is left."""
+"""ProjectionService: how a service's projections stand, whether they are right, what is done."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import grpc
 
 from libs.eventstore.client import StoreClient
+from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
-from libs.projection.checkpoints import RangeState, read_ranges
 from libs.projection.erasing.calls import ErasingCalls
-from libs.projection.parking import count_parked
+from libs.projection.generations.calls import GenerationCalls
+from libs.projection.generations.telling import Folds, Known, read_known, tell
 from libs.projection.parking.calls import ParkingCalls
 from libs.projection.runner import Runner
-from libs.projection.verifying.calls import VerifyingCalls, is_reactor
+from libs.projection.verifying.calls import VerifyingCalls
 from libs.projection.waiting import Checkpoints
 from libs.rpc.tenants import Tenants
-from touchline.projection.v1.projection_pb2 import (
-    PROJECTION_STATE_HALTED,
-    PROJECTION_STATE_WAITING,
-    Projection,
-)
 from touchline.projection.v1.projection_service_pb2 import (
     ListProjectionsRequest,
     ListProjectionsResponse,
@@ -31,8 +28,12 @@ from touchline.projection.v1.projection_service_pb2_grpc import (
     add_ProjectionServiceServicer_to_server,
 )
 
+_HEAD_SECONDS: Final = 0.5
 
-class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionServiceServicer):
+
+class ProjectionService(
+    VerifyingCalls, ParkingCalls, ErasingCalls, GenerationCalls, ProjectionServiceServicer
+):
     """Implements touchline.projection.v1.ProjectionService; the proto is the contract.
 
     Its arguments are those of `registration`.
@@ -40,7 +41,7 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionSe
 
     def __init__(
         self,
-        runners: Sequence[Runner],
+        folds: Folds,
         database_url: str,
         store: StoreClient,
         pool: asyncpg.Pool,
@@ -48,29 +49,45 @@ class ProjectionService(VerifyingCalls, ParkingCalls, ErasingCalls, ProjectionSe
         checkpoints: Checkpoints,
         checks: Mapping[str, str],
     ) -> None:
-        super().__init__(runners, database_url, store)
+        self._folds = folds
+        self._database_url = database_url
+        self._store = store
         self._pool = pool
         self._tenants = tenants
         self._checkpoints = checkpoints
         self._checks = checks
+
+    @property
+    def _runners(self) -> Sequence[Runner]:
+        return self._folds.runners
 
     async def ListProjections(  # noqa: N802 - gRPC names it
         self, request: ListProjectionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> ListProjectionsResponse:
         """List the service's projections."""
         del request, context
-        parked, committed = dict[int, int](), dict[str, RangeState]()
+        known = Known()
         with suppress(asyncpg.PostgresError, *UNREACHABLE):  # the rest this process knows itself
-            parked = await count_parked(self._pool)
-            committed = {one.projection: one for one in await read_ranges(self._pool)}
-        # Sorted at each call: a service may start and stop projections while it runs.
-        running = sorted(self._runners, key=lambda runner: runner.projection.name)
-        listed = [_projection(one, committed.get(one.projection.name), parked) for one in running]
+            known = await read_known(self._pool)
+        # Copied: a service may start and stop projections while it runs.
+        runners, projections = list(self._folds.runners), dict(self._folds.projections)
+        head = max((one.state.head for one in runners), default=0) or await self._head_told()
+        listed = [
+            tell(one, [each for each in runners if each.projection.name == name], known, head)
+            for name, one in sorted(projections.items())
+        ]
         return ListProjectionsResponse(projections=listed)
+
+    async def _head_told(self) -> int:
+        """Return the store's head, for a process that folds nothing itself; 0 if it is away."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_HEAD_SECONDS):
+                return (await self._store.head()).position
+        return 0
 
 
 def registration(
-    runners: Sequence[Runner],
+    folds: Folds,
     database_url: str,
     store: StoreClient,
     pool: asyncpg.Pool,
@@ -81,42 +98,16 @@ def registration(
     """Return what adds the service to a server.
 
     Args:
-        runners: The service's, as they run at each call.
-        database_url: Their database, for a login that may create schemas there.
+        folds: What the service folds, as it is at each call.
+        database_url: Its database, for a login that may create schemas there.
         store: History and data keys.
-        pool: Connections to their database.
-        tenants: Whose events they fold.
-        checkpoints: How far they came, and have forgotten what was erased.
+        pool: Connections to its database.
+        tenants: Whose events are folded.
+        checkpoints: How far the projections came, and have forgotten what was erased.
         checks: What looks for what is left of the erased in the service's own tables; see
             libs.projection.erasing.checking.
     """
     service = ProjectionService(
-        *(runners, database_url, store, pool, tenants), checkpoints=checkpoints, checks=checks
+        *(folds, database_url, store, pool, tenants), checkpoints=checkpoints, checks=checks
     )
     return lambda server: add_ProjectionServiceServicer_to_server(service, server)
-
-
-def _projection(
-    runner: Runner, committed: RangeState | None, parked: Mapping[int, int]
-) -> Projection:
-    checkpoint, halt_reason = runner.checkpoint, runner.state.halt_reason
-    state = runner.state.state
-    if committed is not None and not runner.state.owns:
-        # Another process folds it, or did until just now, and only the database knows how far.
-        checkpoint, halt_reason = committed.checkpoint, committed.halt_reason
-        state = PROJECTION_STATE_HALTED if halt_reason else PROJECTION_STATE_WAITING
-    told = Projection(
-        name=runner.projection.name,
-        position=checkpoint.position,
-        chain=checkpoint.chain,
-        store_id=checkpoint.store_id,
-        head_position=max(runner.state.head, checkpoint.position),
-        fold_version=runner.projection.fold_version,
-        state=state,
-        halt_reason=halt_reason,
-        parked_keys=parked.get(committed.generation, 0) if committed else 0,
-        is_reactor=is_reactor(runner),
-    )
-    if runner.state.committed_at:
-        told.committed_at.FromNanoseconds(int(runner.state.committed_at * 1e9))
-    return told

@@ -178,6 +178,13 @@ async def drop(pool: asyncpg.Pool, generation: Generation, its: Iterable[Table])
     return True
 
 
+async def give_up(pool: asyncpg.Pool, generation: Generation, its: Iterable[Table]) -> None:
+    """Drop a generation that answered for processes of another release, of which none is left."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_SQL["give_up"], generation.id)
+    await drop(pool, generation, its)
+
+
 async def pause(pool: asyncpg.Pool, projection: str, reason: str) -> None:
     """Have nobody fold a projection until it is resumed."""
     async with pool.acquire() as connection, connection.transaction():

@@ -72,6 +72,9 @@ DELETE FROM parked_keys WHERE generation = $1
 RETURNING pg_notify('touchline_parked',
     concat_ws(' ', '-', tenant, encode(owner_key, 'hex'), generation, projection))
 
+-- name: give_up
+UPDATE projection_generations SET state = 'retired', retired_at = clock_timestamp() WHERE id = $1
+
 -- name: lock
 SELECT state FROM projection_generations WHERE id = $1 FOR UPDATE
 

@@ -1,6 +1,6 @@
 """The call that verifies a projection."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import grpc
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
-from libs.projection.runner import Runner
+from libs.projection.generations.telling import Folds
 from libs.projection.verifying.comparing import ProjectionVerification, verify_projection
 from libs.projection.verifying.copying import Unverifiable
 from libs.rpc import errors
@@ -24,18 +24,11 @@ _REACTOR: Final = "acts on what it folds, and only one may: it is not folded twi
 
 
 class VerifyingCalls:
-    """Compares a service's projections with copies folded anew.
+    """Compares a service's projections with copies folded anew; a part of ProjectionService."""
 
-    Args:
-        runners: The service's.
-        database_url: Their database, for a login that may create schemas there.
-        store: History and data keys.
-    """
-
-    def __init__(self, runners: Sequence[Runner], database_url: str, store: StoreClient) -> None:
-        self._runners = runners
-        self._database_url = database_url
-        self._store = store
+    _folds: Folds
+    _database_url: str
+    _store: StoreClient
 
     async def VerifyProjection(  # noqa: N802 - gRPC names it
         self, request: VerifyProjectionRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -43,14 +36,15 @@ class VerifyingCalls:
         """Fold a copy of a projection and compare it, telling the progress."""
         del context
         name = request.projection
-        runner = next((one for one in self._runners if one.projection.name == name), None)
-        if runner is None:
+        projection = self._folds.projections.get(name)
+        if projection is None:
             raise errors.projection_not_found(name)
-        if is_reactor(runner):
+        if projection.copy() is None:
             raise errors.invalid_request([("projection", f"{name} {_REACTOR}")])
-        if runner.state.state == PROJECTION_STATE_HALTED:
+        runners = [one for one in self._folds.runners if one.projection.name == name]
+        if any(one.state.state == PROJECTION_STATE_HALTED for one in runners):
             raise errors.projection_halted(name)
-        states = verify_projection(runner.projection, self._database_url, self._store)
+        states = verify_projection(projection, self._database_url, self._store)
         found: ProjectionVerification | None = None
         try:
             async with aclosing(states):
@@ -68,11 +62,6 @@ class VerifyingCalls:
             raise errors.store_unavailable() from error
         except (asyncpg.DiskFullError, *UNREACHABLE) as error:
             raise errors.views_unavailable() from error
-
-
-def is_reactor(runner: Runner) -> bool:
-    """Tell whether a runner's projection acts, so that no other may fold what it folds."""
-    return runner.projection.copy() is None
 
 
 def _response(state: ProjectionVerification) -> VerifyProjectionResponse:
