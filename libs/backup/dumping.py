@@ -157,7 +157,10 @@ async def _dump_part(
         sync_directory(own)
     return DumpedPart(
         part.name,
-        tuple(Schema(*row) for row in await connection.fetch(SQL["schema"])),
+        tuple(
+            Schema(row["component"], row["number"], tuple(row["after"]))
+            for row in await connection.fetch(SQL["schema"])
+        ),
         tuple(tables),
         {
             name: part.left_out.get(name, _FOLDED)

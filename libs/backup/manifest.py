@@ -47,10 +47,17 @@ class DumpedTable:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """How far a component's tables were migrated."""
+    """How far a component's tables were migrated.
+
+    Attributes:
+        component: Such as `eventstore`.
+        number: The highest of its migrations that had run.
+        after: The numbers of those that run after their release's code, and had run.
+    """
 
     component: str
     number: int
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +260,16 @@ def _store(content: Mapping[str, Any]) -> StoreState:
 def _part(content: Mapping[str, Any]) -> DumpedPart:
     return DumpedPart(
         name=content["name"],
-        schema=tuple(Schema(one["component"], int(one["number"])) for one in content["schema"]),
+        schema=tuple(_schema(one) for one in content["schema"]),
         tables=tuple(_table(one) for one in content["tables"]),
         left_out=dict(content["left_out"]),
     )
+
+
+def _schema(content: Mapping[str, Any]) -> Schema:
+    # Former releases had no migrations after the code.
+    after = tuple(int(number) for number in content.get("after", ()))
+    return Schema(content["component"], int(content["number"]), after)
 
 
 def _table(content: Mapping[str, Any]) -> DumpedTable:

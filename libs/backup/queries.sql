@@ -11,7 +11,8 @@ WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.at
 ORDER BY a.attnum
 
 -- name: schema
-SELECT component, max(number) AS number
+SELECT component, max(number) AS number,
+       coalesce(array_agg(number ORDER BY number) FILTER (WHERE name LIKE '%.after'), '{}') AS after
 FROM schema_migrations WHERE component <> 'owner' GROUP BY component ORDER BY min(applied_at), component
 
 -- name: head

@@ -207,7 +207,7 @@ async def _empty_database(part: DumpedPart, target: Target, name: str) -> str:
     try:
         for schema in part.schema:
             directory = target.migrations[schema.component]
-            await migrate(url, schema.component, directory, up_to=schema.number)
+            await migrate(url, schema.component, directory, up_to=schema.number, after=schema.after)
     except MigrationError as error:
         raise BackupError(f"The tables can't be made: {error} Nothing was changed.") from error
     return url

@@ -237,8 +237,8 @@ def _left(found: Contents, known: list[Migration]) -> list[Migration]:
         )
     applied = {(row["component"], row["number"]): row for row in found.applied}
     for migration in known:
-        row = applied.get((migration.component, migration.number))
-        if row is not None and row["checksum"] != migration.checksum:
+        ran = applied.get((migration.component, migration.number))
+        if ran is not None and ran["checksum"] != migration.checksum:
             raise MigrationError(
                 f"migration {migration.name} of {migration.component} was edited after it ran. "
                 "Restore the file, and put the change into a new migration; nothing was changed."

@@ -162,6 +162,28 @@ async def test_an_older_schema_is_restored_as_it_was_and_migrated_afterwards(
     await belongs_to_notification(here.urls["notification"])
 
 
+async def test_what_was_taken_away_after_a_release_stays_away(
+    servers: SharedPostgres, here: Installation, tmp_path: Path
+) -> None:
+    known = migrations()
+    later = tmp_path / "migrations"
+    shutil.copytree(known["eventstore"], later)
+    (later / "9997_before.sql").write_text("ALTER TABLE store_head ADD COLUMN less text")
+    (later / "9998_less.after.sql").write_text("ALTER TABLE store_head DROP COLUMN less")
+    (later / "9999_more.sql").write_text("ALTER TABLE store_head ADD COLUMN more text")
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'store_head'::regclass"
+    async with installation(servers) as source:
+        await make(source, servers, *MIGRATE)
+        for after in (), (9998,):
+            await migrate(source.urls["store"], "eventstore", later, after=after)
+            taken = await back_up(source, tmp_path / f"after_{len(after)}")
+            assert (part := taken.manifest.part("store")) is not None
+            assert {one.component: one.after for one in part.schema}["eventstore"] == after
+            await taken.restore(here, {**known, "eventstore": later})
+            found = [row[0] for row in await fetch(here.urls["store"], columns)]
+            assert ("less" not in found) == bool(after)
+
+
 async def belongs_to_notification(url: str) -> None:
     """What was restored belongs to its service, and to no other."""
     await migrate_notification(url)

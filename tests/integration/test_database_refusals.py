@@ -126,7 +126,7 @@ async def _made_before_owners_were_told(url: str) -> None:
     await migrate(url, "timeline", timeline.MIGRATIONS)
 
 
-async def test_a_schema_newer_than_the_code_is_refused_before_anything_is_changed(
+async def test_a_schema_that_lost_what_the_code_needs_is_refused_before_anything_is_changed(
     database_from_template: MakeDatabase,
 ) -> None:
     for service, make in SERVICES.items():
@@ -137,13 +137,13 @@ async def test_a_schema_newer_than_the_code_is_refused_before_anything_is_change
             """
             DELETE FROM schema_migrations WHERE component IN ('eventstore', 'projection')
                 AND number > 3;
-            INSERT INTO schema_migrations SELECT component, 9999, '9999_from_tomorrow', 'x'
+            INSERT INTO schema_migrations SELECT component, 9999, '9999_from_tomorrow.after', 'x'
                 FROM schema_migrations WHERE component NOT IN ('owner', 'eventstore', 'projection')
                 LIMIT 1;
             """,
         )
         said = await refused(service, url)
-        assert "9999_from_tomorrow, which this code does not know: it is newer than" in said
+        assert "9999_from_tomorrow.after, which this code does not know: it is newer than" in said
         assert "Run the newer release; nothing was changed" in said
 
 

@@ -49,7 +49,7 @@ STATE = StoreState(
 MANIFEST = Manifest(
     AT,
     STATE,
-    (DumpedPart("store", (Schema("eventstore", 5),), (EVENTS,), {"relay_lease": "why"}),),
+    (DumpedPart("store", (Schema("eventstore", 5, (4,)),), (EVENTS,), {"relay_lease": "why"}),),
 )
 KEYS = KeysManifest(AT, STATE.store_id, 3, b"k" * 16, replace(EVENTS, table="data_keys"))
 COLUMNS = ("position", "content_hash", "chain", "stream_id")
