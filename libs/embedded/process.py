@@ -168,7 +168,10 @@ async def spawn(child: Child) -> Process:
 
 
 async def start(
-    child: Child, answers: Callable[[], Awaitable[bool]] | None = None, within: float = 60.0
+    child: Child,
+    answers: Callable[[], Awaitable[bool]] | None = None,
+    within: float = 60.0,
+    prepares: Callable[[], bool] = lambda: False,
 ) -> Process:
     """Starts a child and returns once it answers.
 
@@ -176,6 +179,8 @@ async def start(
         child: What to run.
         answers: Says whether it answers yet; None: it does as soon as it runs.
         within: Seconds it may take.
+        prepares: Says, of one that does not answer yet, whether it was just seen at what it has to
+            do first: its time then begins anew.
 
     Raises:
         StartFailed: It ended or did not answer in time, with its last lines; it was stopped. One
@@ -183,7 +188,7 @@ async def start(
     """
     for left in reversed(range(_STARTS)):
         try:
-            return await _start(child, answers, within)
+            return await _start(child, answers, within, prepares)
         except StartFailed as failure:
             if not left or failure.reason != _STARTS_AGAIN:
                 raise
@@ -191,12 +196,17 @@ async def start(
 
 
 async def _start(
-    child: Child, answers: Callable[[], Awaitable[bool]] | None, within: float
+    child: Child,
+    answers: Callable[[], Awaitable[bool]] | None,
+    within: float,
+    prepares: Callable[[], bool],
 ) -> Process:
-    process = await spawn(child)
+    process, clock = await spawn(child), asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(within):
-            await _until_answering(process, answers)
+        async with asyncio.timeout(within) as limit:
+            async for _ in _until_answering(process, answers):
+                if prepares():
+                    limit.reschedule(clock() + within)
     except TimeoutError:
         await process.stop()
         step = f"wait until {child.name} answers"
@@ -226,7 +236,10 @@ async def run(child: Child, within: float = 60.0) -> None:
         raise StartFailed(child.name, str(process.ended), process.lines)
 
 
-async def _until_answering(process: Process, answers: Callable[[], Awaitable[bool]] | None) -> None:
+async def _until_answering(
+    process: Process, answers: Callable[[], Awaitable[bool]] | None
+) -> AsyncIterator[None]:
+    """Yields each time that it does not answer."""
     pause = 0.01
     while True:
         if process.ended:
@@ -234,6 +247,7 @@ async def _until_answering(process: Process, answers: Callable[[], Awaitable[boo
             raise StartFailed(f"start {process.child.name}", process.ended, process.lines)
         if answers is None or await answers():
             return
+        yield
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.25)
 

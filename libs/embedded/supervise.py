@@ -55,30 +55,32 @@ async def supervise(process: Process, start_again: Start) -> AsyncIterator[Super
 async def supervise_all(*waves: Sequence[Start]) -> AsyncIterator[list[Supervised]]:
     """Starts processes all at once, and starts again whichever ends, until the context is left.
 
+    One that runs is watched while others still start, which may wait for it.
+
     Args:
         waves: What starts each. The last wave is stopped first, each wave at once.
 
     Raises:
         StartFailed: One does not start; none is left running.
     """
-    starting = [asyncio.create_task(start()) for wave in waves for start in wave]
-    try:
-        processes = iter(await asyncio.gather(*starting))
-    except BaseException:
-        for one in starting:
-            one.cancel()
-        ended = await asyncio.gather(*starting, return_exceptions=True)
-        await asyncio.gather(*(one.stop() for one in ended if isinstance(one, Process)))
-        raise
     async with contextlib.AsyncExitStack() as stack:
-        supervised = []
+        beginning = []
         for wave in waves:
             together = [(contextlib.AsyncExitStack(), start) for start in wave]
             stack.push_async_callback(_close_all, [own for own, _ in together])
-            for own, start in together:
-                watched = supervise(next(processes), start)
-                supervised.append(await own.enter_async_context(watched))
+            beginning += [asyncio.create_task(_begin(own, start)) for own, start in together]
+        try:
+            supervised = await asyncio.gather(*beginning)
+        except BaseException:
+            for one in beginning:
+                one.cancel()
+            await asyncio.gather(*beginning, return_exceptions=True)
+            raise
         yield supervised
+
+
+async def _begin(stack: contextlib.AsyncExitStack, start: Start) -> Supervised:
+    return await stack.enter_async_context(supervise(await start(), start))
 
 
 async def _close_all(stacks: Sequence[contextlib.AsyncExitStack]) -> None:

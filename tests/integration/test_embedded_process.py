@@ -115,6 +115,20 @@ async def test_a_start_without_an_answer_is_stopped() -> None:
     assert not _runs(int(failed.value.lines[0]))
 
 
+async def test_who_is_at_work_before_it_answers_is_given_time() -> None:
+    ends = time.monotonic() + 1.5
+
+    async def answers() -> bool:
+        return time.monotonic() > ends
+
+    child = Child("child", python("import time; time.sleep(60)"))
+    process = await start(child, answers, 0.5, prepares=lambda: time.monotonic() < ends - 0.3)
+    assert time.monotonic() > ends
+    await process.stop()
+    with pytest.raises(StartFailed, match=r"no answer within 0\.5 s"):
+        await start(child, _never, 0.5, prepares=lambda: time.monotonic() < ends)
+
+
 async def test_who_ignores_the_signal_is_killed_after_its_grace() -> None:
     child = Child("child", python(f"{STUBBORN}\nwhile True: time.sleep(1)"), grace=0.3)
     process = await spawn(child)
@@ -207,6 +221,25 @@ async def test_when_one_of_several_does_not_start_none_is_left_running() -> None
         async with supervise_all([starts], [fails]):
             pytest.fail("the block must not run")
     assert started[0].ended == "it was ended by SIGTERM"
+
+
+async def test_one_that_ends_while_others_still_start_is_started_again() -> None:
+    owners: list[Process] = []
+    child = Child("child", python("import time; time.sleep(60)"))
+
+    async def owner() -> Process:
+        owners.append(await start(child))
+        return owners[-1]
+
+    async def user() -> Process:
+        await until(lambda: bool(owners))
+        await owners[0].kill()
+        await until(lambda: len(owners) == 2)
+        return await start(child)
+
+    async with supervise_all([owner], [user]) as (watched, _):
+        await until(lambda: watched.restarts == 1)
+    assert owners[1].ended == "it was ended by SIGTERM"
 
 
 async def _true_once(holds: Callable[[], bool]) -> bool:
