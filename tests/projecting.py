@@ -96,6 +96,11 @@ async def ledger_of(pool: asyncpg.Pool) -> list[int]:
     return [row["position"] for row in rows]
 
 
+def up_to(last: int) -> list[int]:
+    """Every position up to one, once."""
+    return list(range(1, last + 1))
+
+
 async def checkpoint_of(pool: asyncpg.Pool) -> int:
     """The position that the Ledger committed."""
     position = await pool.fetchval(

@@ -15,6 +15,8 @@ import pytest
 from libs.identity.keys import IdentityKeys, tenant_secret
 from libs.postgres.queries import load_queries
 from libs.projection import parking
+from libs.projection.generations.records import introduce, serving
+from libs.projection.identity_graph import IdentityGraph
 from services.notification.expectations.keeping import NAME as EXPECTATIONS
 from tests.customers import email, of, record, told
 from tests.expecting import HOUR, Awaiting, now_us
@@ -118,13 +120,13 @@ async def _serving(
     """Connects to a database, and says which generations of projections answer there."""
     connection = await asyncpg.connect(url)
     try:
-        found = await connection.fetch(
-            "SELECT projection, id FROM projection_generations "
-            "WHERE state = 'serving' AND projection = ANY($1)",
-            list(projections),
-        )
-        generations = {row["projection"]: row["id"] for row in found}
-        assert set(generations) == set(projections)
+        generations = {}
+        for one in projections:
+            version = IdentityGraph.fold_version if one == IdentityGraph.name else 1
+            await introduce(connection, one, version)  # as who folds it first
+            found = await serving(connection, one, version)
+            assert found
+            generations[one] = found.id
         yield connection, generations
     finally:
         await connection.close()

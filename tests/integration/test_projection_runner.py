@@ -28,6 +28,7 @@ from tests.projecting import (
     checkpoint_of,
     ledger_of,
     runner_of,
+    up_to,
 )
 from tests.servers import MakeDatabase
 from tests.services import Touchline
@@ -55,11 +56,6 @@ async def shared_store(shared_touchline: Touchline) -> AsyncIterator[StoreClient
     """The store's API, of a store that other tests use too."""
     async with connect_nats(shared_touchline.nats.service_url, "ledger") as connection:
         yield StoreClient(connection)
-
-
-def up_to(last: int) -> list[int]:
-    """Every position up to one, once."""
-    return list(range(1, last + 1))
 
 
 async def tell(touchline: Touchline, count: int = 1) -> int:
