@@ -33,6 +33,7 @@ def migrations() -> dict[str, Path]:
         "projection": checkpoints.MIGRATIONS,
         "consents": consents.MIGRATIONS,
         "timeline": timeline.MIGRATIONS,
+        "attributes": CHECKOUT / "services" / "profile" / "attributes" / "migrations",
         **{name: directory for name, directory in services.items() if directory.is_dir()},
     }
 

@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typing import Final
 
 from libs.cli.ports import ensure_free
+from libs.cli.starting import Starting
 from libs.embedded import (
     Child,
     Endpoints,
@@ -137,6 +135,7 @@ async def run_stack(
     on_line: OnLine,
     listen: Mapping[str, str] = DEFAULTS,
     environment: Mapping[str, str] = os.environ,
+    on_building: OnLine = lambda _, __: None,
 ) -> AsyncIterator[tuple[Addresses, Endpoints]]:
     """Run servers and services until the block ends; what crashes is started again.
 
@@ -148,6 +147,8 @@ async def run_stack(
         on_line: Called with a name and each line that a server or service logs.
         listen: host:port for each service, by its name.
         environment: What the services inherit.
+        on_building: Called with the name of a service that builds views before it answers, and how
+            far these are; with an empty text once it answers.
 
     Raises:
         HomeBusy: Another process runs on the home.
@@ -177,6 +178,7 @@ async def run_stack(
                     log=home / "log" / f"{service.name}.log",
                     on_line=on_line,
                 ),
+                on_building,
             )
             for service in SERVICES
         ]
@@ -220,17 +222,8 @@ def environment_of(
     return {name: value for name, value in told.items() if name not in others}
 
 
-async def _start(variable: str, listen: str, child: Child) -> Process:
+async def _start(variable: str, listen: str, child: Child, on_building: OnLine) -> Process:
     # Again, since a crashed one may have lost its port meanwhile.
     ensure_free(listen, variable)
-
-    async def answers() -> bool:
-        async with grpc.aio.insecure_channel(listen) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            try:
-                told = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)
-            except grpc.aio.AioRpcError:
-                return False
-            return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
-
-    return await start(child, answers, within=_START_SECONDS)
+    starting = Starting(child.name, listen, on_building)
+    return await start(child, starting.answers, _START_SECONDS, lambda: starting.prepares)

@@ -12,11 +12,14 @@ import typer
 from rich.text import Text
 
 from libs.cli.calling import console, fail, program, run_command
+from libs.cli.finishing import finish_upgrade
+from libs.cli.installation import migrations
 from libs.cli.rendering import palette
 from libs.cli.rendering.logs import NAME_WIDTH, log_line
 from libs.cli.rendering.startup import started
 from libs.cli.stack import DEFAULTS, SERVICES, home_of, run_stack
 from libs.embedded import HomeBusy, StartFailed
+from libs.tasks import running
 
 STARTING: Final = f"starting PostgreSQL, NATS, {', '.join(DEFAULTS)}"
 """What a person is told meanwhile."""
@@ -65,12 +68,12 @@ def up(
 
 
 async def _run(listen: Mapping[str, str]) -> None:
-    running = asyncio.create_task(_run_until_cancelled(listen))
+    task = asyncio.create_task(_run_until_cancelled(listen))
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, _stop, running)
-    await asyncio.wait([running])
-    if not running.cancelled():
-        running.result()
+        asyncio.get_running_loop().add_signal_handler(number, _stop, task)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
 
 
 async def _run_until_cancelled(listen: Mapping[str, str]) -> None:
@@ -82,7 +85,15 @@ async def _run_until_cancelled(listen: Mapping[str, str]) -> None:
             show_line(name, line)
 
     with console.status(STARTING) as starting:
-        async with run_stack(home, show, listen) as stack:
+        built: dict[str, str] = {}
+
+        def show_building(name: str, text: str) -> None:
+            if name not in built and not console.is_terminal:
+                console.print(text, markup=False, soft_wrap=True)  # once: lines can't be changed
+            built[name] = text
+            starting.update(Text("; ".join(filter(None, built.values())) or STARTING))
+
+        async with run_stack(home, show, listen, on_building=show_building) as stack:
             starting.stop()
             is_up = True
             addresses, endpoints = stack
@@ -92,14 +103,15 @@ async def _run_until_cancelled(listen: Mapping[str, str]) -> None:
                 "NATS": _where(endpoints.nats_url),
             }
             console.print(started(shown, str(home), program()), soft_wrap=True)
-            await asyncio.Event().wait()
+            async with running(finish_upgrade(endpoints.database_url, migrations(), show)):
+                await asyncio.Event().wait()
 
 
-def _stop(running: asyncio.Task[None]) -> None:
+def _stop(task: asyncio.Task[None]) -> None:
     # Once: a second Ctrl-C must not cut the draining short, which is bounded anyway.
-    if not running.cancelling():
+    if not task.cancelling():
         console.print("draining", style=palette.QUIET)
-        running.cancel()
+        task.cancel()
 
 
 def show_line(name: str, line: str) -> None:

@@ -1,6 +1,7 @@
 """What `up` says when everything runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,6 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.cli.rendering import palette
+from touchline.projection.v1 import projection_pb2 as projection
+
+_BUILT_BESIDE: Final = (
+    projection.GENERATION_STATE_FILLING,
+    projection.GENERATION_STATE_FOLLOWING,
+)
+_NAMED: Final = 3
+_HUNDRED: Final = 100
 
 # They work as they stand, in this order, on an empty store too.
 NEXT = (
@@ -48,3 +57,26 @@ def started(endpoints: Mapping[str, str], home: str, command: str) -> Renderable
         *(Text(f"  {command} {rest}", style=palette.CUSTOMER) for rest in NEXT),
         Text("Ctrl-C drains and stops everything.", style=palette.QUIET),
     )
+
+
+def building(service: str, projections: Iterable[projection.Projection]) -> str:
+    """Says which views a service builds before it answers, and how far they are.
+
+    Args:
+        service: Its name.
+        projections: All that it has.
+    """
+    parts = [part for one in projections for part in _share_of(one)]
+    named = ", ".join(parts[:_NAMED]) + (", …" if len(parts) > _NAMED else "")
+    return f"{service} builds its views anew" + (f" ({named})" if named else "")
+
+
+def _share_of(one: projection.Projection) -> list[str]:
+    own = [made for made in one.generations if made.fold_version == one.fold_version]
+    if any(made.state == projection.GENERATION_STATE_SERVING for made in own):
+        return []
+    return [
+        f"{one.name} {_HUNDRED * made.position // max(one.head_position, made.position, 1)} %"
+        for made in own
+        if made.state in _BUILT_BESIDE
+    ]
