@@ -66,7 +66,7 @@ async def test_a_service_that_builds_its_views_is_waited_for_and_says_how_far_it
 ) -> None:
     monkeypatch.setattr("libs.cli.starting._TELL_SECONDS", 0)
     heard: list[tuple[str, str]] = []
-    projections = Projections()
+    projections = Projections()  # type: ignore[abstract]  # the others are not called
     async with service(projections) as running:
         starting = Starting(
             "profile", f"127.0.0.1:{running.port}", lambda *told: heard.append(told)
@@ -87,7 +87,7 @@ async def test_a_service_that_builds_its_views_is_waited_for_and_says_how_far_it
 
 async def test_a_service_that_answers_at_once_has_nothing_to_tell() -> None:
     heard: list[tuple[str, str]] = []
-    async with service(Projections()) as running:
+    async with service(Projections()) as running:  # type: ignore[abstract]  # likewise
         address = f"127.0.0.1:{running.port}"
         assert await Starting("profile", address, lambda *told: heard.append(told)).answers()
     gone = Starting("profile", address, lambda *told: heard.append(told))
