@@ -9,7 +9,7 @@ from __future__ import annotations  # gRPC's classes are generic in their type s
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -20,12 +20,16 @@ from grpc.aio import AbortError
 from libs import telemetry
 from libs.rpc import calls, errors
 from libs.rpc.deadlines import Deadlines
+from libs.rpc.readiness import Readiness
 from libs.telemetry import failures
 from touchline.failures import NOT_BEGUN
 
 _HEALTH: Final = "grpc.health.v1.Health/"
 _REFUSING_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.05
+_FINISHING_SECONDS: Final = 2.0
+_ENDLESS: Final = "Watch"
+"""How the names of calls begin that tell until their caller hangs up."""
 
 _log = structlog.get_logger()
 
@@ -64,14 +68,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         deadlines: The bounds of unary calls.
+        readiness: When calls are answered. Default: always.
     """
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, readiness: Readiness | None = None) -> None:
         self._deadlines = deadlines
+        self._readiness = readiness
         self._wrapped: dict[str, Handler] = {}
         self._waiting: set[asyncio.Task[Any]] = set()
+        self._with_end: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Timeout] = set()
         self._draining = False
+        self._cutting = False
         self._refusing = False
         self._refused = 0
 
@@ -108,18 +116,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             seen = self._refused
             await asyncio.sleep(_QUIET_SECONDS)
 
-    def end_streams(self) -> None:
+    async def end_streams(self) -> None:
         """Tell the callers of streams to call again elsewhere; unary calls go on to their end.
 
         A stream such as WatchTimeline ends only when its caller hangs up, so it would hold up a
-        stop for the whole grace. Streams in both directions read no further, and answer what they
-        have in hand first.
+        stop for the whole grace. One that has an end, such as ExportProfile, has two seconds to
+        reach it. Streams in both directions read no further, and answer what they have in hand
+        first.
         """
         self._draining = True
-        for task in tuple(self._waiting):
-            task.cancel()
+        _cancel(self._waiting - self._with_end)
         for reading in tuple(self._reading):
             reading.reschedule(asyncio.get_running_loop().time())
+        if self._with_end:
+            await asyncio.wait(self._with_end, timeout=_FINISHING_SECONDS)
+        self._cutting = True
+        _cancel(self._waiting)
 
     @asynccontextmanager
     async def until_drained(self) -> AsyncIterator[None]:
@@ -163,7 +175,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> Any:
             told = calls.started(method)
             try:
-                if self._refusing:
+                if self._refusing or self._readiness is not None:
                     await self._refuse(context, method)
                 seconds = self._deadlines.imposed(context) if bounded else None
                 if seconds is None:
@@ -179,13 +191,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _streaming(self, behaviour: Streaming, method: str) -> Streaming:
+        has_end = not method.rpartition("/")[2].startswith(_ENDLESS)
+
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             told = calls.started(method)
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 # gRPC runs each call in a task
             self._waiting.add(task)
+            if has_end:
+                self._with_end.add(task)
             try:
-                if self._refusing:
+                if self._refusing or self._readiness is not None:
                     await self._refuse(context, method)
                 async with aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
                     async for response in responses:
@@ -193,7 +209,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         self._waiting.discard(task)
                         yield response
                         self._waiting.add(task)
-                        if self._draining:
+                        if self._cutting or (self._draining and not has_end):
                             await _end(context)
             except asyncio.CancelledError:
                 await self._end_or_cancel(context, task)
@@ -201,6 +217,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _fail(context, method, error)
             finally:
                 self._waiting.discard(task)
+                self._with_end.discard(task)
                 if told is not None:
                     calls.ended_grpc(told, context)
 
@@ -211,7 +228,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             try:
-                if self._refusing:
+                if self._refusing or self._readiness is not None:
                     await self._refuse(context, method)
                 taken = _Requests(requests, self)
                 async with aclosing(behaviour(taken, context)) as responses:  # type: ignore[type-var]
@@ -241,15 +258,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     async def _refuse(self, context: Context, method: str) -> None:
-        if not method.startswith(_HEALTH):
+        if self._refusing and not method.startswith(_HEALTH):
             self._refused += 1
             await _end(context, (NOT_BEGUN, "1"))
+        if self._readiness is not None:
+            self._readiness.refuse(method)
 
     async def _end_or_cancel(self, context: Context, task: asyncio.Task[Any]) -> None:
         if not self._draining or context.cancelled():
             raise asyncio.CancelledError
         task.uncancel()
         await _end(context)
+
+
+def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
 
 
 def _behaviour(handler: Handler) -> Any:

@@ -14,6 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from libs.rpc.deadlines import Deadlines
 from libs.rpc.interceptor import CallInterceptor
+from libs.rpc.readiness import Readiness
+from libs.tasks import running
 
 MAXIMUM_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 
@@ -46,6 +48,7 @@ async def serve(
     max_message_bytes: int = MAXIMUM_MESSAGE_BYTES,
     grace: float = 10.0,
     deadlines: Deadlines | None = None,
+    readiness: Readiness | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve gRPC for as long as the block runs, then drain.
 
@@ -59,30 +62,41 @@ async def serve(
         max_message_bytes: The largest request.
         grace: Seconds, below the terminationGracePeriodSeconds of a deployment.
         deadlines: The bounds of unary calls. Default: 30 s, at most 60 s.
+        readiness: When the services answer. Default: at once.
 
     Raises:
         ListenError: The address is taken or not this machine's.
     """
-    interceptor = CallInterceptor(deadlines or Deadlines())
+    interceptor = CallInterceptor(deadlines or Deadlines(), readiness)
     server = grpc.aio.server(interceptors=[interceptor], options=_options(max_message_bytes))
     told = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(told, server)
     register(server)
     reflection.enable_server_reflection([*service_names, _HEALTH, reflection.SERVICE_NAME], server)
     port = _bound(server, listen)
+    for name in ("", *service_names):
+        await told.set(name, _status(readiness is None or readiness.serves(name)))
     await server.start()
-    for name in service_names:
-        await told.set(name, _status(True))
     try:
-        yield RunningServer(port, told)
+        async with running(_tell_once_ready(told, service_names, readiness)):
+            yield RunningServer(port, told)
     finally:
         await told.enter_graceful_shutdown()
         await interceptor.refuse_calls()
         stopped = asyncio.ensure_future(server.stop(grace))
         # Those who watch the health hear of it before their stream ends.
         await asyncio.sleep(_NOTICE_SECONDS)
-        interceptor.end_streams()
+        await interceptor.end_streams()
         await stopped
+
+
+async def _tell_once_ready(
+    told: health.HealthServicer, service_names: Sequence[str], readiness: Readiness | None
+) -> None:
+    if readiness is not None:
+        await readiness.ready.wait()
+        for name in ("", *service_names):
+            await told.set(name, _status(True))
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

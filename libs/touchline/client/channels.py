@@ -150,12 +150,15 @@ class Replicas:
         """Whether one of them can be expected to answer."""
         return any(replica.standing is Standing.GOOD for replica in self.all)
 
-    async def connected(self, seconds: float) -> None:
-        """Return once one of them is connected, or a time has passed."""
+    async def connected(self, seconds: float) -> Replica | None:
+        """Return the best of those that are connected, once one is; None when time has passed."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if any(replica.is_connected for replica in self.all):
-                return
+        while True:
+            there = [replica for replica in self.all if replica.is_connected]
+            if there:
+                return min(there, key=lambda replica: (replica.standing, replica.doubted_until))
+            if time.monotonic() > end:
+                return None
             await asyncio.sleep(_LOOKS_AGAIN)
 
     async def close(self) -> None:

@@ -132,12 +132,14 @@ class _RepeatingChannel:
             **rest: Any,
         ) -> Any:
             seconds = DEFAULT_TIMEOUT if timeout is None else timeout
-            end = time.monotonic() + seconds
-            if once:  # what could not be sent fails like what may have been done
-                await replicas.connected(min(seconds, self._patience))
+            end, repeats = time.monotonic() + seconds, None
             replica = replicas.next()
-            repeats = None
             while True:
+                if once:
+                    there = await replicas.connected(min(seconds, self._patience))
+                    # What could not be sent would fail like what may have been done.
+                    rest["wait_for_ready"] = there is not None
+                    replica = there or replica
                 try:
                     response = await calls[replica](request, timeout=seconds, **rest)
                 except grpc.aio.AioRpcError as error:
