@@ -94,7 +94,7 @@ class StoreClient:
         )
 
     async def history(
-        self, after: int, partitions: tuple[int, int] | None = None
+        self, after: int, partitions: tuple[int, int] | None = None, up_to: int = 0
     ) -> GetHistoryResponse:
         """Return a page of the events after a position, at most 512 KiB.
 
@@ -102,11 +102,12 @@ class StoreClient:
             after: The position.
             partitions: Whose records are wanted, from the first partition to the last; those of
                 other events may be empty. Default: all.
+            up_to: The last position that is wanted; 0: as many events as a page holds.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        request = GetHistoryRequest(after_position=after)
+        request = GetHistoryRequest(after_position=after, up_to_position=up_to)
         if partitions is not None:
             request.first_partition, request.last_partition = partitions
         return await self._ask(api.HISTORY, request, GetHistoryResponse)

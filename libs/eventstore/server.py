@@ -126,7 +126,8 @@ def _reads(store: EventStore) -> tuple[Endpoint, ...]:
         partitions = (first, last if request.HasField("last_partition") else PARTITIONS - 1)
         if not first <= partitions[1] < PARTITIONS:
             raise ValueError(f"partitions are 0 to {PARTITIONS - 1}, the first before the last")
-        return await store.history_page(request.after_position, partitions)
+        up_to = request.up_to_position
+        return await store.history_page(request.after_position, partitions, up_to)
 
     async def events_of_keys(request: GetEventsOfKeysRequest, _: str) -> GetEventsOfKeysResponse:
         if len(request.owner_keys) > api.MAX_OWNER_KEYS:

@@ -245,7 +245,12 @@ class EventStore:
         return (await self.history_page(after, page_bytes=page_bytes)).batch
 
     async def history_page(
-        self, after: int, partitions: tuple[int, int] = _ALL, *, page_bytes: int = PAGE_BYTES
+        self,
+        after: int,
+        partitions: tuple[int, int] = _ALL,
+        up_to: int = 0,
+        *,
+        page_bytes: int = PAGE_BYTES,
     ) -> GetHistoryResponse:
         """Returns the events after a position, at most a page of them, and where the line ends.
 
@@ -253,12 +258,15 @@ class EventStore:
             after: The position.
             partitions: Whose records are in it, from the first partition to the last; those of
                 other events are empty.
+            up_to: The last position that is wanted; 0: as many events as the page holds.
             page_bytes: How large the page is at most.
         """
         async with database_errors():
             start: Any = await self._pool.fetchrow(_SQL["history_start"], after)
             # To read more than the page can hold takes as long as the page.
             limit = min(PAGE_EVENTS, page_bytes // self._packed_bytes.get(partitions, 1) + 1)
+            if up_to:
+                limit = max(min(limit, up_to - after), 0)
             rows = await self._pool.fetch(_SQL["history"], after, limit, *partitions)
         # Built where it is sent from: a batch that is put into an answer is copied.
         answer = GetHistoryResponse()

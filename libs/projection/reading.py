@@ -53,18 +53,13 @@ class Stretch:
         self.end = max(self.end, head_of(batch), key=lambda head: head.position)
 
     def add_page(self, page: GetHistoryResponse) -> None:
-        """Add a page of history that was asked for after the end.
+        """Add what a page of history has beyond the end.
 
         Raises:
             Discontinuity: it does not continue the events.
         """
-        if page.batch.previous_chain != self.end.chain:
-            at = self.end.position
-            raise Fork(
-                f"has another chain at position {at}"
-                if page.batch.previous_chain
-                else f"ends before position {at}"
-            )
+        if not page.batch.previous_chain:
+            raise Fork(f"ends before position {page.batch.first - 1}")
         self.add(page.batch)
 
     def cut(self, start: Head, position: int) -> tuple["Stretch", "Stretch"]:

@@ -147,6 +147,14 @@ async def test_history_of_no_partitions_is_refused(
         await client.history(0, partitions)
 
 
+async def test_history_ends_where_it_was_asked_to(line: Line, client: StoreClient) -> None:
+    await line.append(*([row(n, f"{n}")] for n in range(9)))
+    for after, up_to, last in ((0, 4, 4), (4, 7, 7), (7, 20, 9), (4, 3, 4)):
+        page = (await client.history(after, up_to=up_to)).batch
+        assert (page.first, page.last, len(page.events)) == (after + 1, last, last - after)
+        assert page.chain == await line.store.chain_at(last)
+
+
 async def test_pages_of_history_become_full_again_after_large_records(
     line: Line, client: StoreClient
 ) -> None:

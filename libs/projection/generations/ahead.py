@@ -6,6 +6,7 @@ and makes rows of it, and PostgreSQL writes them. Each has its next piece of wor
 
 import asyncio
 from asyncio import Queue
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from touchline.store.v1.store_pb2 import GetHistoryResponse
 
 # What waits to be decoded and to be folded: enough that nobody waits, and no more memory than that.
 _PAGES: Final = 4
+_ASKED: Final = 2
+_GROWTH: Final = 64
 _STRETCHES: Final = 1
 
 
@@ -85,17 +88,38 @@ async def _read(
     near: int,
     pages: "Queue[GetHistoryResponse | Exception | None]",
 ) -> None:
+    asked: deque[tuple[asyncio.Task[GetHistoryResponse], int]] = deque()
     wanted = None if partitions.are_all else partitions
-    is_near = False
+
+    def ask(after: int, up_to: int) -> None:
+        asked.append((asyncio.create_task(store.history(after, wanted, up_to)), up_to))
+
     try:
-        while not is_near:
-            page = await store.history(after, wanted)
+        page = await store.history(after, wanted)
+        await pages.put(page)
+        end, stride = page.batch.last, len(page.batch.events)
+        while stride:
+            # The store packs one while another is on its way.
+            while len(asked) < _ASKED and page.head_position - end > near:
+                ask(end, end + stride)
+                end += stride
+            if not asked:
+                break
+            task, up_to = asked.popleft()
+            page = await task
             await pages.put(page)
-            after = page.batch.last
-            is_near = not page.batch.events or page.head_position - after <= near
+            stride += stride // _GROWTH
+            while (last := page.batch.last) < up_to and page.batch.events:
+                # It was too much for a page.
+                stride = len(page.batch.events) - len(page.batch.events) // 8 or 1
+                page = await store.history(last, wanted, up_to)
+                await pages.put(page)
         await pages.put(None)
     except Exception as error:  # whoever folds raises it
         await pages.put(error)
+    finally:
+        for task, _ in asked:
+            task.cancel()
 
 
 async def _decode(

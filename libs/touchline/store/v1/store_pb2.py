@@ -28,15 +28,15 @@ from touchline.events.v1 import facts_pb2 as touchline_dot_events_dot_v1_dot_fac
 from touchline.events.v1 import identity_pb2 as touchline_dot_events_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etouchline/store/v1/store.proto\x12\x12touchline.store.v1\x1a#touchline/events/v1/decisions.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\"\xad\x06\n\rRecordedEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x16\n\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x1b\n\towner_key\x18\x03 \x01(\x0cR\x08ownerKey\x12\x42\n\nidentities\x18\x04 \x03(\x0b\x32\".touchline.store.v1.SealedIdentityR\nidentities\x12\x32\n\x04type\x18\x05 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x36\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1c.touchline.events.v1.ChannelR\x07\x63hannel\x12<\n\tdirection\x18\x07 \x01(\x0e\x32\x1e.touchline.events.v1.DirectionR\tdirection\x12?\n\nvisibility\x18\x08 \x01(\x0e\x32\x1f.touchline.events.v1.VisibilityR\nvisibility\x12$\n\x0eoccurred_at_us\x18\t \x01(\x03R\x0coccurredAtUs\x12\x1e\n\nhistorical\x18\n \x01(\x08R\nhistorical\x12\x1a\n\x08retracts\x18\x0b \x01(\x0cR\x08retracts\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12!\n\x0csealed_event\x18\r \x01(\x0cR\x0bsealedEvent\x12\x1b\n\tstream_id\x18\x0e \x01(\x0cR\x08streamId\x12%\n\x0estream_version\x18\x0f \x01(\x03R\rstreamVersion\x12R\n\x11identity_decision\x18\x10 \x01(\x0b\x32%.touchline.events.v1.IdentityDecisionR\x10identityDecision\x12\x36\n\x07\x65rasure\x18\x11 \x01(\x0b\x32\x1c.touchline.events.v1.ErasureR\x07\x65rasure\x12&\n\x0f\x65vent_secret_id\x18\x12 \x01(\x0cR\reventSecretId\"\xc9\x01\n\x0eSealedIdentity\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12#\n\rnamespace_key\x18\x03 \x01(\x0cR\x0cnamespaceKey\x12!\n\x0csealed_value\x18\x04 \x01(\x0cR\x0bsealedValue\x12\x15\n\x06key_id\x18\x05 \x01(\x0cR\x05keyId\"\xc0\x01\n\x0bPackedEvent\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12$\n\x0erecorded_at_us\x18\x03 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x63ontent_hash\x18\x04 \x01(\x0cR\x0b\x63ontentHash\x12\x16\n\x06record\x18\x05 \x01(\x0cR\x06record\"\xc7\x01\n\nEventBatch\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12%\n\x0eprevious_chain\x18\x02 \x01(\x0cR\rpreviousChain\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x14\n\x05\x66irst\x18\x04 \x01(\x03R\x05\x66irst\x12\x12\n\x04last\x18\x05 \x01(\x03R\x04last\x12\x37\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x06\x65vents\"\xa2\x01\n\x11GetHistoryRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\x12\'\n\x0f\x66irst_partition\x18\x02 \x01(\rR\x0e\x66irstPartition\x12*\n\x0elast_partition\x18\x03 \x01(\rH\x00R\rlastPartition\x88\x01\x01\x42\x11\n\x0f_last_partition\"o\n\x12GetHistoryResponse\x12\x34\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1e.touchline.store.v1.EventBatchR\x05\x62\x61tch\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\"\x9c\x01\n\x16GetEventsOfKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1d\n\nowner_keys\x18\x02 \x03(\x0cR\townerKeys\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\"\x86\x01\n\x17GetEventsOfKeysResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12.\n\x13next_after_position\x18\x02 \x01(\x03R\x11nextAfterPosition\"d\n\x0fPositionedEvent\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12\x35\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x05\x65vent\"\xf7\x01\n\x10GetStreamRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1b\n\tstream_id\x18\x02 \x01(\x0cR\x08streamId\x12(\n\rafter_version\x18\x03 \x01(\x03H\x00R\x0c\x61\x66terVersion\x88\x01\x01\x12\'\n\rup_to_version\x18\x04 \x01(\x03H\x01R\x0bupToVersion\x88\x01\x01\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x14\n\x05limit\x18\x06 \x01(\rR\x05limitB\x10\n\x0e_after_versionB\x10\n\x0e_up_to_version\"d\n\x11GetStreamResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\"\xd6\x01\n\x11GetChangesRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\rnamespace_key\x18\x02 \x01(\x0cR\x0cnamespaceKey\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x14\n\x05limit\x18\x06 \x01(\rR\x05limit\"r\n\x12GetChangesResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12\x1f\n\x0b\x63ontinue_at\x18\x02 \x01(\x03R\ncontinueAt\"Q\n\x12GetDataKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\ridentity_keys\x18\x02 \x03(\x0cR\x0cidentityKeys\"O\n\x13GetDataKeysResponse\x12\x38\n\tdata_keys\x18\x01 \x03(\x0b\x32\x1b.touchline.store.v1.DataKeyR\x08\x64\x61taKeys\"j\n\x07\x44\x61taKey\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x19\n\x08\x64\x61ta_key\x18\x02 \x01(\x0cR\x07\x64\x61taKey\x12!\n\x0c\x65vent_secret\x18\x03 \x01(\x0cR\x0b\x65ventSecret\"J\n\x13GetEventKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1b\n\tevent_ids\x18\x02 \x03(\x0cR\x08\x65ventIds\"S\n\x14GetEventKeysResponse\x12;\n\nevent_keys\x18\x01 \x03(\x0b\x32\x1c.touchline.store.v1.EventKeyR\teventKeys\"7\n\x08\x45ventKey\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x10\n\x03key\x18\x02 \x01(\x0cR\x03key\"\xb8\x01\n\x0c\x45raseRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n\nerasure_id\x18\x02 \x01(\tR\terasureId\x12\x36\n\x07\x65rasure\x18\x03 \x01(\x0b\x32\x1c.touchline.events.v1.ErasureR\x07\x65rasure\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n\x0crequested_by\x18\x05 \x01(\tR\x0brequestedBy\"\xf6\x01\n\rEraseResponse\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12$\n\x0erecorded_at_us\x18\x02 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x64\x65leted_keys\x18\x03 \x01(\x03R\x0b\x64\x65letedKeys\x12#\n\rerased_events\x18\x04 \x01(\x03R\x0c\x65rasedEvents\x12\x1f\n\x0bkept_events\x18\x05 \x01(\x03R\nkeptEvents\x12:\n\x19\x64iscarded_rejected_events\x18\x06 \x01(\x03R\x17\x64iscardedRejectedEvents\"\x10\n\x0eGetHeadRequest\"\x9a\x01\n\x0fGetHeadResponse\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12:\n\tancestors\x18\x04 \x03(\x0b\x32\x1c.touchline.store.v1.AncestorR\tancestors\"W\n\x08\x41ncestor\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\"]\n\rAppendRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x34\n\x05units\x18\x02 \x03(\x0b\x32\x1e.touchline.store.v1.AppendUnitR\x05units\"E\n\nAppendUnit\x12\x37\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.touchline.store.v1.AppendEventR\x06\x65vents\"\xb3\x01\n\x0b\x41ppendEvent\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x1b\n\tstream_id\x18\x02 \x01(\tR\x08streamId\x12%\n\x0estream_version\x18\x03 \x01(\x03R\rstreamVersion\x12.\n\x13\x64\x65\x63ided_at_position\x18\x04 \x01(\x03R\x11\x64\x65\x63idedAtPosition\"O\n\x0e\x41ppendResponse\x12=\n\x08verdicts\x18\x01 \x03(\x0b\x32!.touchline.store.v1.AppendVerdictR\x08verdicts\"\x80\x01\n\rAppendVerdict\x12;\n\x07outcome\x18\x01 \x01(\x0e\x32!.touchline.store.v1.AppendOutcomeR\x07outcome\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail*\x82\x02\n\rAppendOutcome\x12\x1e\n\x1a\x41PPEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41PPEND_OUTCOME_RECORDED\x10\x01\x12\x1c\n\x18\x41PPEND_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17\x41PPEND_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17\x41PPEND_OUTCOME_REJECTED\x10\x04\x12 \n\x1c\x41PPEND_OUTCOME_VERSION_TAKEN\x10\x05\x12\x1f\n\x1b\x41PPEND_OUTCOME_UNIT_REFUSED\x10\x06\x12\x19\n\x15\x41PPEND_OUTCOME_ERASED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etouchline/store/v1/store.proto\x12\x12touchline.store.v1\x1a#touchline/events/v1/decisions.proto\x1a\x1ftouchline/events/v1/event.proto\x1a\x1ftouchline/events/v1/facts.proto\x1a\"touchline/events/v1/identity.proto\"\xad\x06\n\rRecordedEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x16\n\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x1b\n\towner_key\x18\x03 \x01(\x0cR\x08ownerKey\x12\x42\n\nidentities\x18\x04 \x03(\x0b\x32\".touchline.store.v1.SealedIdentityR\nidentities\x12\x32\n\x04type\x18\x05 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12\x36\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1c.touchline.events.v1.ChannelR\x07\x63hannel\x12<\n\tdirection\x18\x07 \x01(\x0e\x32\x1e.touchline.events.v1.DirectionR\tdirection\x12?\n\nvisibility\x18\x08 \x01(\x0e\x32\x1f.touchline.events.v1.VisibilityR\nvisibility\x12$\n\x0eoccurred_at_us\x18\t \x01(\x03R\x0coccurredAtUs\x12\x1e\n\nhistorical\x18\n \x01(\x08R\nhistorical\x12\x1a\n\x08retracts\x18\x0b \x01(\x0cR\x08retracts\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12!\n\x0csealed_event\x18\r \x01(\x0cR\x0bsealedEvent\x12\x1b\n\tstream_id\x18\x0e \x01(\x0cR\x08streamId\x12%\n\x0estream_version\x18\x0f \x01(\x03R\rstreamVersion\x12R\n\x11identity_decision\x18\x10 \x01(\x0b\x32%.touchline.events.v1.IdentityDecisionR\x10identityDecision\x12\x36\n\x07\x65rasure\x18\x11 \x01(\x0b\x32\x1c.touchline.events.v1.ErasureR\x07\x65rasure\x12&\n\x0f\x65vent_secret_id\x18\x12 \x01(\x0cR\reventSecretId\"\xc9\x01\n\x0eSealedIdentity\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32!.touchline.events.v1.IdentityKindR\x04kind\x12#\n\rnamespace_key\x18\x03 \x01(\x0cR\x0cnamespaceKey\x12!\n\x0csealed_value\x18\x04 \x01(\x0cR\x0bsealedValue\x12\x15\n\x06key_id\x18\x05 \x01(\x0cR\x05keyId\"\xc0\x01\n\x0bPackedEvent\x12\x1c\n\tpartition\x18\x01 \x01(\rR\tpartition\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32\x1e.touchline.events.v1.EventTypeR\x04type\x12$\n\x0erecorded_at_us\x18\x03 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x63ontent_hash\x18\x04 \x01(\x0cR\x0b\x63ontentHash\x12\x16\n\x06record\x18\x05 \x01(\x0cR\x06record\"\xc7\x01\n\nEventBatch\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12%\n\x0eprevious_chain\x18\x02 \x01(\x0cR\rpreviousChain\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12\x14\n\x05\x66irst\x18\x04 \x01(\x03R\x05\x66irst\x12\x12\n\x04last\x18\x05 \x01(\x03R\x04last\x12\x37\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x06\x65vents\"\xc8\x01\n\x11GetHistoryRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03R\rafterPosition\x12\'\n\x0f\x66irst_partition\x18\x02 \x01(\rR\x0e\x66irstPartition\x12*\n\x0elast_partition\x18\x03 \x01(\rH\x00R\rlastPartition\x88\x01\x01\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPositionB\x11\n\x0f_last_partition\"o\n\x12GetHistoryResponse\x12\x34\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1e.touchline.store.v1.EventBatchR\x05\x62\x61tch\x12#\n\rhead_position\x18\x02 \x01(\x03R\x0cheadPosition\"\x9c\x01\n\x16GetEventsOfKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1d\n\nowner_keys\x18\x02 \x03(\x0cR\townerKeys\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\"\x86\x01\n\x17GetEventsOfKeysResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12.\n\x13next_after_position\x18\x02 \x01(\x03R\x11nextAfterPosition\"d\n\x0fPositionedEvent\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12\x35\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1f.touchline.store.v1.PackedEventR\x05\x65vent\"\xf7\x01\n\x10GetStreamRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1b\n\tstream_id\x18\x02 \x01(\x0cR\x08streamId\x12(\n\rafter_version\x18\x03 \x01(\x03H\x00R\x0c\x61\x66terVersion\x88\x01\x01\x12\'\n\rup_to_version\x18\x04 \x01(\x03H\x01R\x0bupToVersion\x88\x01\x01\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x14\n\x05limit\x18\x06 \x01(\rR\x05limitB\x10\n\x0e_after_versionB\x10\n\x0e_up_to_version\"d\n\x11GetStreamResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\"\xd6\x01\n\x11GetChangesRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\rnamespace_key\x18\x02 \x01(\x0cR\x0cnamespaceKey\x12%\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03R\rafterPosition\x12$\n\x0eup_to_position\x18\x04 \x01(\x03R\x0cupToPosition\x12!\n\x0cnewest_first\x18\x05 \x01(\x08R\x0bnewestFirst\x12\x14\n\x05limit\x18\x06 \x01(\rR\x05limit\"r\n\x12GetChangesResponse\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.touchline.store.v1.PositionedEventR\x06\x65vents\x12\x1f\n\x0b\x63ontinue_at\x18\x02 \x01(\x03R\ncontinueAt\"Q\n\x12GetDataKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12#\n\ridentity_keys\x18\x02 \x03(\x0cR\x0cidentityKeys\"O\n\x13GetDataKeysResponse\x12\x38\n\tdata_keys\x18\x01 \x03(\x0b\x32\x1b.touchline.store.v1.DataKeyR\x08\x64\x61taKeys\"j\n\x07\x44\x61taKey\x12!\n\x0cidentity_key\x18\x01 \x01(\x0cR\x0bidentityKey\x12\x19\n\x08\x64\x61ta_key\x18\x02 \x01(\x0cR\x07\x64\x61taKey\x12!\n\x0c\x65vent_secret\x18\x03 \x01(\x0cR\x0b\x65ventSecret\"J\n\x13GetEventKeysRequest\x12\x16\n\x06tenant\x18\x01 \x01(\rR\x06tenant\x12\x1b\n\tevent_ids\x18\x02 \x03(\x0cR\x08\x65ventIds\"S\n\x14GetEventKeysResponse\x12;\n\nevent_keys\x18\x01 \x03(\x0b\x32\x1c.touchline.store.v1.EventKeyR\teventKeys\"7\n\x08\x45ventKey\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x0cR\x07\x65ventId\x12\x10\n\x03key\x18\x02 \x01(\x0cR\x03key\"\xb8\x01\n\x0c\x45raseRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n\nerasure_id\x18\x02 \x01(\tR\terasureId\x12\x36\n\x07\x65rasure\x18\x03 \x01(\x0b\x32\x1c.touchline.events.v1.ErasureR\x07\x65rasure\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n\x0crequested_by\x18\x05 \x01(\tR\x0brequestedBy\"\xf6\x01\n\rEraseResponse\x12\x1a\n\x08position\x18\x01 \x01(\x03R\x08position\x12$\n\x0erecorded_at_us\x18\x02 \x01(\x03R\x0crecordedAtUs\x12!\n\x0c\x64\x65leted_keys\x18\x03 \x01(\x03R\x0b\x64\x65letedKeys\x12#\n\rerased_events\x18\x04 \x01(\x03R\x0c\x65rasedEvents\x12\x1f\n\x0bkept_events\x18\x05 \x01(\x03R\nkeptEvents\x12:\n\x19\x64iscarded_rejected_events\x18\x06 \x01(\x03R\x17\x64iscardedRejectedEvents\"\x10\n\x0eGetHeadRequest\"\x9a\x01\n\x0fGetHeadResponse\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\x12:\n\tancestors\x18\x04 \x03(\x0b\x32\x1c.touchline.store.v1.AncestorR\tancestors\"W\n\x08\x41ncestor\x12\x19\n\x08store_id\x18\x01 \x01(\x0cR\x07storeId\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x14\n\x05\x63hain\x18\x03 \x01(\x0cR\x05\x63hain\"]\n\rAppendRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x34\n\x05units\x18\x02 \x03(\x0b\x32\x1e.touchline.store.v1.AppendUnitR\x05units\"E\n\nAppendUnit\x12\x37\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.touchline.store.v1.AppendEventR\x06\x65vents\"\xb3\x01\n\x0b\x41ppendEvent\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.touchline.events.v1.EventR\x05\x65vent\x12\x1b\n\tstream_id\x18\x02 \x01(\tR\x08streamId\x12%\n\x0estream_version\x18\x03 \x01(\x03R\rstreamVersion\x12.\n\x13\x64\x65\x63ided_at_position\x18\x04 \x01(\x03R\x11\x64\x65\x63idedAtPosition\"O\n\x0e\x41ppendResponse\x12=\n\x08verdicts\x18\x01 \x03(\x0b\x32!.touchline.store.v1.AppendVerdictR\x08verdicts\"\x80\x01\n\rAppendVerdict\x12;\n\x07outcome\x18\x01 \x01(\x0e\x32!.touchline.store.v1.AppendOutcomeR\x07outcome\x12\x1a\n\x08position\x18\x02 \x01(\x03R\x08position\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail*\x82\x02\n\rAppendOutcome\x12\x1e\n\x1a\x41PPEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41PPEND_OUTCOME_RECORDED\x10\x01\x12\x1c\n\x18\x41PPEND_OUTCOME_DUPLICATE\x10\x02\x12\x1b\n\x17\x41PPEND_OUTCOME_CONFLICT\x10\x03\x12\x1b\n\x17\x41PPEND_OUTCOME_REJECTED\x10\x04\x12 \n\x1c\x41PPEND_OUTCOME_VERSION_TAKEN\x10\x05\x12\x1f\n\x1b\x41PPEND_OUTCOME_UNIT_REFUSED\x10\x06\x12\x19\n\x15\x41PPEND_OUTCOME_ERASED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'touchline.store.v1.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPENDOUTCOME']._serialized_start=4722
-  _globals['_APPENDOUTCOME']._serialized_end=4980
+  _globals['_APPENDOUTCOME']._serialized_start=4760
+  _globals['_APPENDOUTCOME']._serialized_end=5018
   _globals['_RECORDEDEVENT']._serialized_start=194
   _globals['_RECORDEDEVENT']._serialized_end=1007
   _globals['_SEALEDIDENTITY']._serialized_start=1010
@@ -46,53 +46,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTBATCH']._serialized_start=1409
   _globals['_EVENTBATCH']._serialized_end=1608
   _globals['_GETHISTORYREQUEST']._serialized_start=1611
-  _globals['_GETHISTORYREQUEST']._serialized_end=1773
-  _globals['_GETHISTORYRESPONSE']._serialized_start=1775
-  _globals['_GETHISTORYRESPONSE']._serialized_end=1886
-  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_start=1889
-  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_end=2045
-  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_start=2048
-  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_end=2182
-  _globals['_POSITIONEDEVENT']._serialized_start=2184
-  _globals['_POSITIONEDEVENT']._serialized_end=2284
-  _globals['_GETSTREAMREQUEST']._serialized_start=2287
-  _globals['_GETSTREAMREQUEST']._serialized_end=2534
-  _globals['_GETSTREAMRESPONSE']._serialized_start=2536
-  _globals['_GETSTREAMRESPONSE']._serialized_end=2636
-  _globals['_GETCHANGESREQUEST']._serialized_start=2639
-  _globals['_GETCHANGESREQUEST']._serialized_end=2853
-  _globals['_GETCHANGESRESPONSE']._serialized_start=2855
-  _globals['_GETCHANGESRESPONSE']._serialized_end=2969
-  _globals['_GETDATAKEYSREQUEST']._serialized_start=2971
-  _globals['_GETDATAKEYSREQUEST']._serialized_end=3052
-  _globals['_GETDATAKEYSRESPONSE']._serialized_start=3054
-  _globals['_GETDATAKEYSRESPONSE']._serialized_end=3133
-  _globals['_DATAKEY']._serialized_start=3135
-  _globals['_DATAKEY']._serialized_end=3241
-  _globals['_GETEVENTKEYSREQUEST']._serialized_start=3243
-  _globals['_GETEVENTKEYSREQUEST']._serialized_end=3317
-  _globals['_GETEVENTKEYSRESPONSE']._serialized_start=3319
-  _globals['_GETEVENTKEYSRESPONSE']._serialized_end=3402
-  _globals['_EVENTKEY']._serialized_start=3404
-  _globals['_EVENTKEY']._serialized_end=3459
-  _globals['_ERASEREQUEST']._serialized_start=3462
-  _globals['_ERASEREQUEST']._serialized_end=3646
-  _globals['_ERASERESPONSE']._serialized_start=3649
-  _globals['_ERASERESPONSE']._serialized_end=3895
-  _globals['_GETHEADREQUEST']._serialized_start=3897
-  _globals['_GETHEADREQUEST']._serialized_end=3913
-  _globals['_GETHEADRESPONSE']._serialized_start=3916
-  _globals['_GETHEADRESPONSE']._serialized_end=4070
-  _globals['_ANCESTOR']._serialized_start=4072
-  _globals['_ANCESTOR']._serialized_end=4159
-  _globals['_APPENDREQUEST']._serialized_start=4161
-  _globals['_APPENDREQUEST']._serialized_end=4254
-  _globals['_APPENDUNIT']._serialized_start=4256
-  _globals['_APPENDUNIT']._serialized_end=4325
-  _globals['_APPENDEVENT']._serialized_start=4328
-  _globals['_APPENDEVENT']._serialized_end=4507
-  _globals['_APPENDRESPONSE']._serialized_start=4509
-  _globals['_APPENDRESPONSE']._serialized_end=4588
-  _globals['_APPENDVERDICT']._serialized_start=4591
-  _globals['_APPENDVERDICT']._serialized_end=4719
+  _globals['_GETHISTORYREQUEST']._serialized_end=1811
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1813
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1924
+  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_start=1927
+  _globals['_GETEVENTSOFKEYSREQUEST']._serialized_end=2083
+  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_start=2086
+  _globals['_GETEVENTSOFKEYSRESPONSE']._serialized_end=2220
+  _globals['_POSITIONEDEVENT']._serialized_start=2222
+  _globals['_POSITIONEDEVENT']._serialized_end=2322
+  _globals['_GETSTREAMREQUEST']._serialized_start=2325
+  _globals['_GETSTREAMREQUEST']._serialized_end=2572
+  _globals['_GETSTREAMRESPONSE']._serialized_start=2574
+  _globals['_GETSTREAMRESPONSE']._serialized_end=2674
+  _globals['_GETCHANGESREQUEST']._serialized_start=2677
+  _globals['_GETCHANGESREQUEST']._serialized_end=2891
+  _globals['_GETCHANGESRESPONSE']._serialized_start=2893
+  _globals['_GETCHANGESRESPONSE']._serialized_end=3007
+  _globals['_GETDATAKEYSREQUEST']._serialized_start=3009
+  _globals['_GETDATAKEYSREQUEST']._serialized_end=3090
+  _globals['_GETDATAKEYSRESPONSE']._serialized_start=3092
+  _globals['_GETDATAKEYSRESPONSE']._serialized_end=3171
+  _globals['_DATAKEY']._serialized_start=3173
+  _globals['_DATAKEY']._serialized_end=3279
+  _globals['_GETEVENTKEYSREQUEST']._serialized_start=3281
+  _globals['_GETEVENTKEYSREQUEST']._serialized_end=3355
+  _globals['_GETEVENTKEYSRESPONSE']._serialized_start=3357
+  _globals['_GETEVENTKEYSRESPONSE']._serialized_end=3440
+  _globals['_EVENTKEY']._serialized_start=3442
+  _globals['_EVENTKEY']._serialized_end=3497
+  _globals['_ERASEREQUEST']._serialized_start=3500
+  _globals['_ERASEREQUEST']._serialized_end=3684
+  _globals['_ERASERESPONSE']._serialized_start=3687
+  _globals['_ERASERESPONSE']._serialized_end=3933
+  _globals['_GETHEADREQUEST']._serialized_start=3935
+  _globals['_GETHEADREQUEST']._serialized_end=3951
+  _globals['_GETHEADRESPONSE']._serialized_start=3954
+  _globals['_GETHEADRESPONSE']._serialized_end=4108
+  _globals['_ANCESTOR']._serialized_start=4110
+  _globals['_ANCESTOR']._serialized_end=4197
+  _globals['_APPENDREQUEST']._serialized_start=4199
+  _globals['_APPENDREQUEST']._serialized_end=4292
+  _globals['_APPENDUNIT']._serialized_start=4294
+  _globals['_APPENDUNIT']._serialized_end=4363
+  _globals['_APPENDEVENT']._serialized_start=4366
+  _globals['_APPENDEVENT']._serialized_end=4545
+  _globals['_APPENDRESPONSE']._serialized_start=4547
+  _globals['_APPENDRESPONSE']._serialized_end=4626
+  _globals['_APPENDVERDICT']._serialized_start=4629
+  _globals['_APPENDVERDICT']._serialized_end=4757
 # @@protoc_insertion_point(module_scope)

@@ -306,22 +306,26 @@ class GetHistoryRequest(_message.Message):
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
     FIRST_PARTITION_FIELD_NUMBER: _builtins.int
     LAST_PARTITION_FIELD_NUMBER: _builtins.int
+    UP_TO_POSITION_FIELD_NUMBER: _builtins.int
     after_position: _builtins.int
     """The position after which to start. Default 0: from the beginning."""
     first_partition: _builtins.int
     """The first partition, 0 to 63, whose records are wanted. Default 0."""
     last_partition: _builtins.int
     """The last partition whose records are wanted. Default unset: 63."""
+    up_to_position: _builtins.int
+    """The last position that is wanted. Default 0: as many events as a page holds."""
     def __init__(
         self,
         *,
         after_position: _builtins.int = ...,
         first_partition: _builtins.int = ...,
         last_partition: _builtins.int | None = ...,
+        up_to_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition", "last_partition", b"last_partition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition", "after_position", b"after_position", "first_partition", b"first_partition", "last_partition", b"last_partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition", "after_position", b"after_position", "first_partition", b"first_partition", "last_partition", b"last_partition", "up_to_position", b"up_to_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_partition: _TypeAlias = _typing.Literal["last_partition"]  # noqa: Y015
     _WhichOneofArgType__last_partition: _TypeAlias = _typing.Literal["_last_partition", b"_last_partition"]  # noqa: Y015

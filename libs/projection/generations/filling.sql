@@ -1,0 +1,2 @@
+-- name: paused
+SELECT reason FROM projection_pauses WHERE projection = $1
