@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
 
-import grpc
 import structlog
 from eventsourcing.persistence import PersistenceError
 
@@ -21,14 +20,19 @@ from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
 from libs.projection.erasing import forgetting
+from libs.projection.generations.keeping import Keeper
+from libs.projection.generations.worker import CannotFill, run_worker
+from libs.projection.hosting import Listening, answering
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.projection import Projection
 from libs.projection.restored import emptied_to_fold_anew
-from libs.projection.runner import PACE, Runner
+from libs.projection.serving import Serving
+from libs.projection.sharing import Crew
 from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import read_arguments
+from libs.rpc.arguments import ALL_ROLES, Role, read_arguments
 from libs.rpc.loop import run
-from libs.rpc.server import ListenError, serve
+from libs.rpc.server import ListenError
 from libs.rpc.settings import SettingError, required
 from libs.tasks import START_AGAIN, running
 from libs.telemetry.metrics import observed
@@ -41,17 +45,14 @@ from services.engagement.grpc_api import EngagementService, Parts
 from services.engagement.levels import Levels
 from services.engagement.midnights import Midnights
 from services.engagement.models import Models, PublishedModels, StaleVersion
+from services.engagement.rebuilding import scores_named
 from services.engagement.supervising import Supervisor
 from touchline.engagement.v1.engagement_service_pb2 import DESCRIPTOR
 from touchline.engagement.v1.engagement_service_pb2_grpc import (
     add_EngagementServiceServicer_to_server,
 )
-from touchline.projection.v1 import projection_service_pb2
 
-_SERVICES = (
-    DESCRIPTOR.services_by_name["EngagementService"].full_name,
-    projection_service_pb2.DESCRIPTOR.services_by_name["ProjectionService"].full_name,
-)
+_SERVICE = DESCRIPTOR.services_by_name["EngagementService"].full_name
 # State and checkpoint rewind together, and the events are safe in the store.
 _PROJECTING = {
     "synchronous_commit": "off",
@@ -80,55 +81,91 @@ async def migrate_engagement(database_url: str, phase: Phase = "before") -> None
     await migrate_service(database_url, "engagement", components, phase=phase)
 
 
-async def serve_engagement(config: Config, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain the calls and give the projections' leases back."""
+async def serve_engagement(
+    config: Config, stop: asyncio.Event, roles: frozenset[Role] = ALL_ROLES
+) -> None:
+    """Do what the roles say until `stop` is set, then drain the calls and give the leases back."""
     await migrate_engagement(config.database_url)
     async with AsyncExitStack() as stack:
+        serving = Serving({one.name: one.fold_version for one in (IdentityGraph, PublishedModels)})
         pool = await stack.enter_async_context(
-            open_pool(config.database_url, application="engagement", settings=_PROJECTING)
+            open_pool(
+                config.database_url,
+                application="engagement",
+                settings=_PROJECTING,
+                setup=serving.setup,
+            )
         )
         await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "engagement"))
         store, owner = StoreClient(nats), uuid4()
         forget = forgetting(store, config.identity_keys.values())
         reached = await stack.enter_async_context(
-            follow_checkpoints(config.database_url, pool, forget)
+            follow_checkpoints(config.database_url, pool, forget, serving)
         )
         models = _lent_models(stack, config, store)
-        published = PublishedModels(store, config.identity_keys)
-        outbox = Outbox(config.identity_secret)
-        crossing = ScoreLevels(Levels(pool), store, reached, outbox, config.tenants)
-        midnights = Midnights(pool, store, reached, outbox, config.tenants)
-        runners = [
-            Runner(one, pool, store, owner, pace=PACE)
-            for one in (IdentityGraph(), published, crossing)
-        ]
-        sender = Sender(outbox, pool, store, runners, owner=owner)
-        for stopped in (*[one.stop for one in runners], sender.stop):
+        outbox, levels = Outbox(config.identity_secret), Levels(pool, serving)
+        crossing = ScoreLevels(levels, store, reached, outbox, config.tenants)
+        crew = Crew(
+            *(config.database_url, pool, store, owner, (*folds_of(config, store), crossing)),
+            settings=_PROJECTING,
+            serving=serving,
+            projects=Role.PROJECT in roles,
+            reacts=Role.REACT in roles,
+        )
+        keeper = Keeper(pool, crew.projections, "services.engagement")
+        sender = Sender(outbox, pool, store, list(crew.projections.values()), owner=owner)
+        for stopped in (crew.stop, keeper.stop, sender.stop):
             stack.push_async_callback(stopped)
-        supervisor = Supervisor(pool, store, reached, owner, list(runners))
-        stack.push_async_callback(supervisor.stop)
-        loops = [one.run() for one in runners]
+        loops = [crew.run(), Supervisor(pool, store, reached, crew).run()]
+        if Role.PROJECT in roles:
+            loops.append(keeper.run())
+        if Role.REACT in roles:
+            midnights = Midnights(pool, levels, store, reached, outbox, config.tenants)
+            loops += [sender.run(), midnights.run()]
         shipped = asyncio.Event()
-        loops += [sender.run(), supervisor.run(), midnights.run()]
-        loops.append(_publish_default(models, shipped))
+        if Role.SERVE in roles:
+            loops.append(_publish_default(models, shipped))
         await stack.enter_async_context(running(*loops))
-        parts = Parts(pool, store, reached, config.tenants, config.identity_keys, models)
-
-        def register(server: grpc.aio.Server) -> None:
-            add_EngagementServiceServicer_to_server(EngagementService(parts), server)
-            projection_api.registration(
-                *(supervisor.runners, config.database_url, store, pool, config.tenants),
-                *(reached, CHECKS),
-            )(server)
-
-        with suppress(TimeoutError):  # without a store it serves what it has
-            await asyncio.wait_for(shipped.wait(), _SHIPPED_WITHIN_SECONDS)
-        server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
-        _log.info("engagement serves", listen=config.listen, port=server.port)
-        with observed(gauges.readings(supervisor.runners) | gauges.outbox_readings(sender)):
+        keys = config.identity_keys
+        parts = Parts(pool, store, reached, serving, config.tenants, keys, models)
+        if Role.SERVE in roles:
+            with suppress(TimeoutError):  # without a store it serves what it has
+                await asyncio.wait_for(shipped.wait(), _SHIPPED_WITHIN_SECONDS)
+        service = EngagementService(parts)
+        port = await stack.enter_async_context(
+            answering(
+                Listening(config.listen, config.worker_listen, Role.SERVE in roles),
+                _SERVICE,
+                lambda server: add_EngagementServiceServicer_to_server(service, server),
+                projection_api.registration(
+                    *(crew, config.database_url, store, pool, config.tenants), *(reached, CHECKS)
+                ),
+                serving,
+            )
+        )
+        _log.info("engagement serves", roles=sorted(roles), port=port)
+        told = gauges.readings(crew.runners, crew.projections, serving.is_paused)
+        with observed(told | gauges.outbox_readings(sender)):
             await stop.wait()
         _log.info("engagement drains")
+
+
+def folds_of(config: Config, store: StoreClient) -> tuple[Projection, ...]:
+    """Return what the service always folds; versions of models come and go."""
+    return IdentityGraph(), PublishedModels(store, config.identity_keys)
+
+
+async def rebuild_engagement(config: Config, stop: asyncio.Event, generation: int) -> None:
+    """Fill a generation until it follows or `stop` is set."""
+    async with connect_nats(config.nats_url, "engagement") as nats:
+        store = StoreClient(nats)
+        folds = {one.name: one for one in folds_of(config, store)}
+
+        async def projection(name: str) -> Projection | None:
+            return folds.get(name) or await scores_named(config.database_url, store, name)
+
+        await run_worker(generation, config.database_url, store, projection, stop, _PROJECTING)
 
 
 def _lent_models(stack: AsyncExitStack, config: Config, store: StoreClient) -> dict[int, Models]:
@@ -163,7 +200,7 @@ async def _publish_default(models: Mapping[int, Models], shipped: asyncio.Event)
 
 
 def main() -> None:
-    """Run the service as a process, or with --migrate-only just its migrations."""
+    """Run the service as a process: its roles, just its migrations, or a rebuild."""
     told = read_arguments("engagement", sys.argv[1:])
     traces = telemetry.setup("engagement")
     try:
@@ -172,9 +209,14 @@ def main() -> None:
             asyncio.run(migrate_engagement(database_url, told.migrate))
             return
         config = read_config(os.environ)
-        run(lambda stop: serve_engagement(config, stop))
+        if told.rebuild:
+            run(lambda stop: rebuild_engagement(config, stop, told.rebuild))
+            return
+        run(lambda stop: serve_engagement(config, stop, told.roles))
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"engagement can't start: {error}")
+    except CannotFill as end:
+        sys.exit(f"engagement can't rebuild: {end}")
     except FoldsAnew as end:
         sys.stderr.write(f"engagement ends: {end}\n")
         sys.exit(START_AGAIN)

@@ -16,6 +16,7 @@ class Config:
         database_url: Of the service's own database; the login may create tables.
         nats_url: Of the user that may ask the store and follow the feed.
         listen: host:port of gRPC.
+        worker_listen: That of a process that does not serve; empty: it listens on nothing.
         tenants: Whose customers are scored.
         identity_keys: By tenant number: what names identities and streams.
         identity_secret: What those derive from, and the key of what waits in the outbox.
@@ -24,6 +25,7 @@ class Config:
     database_url: str
     nats_url: str
     listen: str
+    worker_listen: str
     tenants: Tenants
     identity_keys: dict[int, IdentityKeys]
     identity_secret: bytes
@@ -41,6 +43,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         database_url=required(environment, "TOUCHLINE_DATABASE_URL"),
         nats_url=required(environment, "TOUCHLINE_NATS_URL"),
         listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7430"),
+        worker_listen=environment.get("TOUCHLINE_WORKER_LISTEN", ""),
         tenants=tenants,
         identity_keys={
             tenant.number: IdentityKeys(tenant_secret(identity_secret, tenant.name))

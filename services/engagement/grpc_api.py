@@ -15,7 +15,8 @@ from libs.eventstore.errors import StoreError
 from libs.eventstore.records import event_id_text
 from libs.identity.keys import IdentityKeys
 from libs.projection.profiles import Profile, referred_profile
-from libs.projection.waiting import Behind, Checkpoints
+from libs.projection.serving import Serving
+from libs.projection.waiting import Checkpoints, waiting_errors
 from libs.rpc import errors, page_tokens
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenant, Tenants
@@ -67,6 +68,7 @@ class Parts:
         pool: Connections to the service's database.
         store: Says where the line ends.
         checkpoints: Tells how far the projections are.
+        serving: Says which generations answer.
         tenants: Whose customers are scored.
         identity_keys: By tenant number: what names identities.
         models: By tenant number: the scoring models' aggregates.
@@ -75,6 +77,7 @@ class Parts:
     pool: asyncpg.Pool
     store: StoreClient
     checkpoints: Checkpoints
+    serving: Serving
     tenants: Tenants
     identity_keys: Mapping[int, IdentityKeys]
     models: Mapping[int, Models]
@@ -85,7 +88,7 @@ class EngagementService(EngagementServiceServicer):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._scorings = Scorings(parts.pool)
+        self._scorings = Scorings(parts.pool, parts.serving)
 
     async def GetScore(  # noqa: N802 - gRPC names it
         self, request: api.GetScoreRequest, context: Context
@@ -164,7 +167,7 @@ class EngagementService(EngagementServiceServicer):
             )
         else:
             clock_us = _now_us() if as_of_us is None else as_of_us
-            position = await self._scorings.folded(scoring.projection)
+            position = self._parts.checkpoints.position([scoring.projection])
         moment = (
             Moment(position=position) if as_of_us is None else Moment(as_of_us, as_of_us, position)
         )
@@ -197,7 +200,7 @@ class EngagementService(EngagementServiceServicer):
         for version in versions:
             newest.setdefault(version.name, version.version)
         return api.ListModelsResponse(
-            models=[await self._model(tenant, one, newest[one.name]) for one in versions]
+            models=[self._model(tenant, one, newest[one.name]) for one in versions]
         )
 
     async def PublishModel(  # noqa: N802 - gRPC names it
@@ -254,12 +257,8 @@ class EngagementService(EngagementServiceServicer):
         after = request.after_position
         if after < 0:
             raise errors.invalid_request([("after_position", "must be 0 or a position")])
-        try:
+        with waiting_errors(after):
             await self._parts.checkpoints.wait(projections, after, remaining(context))
-        except Behind as error:
-            if error.halt_reason:
-                raise errors.projection_halted(error.projection) from error
-            raise errors.projection_behind(error.projection, error.position, after) from error
 
     async def _profile(
         self, tenant: Tenant, request: api.GetScoreRequest | api.ExplainScoreRequest
@@ -289,15 +288,15 @@ class EngagementService(EngagementServiceServicer):
         await self._wait([PublishedModels.name], seen, context)
         return await self._scorings.position_of(tenant.number, name, published.version)
 
-    async def _model(self, tenant: Tenant, version: Version, newest: int) -> Model:
+    def _model(self, tenant: Tenant, version: Version, newest: int) -> Model:
         return Model(
             definition=definition_of(version),
             version=version.version,
             published_at=timestamp_of(version.published_at_us),
             published_by=version.published_by,
             state=_state(version, newest),
-            position=await self._scorings.folded(
-                projection_name(tenant.number, version.name, version.version)
+            position=self._parts.checkpoints.position(
+                [projection_name(tenant.number, version.name, version.version)]
             ),
         )
 

@@ -14,10 +14,11 @@ import asyncpg
 from libs.identity.keys import KEY_BYTES
 from libs.postgres.queries import load_queries
 from libs.projection.projection import Connection
+from libs.projection.serving import Serving
 from services.engagement.domain.crossings import Change
 from services.engagement.domain.model import Model
 from services.engagement.domain.scoring import DAY_US, ONE, THOUSAND, DaySum, points_of
-from services.engagement.reading import compiled_model, model_numbers
+from services.engagement.reading import compiled_model, in_schema_of, model_numbers
 from services.engagement.scores import Scoring
 from touchline.events.v1.identity_pb2 import IdentityKind
 
@@ -43,10 +44,12 @@ class Levels:
 
     Args:
         pool: Connections to the service's database.
+        serving: Says which generation of a version's projection answers.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, serving: Serving) -> None:
         self._pool = pool
+        self._serving = serving
 
     async def scorings(self) -> list[Scoring]:
         """Return the versions that answer, of those models that have levels."""
@@ -75,7 +78,7 @@ class Levels:
             last: Up to which position.
         """
         rows: Sequence[Any] = await self._pool.fetch(
-            _SQL["changes"],
+            in_schema_of(self._serving, scoring, _SQL["changes"]),
             *(scoring.scoring, scoring.tenant),
             list(firsts),
             list(firsts.values()),
@@ -109,7 +112,7 @@ class Levels:
             part: Which of `PARTS` of all profiles, so that no query takes long.
         """
         rows = await self._pool.fetch(
-            _SQL["moved"],
+            in_schema_of(self._serving, scoring, _SQL["moved"]),
             *(scoring.scoring, scoring.tenant),
             *model_numbers(scoring.model, today),
             [Decimal(edge) for edge in edges(scoring.model)],
@@ -122,7 +125,8 @@ class Levels:
     ) -> dict[bytes, list[DaySum]]:
         """Return what counted for profiles when a day began."""
         rows: Sequence[Any] = await self._pool.fetch(
-            _SQL["sums_before"], *(scoring.scoring, scoring.tenant, roots, today * DAY_US)
+            in_schema_of(self._serving, scoring, _SQL["sums_before"]),
+            *(scoring.scoring, scoring.tenant, roots, today * DAY_US),
         )
         found: defaultdict[bytes, list[DaySum]] = defaultdict(list)
         for root, rule, day, events in rows:

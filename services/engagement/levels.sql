@@ -14,9 +14,9 @@ SELECT p.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day,
        count(*) AS events
 FROM unnest($3::bytea[], $4::bigint[]) AS p(root_key, first)
 JOIN identities i ON i.tenant = $2 AND i.root_key = p.root_key
-JOIN contributions c
+JOIN {schema}.contributions c
     ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.position <= $5
-LEFT JOIN score_retractions r
+LEFT JOIN {schema}.score_retractions r
     ON r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
 WHERE r.position IS NULL OR r.position >= greatest(p.first, c.position)
 GROUP BY 1, 2, 3, 4, 5
@@ -33,7 +33,7 @@ UPDATE level_sweeps SET day = $3 WHERE tenant = $1 AND model = $2 AND day < $3
 -- name: moved
 WITH days AS (
     SELECT i.root_key, s.rule, s.day, sum(s.weight) AS weight
-    FROM identities i JOIN day_sums s ON s.scoring = $1 AND s.owner_key = i.identity_key
+    FROM identities i JOIN {schema}.day_sums s ON s.scoring = $1 AND s.owner_key = i.identity_key
     WHERE i.tenant = $2 AND i.root_key >= $11 AND i.root_key < $12
     GROUP BY i.root_key, s.rule, s.day
 ), rules AS (
@@ -60,10 +60,10 @@ SELECT root_key FROM by_day GROUP BY root_key HAVING min(bucket) <> max(bucket) 
 -- name: sums_before
 SELECT i.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day, count(*) AS events
 FROM identities i
-JOIN contributions c
+JOIN {schema}.contributions c
     ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.recorded_at_us < $4
 WHERE i.tenant = $2 AND i.root_key = ANY($3) AND NOT EXISTS (
-    SELECT FROM score_retractions r
+    SELECT FROM {schema}.score_retractions r
     WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
         AND r.recorded_at_us < $4)
 GROUP BY 1, 2, 3

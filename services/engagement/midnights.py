@@ -44,6 +44,7 @@ class Midnights:
 
     Args:
         pool: Connections to the service's database.
+        levels: What counts.
         store: Tells the head, and gives the data keys of identities.
         checkpoints: Tells when the models have folded what was recorded.
         outbox: Takes the decisions.
@@ -53,6 +54,7 @@ class Midnights:
     def __init__(
         self,
         pool: asyncpg.Pool,
+        levels: Levels,
         store: StoreClient,
         checkpoints: Checkpoints,
         outbox: Outbox,
@@ -63,7 +65,7 @@ class Midnights:
         self._checkpoints = checkpoints
         self._outbox = outbox
         self._tenants = {tenant.number: tenant.name for tenant in tenants.all}
-        self._levels = Levels(pool)
+        self._levels = levels
 
     async def run(self) -> None:
         """Look for ever; what is down is waited for."""

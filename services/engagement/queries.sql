@@ -11,6 +11,9 @@ SELECT m.tenant, m.name, m.version, m.position, m.definition, m.published_at_us,
 FROM models m LEFT JOIN serving_models s ON s.tenant = m.tenant AND s.name = m.name
 ORDER BY m.tenant, m.name, m.version DESC
 
+-- name: all
+SELECT tenant, name, version, position, definition FROM models
+
 -- name: models_of
 SELECT m.name, m.version, m.position, m.definition, m.published_at_us, m.published_by,
        s.scoring AS serving
@@ -33,30 +36,11 @@ ON CONFLICT (tenant, name) DO UPDATE
     WHERE serving_models.scoring < excluded.scoring
 
 -- name: left_over
-SELECT projection FROM projection_checkpoints
-WHERE projection = ANY($1) AND leased_until < clock_timestamp()
-
--- name: drop_contributions
-DELETE FROM contributions WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM contributions WHERE scoring = $1 LIMIT 10000))
-
--- name: drop_day_sums
-DELETE FROM day_sums WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM day_sums WHERE scoring = $1 LIMIT 10000))
-
--- name: drop_retractions
-DELETE FROM score_retractions WHERE scoring = $1
-
--- name: drop_erasures
-DELETE FROM score_erasures WHERE scoring = $1
-
--- name: drop_parked
-DELETE FROM parked_keys WHERE projection = $1
-RETURNING pg_notify('touchline_parked',
-                    concat_ws(' ', '-', tenant, encode(owner_key, 'hex'), projection))
-
--- name: drop_checkpoint
-DELETE FROM projection_checkpoints WHERE projection = $1 AND leased_until < clock_timestamp()
+-- Of projections that nobody folds any more: no process holds a range of them.
+SELECT DISTINCT g.projection FROM projection_generations g
+WHERE g.projection = ANY($1) AND NOT EXISTS (
+    SELECT FROM projection_checkpoints c
+    WHERE c.generation = g.id AND c.leased_until > clock_timestamp())
 
 -- name: add_contributions
 INSERT INTO contributions
@@ -118,21 +102,18 @@ DELETE FROM day_sums s USING unnest($2::bytea[], $3::smallint[], $4::integer[])
 WHERE s.scoring = $1 AND s.owner_key = e.owner_key AND s.rule = e.rule AND s.day = e.day
     AND s.weight = 0
 
--- name: folded
-SELECT position FROM projection_checkpoints WHERE projection = $1
-
 -- name: sums_now
-SELECT rule, day, sum(weight)::bigint AS weight FROM day_sums
+SELECT rule, day, sum(weight)::bigint AS weight FROM {schema}.day_sums
 WHERE scoring = $1 AND owner_key = ANY($2)
 GROUP BY rule, day
 
 -- name: sums_then
 SELECT c.rule, (c.occurred_at_us / 86400000000)::integer AS day, count(*) AS events
-FROM contributions c
+FROM {schema}.contributions c
 WHERE c.scoring = $1 AND c.owner_key = ANY($2)
     AND c.occurred_at_us <= $3 AND c.recorded_at_us <= $4 AND c.position <= $5
     AND NOT EXISTS (
-        SELECT FROM score_retractions r
+        SELECT FROM {schema}.score_retractions r
         WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
             AND r.recorded_at_us <= $4 AND r.position <= $5)
 GROUP BY 1, 2
@@ -140,12 +121,12 @@ GROUP BY 1, 2
 -- name: explained
 SELECT c.event_id, c.position, c.occurred_at_us, c.type, c.rule, g.day
 FROM unnest($6::smallint[], $7::integer[], $8::integer[]) AS g(rule, day, place)
-JOIN contributions c
+JOIN {schema}.contributions c
     ON c.scoring = $1 AND c.owner_key = ANY($2) AND c.rule = g.rule
         AND c.occurred_at_us / 86400000000 = g.day
 WHERE c.occurred_at_us <= $3 AND c.recorded_at_us <= $4 AND c.position <= $5
     AND NOT EXISTS (
-        SELECT FROM score_retractions r
+        SELECT FROM {schema}.score_retractions r
         WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
             AND r.recorded_at_us <= $4 AND r.position <= $5)
 ORDER BY g.place, c.occurred_at_us DESC, c.event_id DESC, c.rule
@@ -153,17 +134,17 @@ OFFSET $9 LIMIT $10
 
 -- name: days_now
 SELECT i.root_key, s.rule, s.day, sum(s.weight)::bigint AS weight
-FROM day_sums s JOIN identities i ON i.tenant = $2 AND i.identity_key = s.owner_key
+FROM {schema}.day_sums s JOIN identities i ON i.tenant = $2 AND i.identity_key = s.owner_key
 WHERE s.scoring = $1
 GROUP BY i.root_key, s.rule, s.day
 
 -- name: days_then
 SELECT i.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day,
        sum(($15::bigint[])[c.rule + 1])::bigint AS weight
-FROM contributions c JOIN identities i ON i.tenant = $2 AND i.identity_key = c.owner_key
+FROM {schema}.contributions c JOIN identities i ON i.tenant = $2 AND i.identity_key = c.owner_key
 WHERE c.scoring = $1 AND c.occurred_at_us <= $14 AND c.recorded_at_us <= $14
     AND NOT EXISTS (
-        SELECT FROM score_retractions r
+        SELECT FROM {schema}.score_retractions r
         WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
             AND r.recorded_at_us <= $14)
 GROUP BY i.root_key, c.rule, 3

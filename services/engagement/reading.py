@@ -13,6 +13,7 @@ import asyncpg
 from libs.postgres.queries import load_queries
 from libs.projection.profiles import views_errors
 from libs.projection.projection import Connection
+from libs.projection.serving import Serving
 from services.engagement.domain.model import Model, compile_model
 from services.engagement.domain.scoring import DaySum, Scored, factors
 from services.engagement.models import from_text
@@ -77,10 +78,12 @@ class Scorings:
 
     Args:
         database: Connections to the service's database, or the one whose transaction reads.
+        serving: Says which generation of a version's projection answers.
     """
 
-    def __init__(self, database: asyncpg.Pool | Connection) -> None:
+    def __init__(self, database: asyncpg.Pool | Connection, serving: Serving) -> None:
         self._database = database
+        self._serving = serving
 
     async def serving(self, tenant: int, model: str) -> Scoring | None:
         """Return the version of a model that answers; None when none does, or not yet."""
@@ -103,16 +106,12 @@ class Scorings:
             position = await self._database.fetchval(_SQL["position_of"], tenant, name, version)
         return position or 0
 
-    async def folded(self, projection: str) -> int:
-        """Return the position that a projection has reached."""
-        async with views_errors():
-            position = await self._database.fetchval(_SQL["folded"], projection)
-        return position or 0
-
     async def sums_now(self, scoring: Scoring, keys: Sequence[bytes]) -> list[DaySum]:
         """Return what counts of some identities, as far as it is folded."""
         async with views_errors():
-            rows = await self._database.fetch(_SQL["sums_now"], scoring.scoring, keys)
+            rows = await self._database.fetch(
+                self._in(scoring, _SQL["sums_now"]), scoring.scoring, keys
+            )
         return [DaySum(*row) for row in rows]
 
     async def sums_then(
@@ -121,7 +120,7 @@ class Scorings:
         """Return what counted of some identities at a moment."""
         async with views_errors():
             rows = await self._database.fetch(
-                _SQL["sums_then"], scoring.scoring, keys, *_bounds(moment)
+                self._in(scoring, _SQL["sums_then"]), scoring.scoring, keys, *_bounds(moment)
             )
         rules = scoring.model.rules
         return [DaySum(rule, day, count * rules[rule].terms.weight) for rule, day, count in rows]
@@ -146,7 +145,7 @@ class Scorings:
         rules, days, places = _by_points(scored)
         async with views_errors():
             rows = await self._database.fetch(
-                _SQL["explained"],
+                self._in(scoring, _SQL["explained"]),
                 *(scoring.scoring, keys, *_bounds(moment), rules, days, places, *page),
             )
         return [
@@ -186,8 +185,11 @@ class Scorings:
             query = _RANKED_THEN
             arguments += (as_of_us, [rule.terms.weight for rule in scoring.model.rules])
         async with views_errors():
-            rows = await self._database.fetch(query, *arguments)
+            rows = await self._database.fetch(self._in(scoring, query), *arguments)
         return [Ranked(row["root_key"], int(row["rank"])) for row in rows]
+
+    def _in(self, scoring: Scoring, query: str) -> str:
+        return in_schema_of(self._serving, scoring, query)
 
     async def degraded(
         self, tenant: int, parked: Mapping[bytes, Collection[str]], roots: Sequence[bytes]
@@ -209,6 +211,19 @@ class Scorings:
         for key, root in rows:
             found[root].update(parked[key])
         return {root: sorted(names) for root, names in found.items()}
+
+
+def in_schema_of(serving: Serving, scoring: Scoring, query: str) -> str:
+    """Return a query that reads the tables in which a version's contributions are.
+
+    Many versions have tables of the same names, so no search path can tell them apart.
+
+    Args:
+        serving: Says which generation answers.
+        scoring: The version.
+        query: With `{schema}.` before each of those tables.
+    """
+    return query.replace("{schema}", serving.schema(scoring.projection))
 
 
 @lru_cache(maxsize=256)

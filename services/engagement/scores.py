@@ -66,6 +66,11 @@ def projection_name(tenant: int, model: str, version: int) -> str:
     return f"scores:{tenant}:{model}:{version}"
 
 
+def tables_of(scoring: int) -> tuple[Table, ...]:
+    """Return a version's part of the tables that all versions share in the schema public."""
+    return tuple(Table(name, f"scoring = {scoring}") for name in TABLES)
+
+
 class Scores:
     """Folds events into contributions and day sums; see libs.projection.projection.Projection.
 
@@ -88,8 +93,7 @@ class Scores:
     @property
     def tables(self) -> tuple[Table, ...]:
         """Its part of the tables that all models share."""
-        own = f"scoring = {self._scoring.scoring}"
-        return tuple(Table(name, own) for name in TABLES)
+        return tables_of(self._scoring.scoring)
 
     def copy(self) -> "Scores":
         """The same fold, remembering nothing."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 import asyncpg
 import structlog
@@ -23,17 +22,18 @@ from libs.eventstore.errors import StoreError
 from libs.expressions import ExpressionError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
-from libs.projection.runner import PACE, Runner
+from libs.projection.generations import switching
+from libs.projection.generations.records import generations
+from libs.projection.sharing import Crew
 from libs.projection.waiting import Checkpoints
 from services.engagement.domain.model import compile_model
 from services.engagement.models import PublishedModels, from_text
-from services.engagement.scores import Scores, Scoring, projection_name
+from services.engagement.scores import Scores, Scoring, projection_name, tables_of
 
 RETIRING: Final = timedelta(minutes=2)
 """For how long a version that no longer answers is kept: longer than any call."""
 
 _PAUSE_SECONDS: Final = 0.1
-_HEARD_SECONDS: Final = 0.5
 # Another process may have let a version answer.
 _LOOK_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 2.0
@@ -68,58 +68,35 @@ class _Version(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Running:
-    """A projection that runs.
-
-    Attributes:
-        runner: Drives it.
-        task: What the runner does.
-        caught_up_at: The head that was seen when it started.
-    """
-
-    runner: Runner
-    task: "asyncio.Task[None]"
-    caught_up_at: int
-
-
-@dataclass(slots=True)
 class Supervisor:
-    """Starts and stops projections as models are published. `run` it as a task.
+    """Has published models folded, and forgets those that nobody asks any more. `run` it as a task.
 
     Attributes:
         pool: Connections to the service's database.
         store: History, feed and data keys.
         checkpoints: Tells how far the models are folded.
-        owner: Names this process.
-        runners: The process's runners, to which this adds its own; others may be among them.
+        crew: Folds, with those of other processes.
         retiring: For how long a version that no longer answers is kept.
     """
 
     pool: asyncpg.Pool
     store: StoreClient
     checkpoints: Checkpoints
-    owner: UUID
-    runners: list[Runner]
+    crew: Crew
     retiring: timedelta = RETIRING
-    _running: dict[int, _Running] = field(default_factory=dict)
+    # By version, the head that was seen when it was first folded here.
+    _folded: dict[int, int] = field(default_factory=dict)
     _broken: set[int] = field(default_factory=set)
     _seen: tuple[int, float] = (-1, 0.0)
     _swept_at: float = 0.0
 
     async def run(self) -> None:
-        """Supervise for ever; what is down is waited for. `stop` ends what this started."""
+        """Supervise for ever; what is down is waited for."""
         while True:
             with suppress(asyncpg.PostgresError, StoreError, *UNREACHABLE):
                 if self._may_have_changed():
                     await self._look()
-            for one in self._running.values():
-                if one.task.done():
-                    one.task.result()  # a defect: it ends the process, as any task's
             await asyncio.sleep(_PAUSE_SECONDS)
-
-    async def stop(self) -> None:
-        """End the projections and give their leases back; called once `run` has ended."""
-        await self._stop(list(self._running))
 
     def _may_have_changed(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -132,9 +109,11 @@ class Supervisor:
 
     async def _look(self) -> None:
         versions = await self._versions()
-        await self._stop([v.scoring for v in versions if not v.wanted])
         for version in versions:
-            if version.wanted and version.scoring not in self._running:
+            if not version.wanted and version.scoring in self._folded:
+                await self.crew.remove(version.projection)
+                del self._folded[version.scoring]
+            elif version.wanted and version.scoring not in self._folded:
                 await self._start(version)
         building = [v for v in versions if v.wanted and v.building]
         for version in building:
@@ -167,32 +146,15 @@ class Supervisor:
             return
         head = await self.store.head()
         scoring = Scoring(version.scoring, version.tenant, version.version, model)
-        folded = Scores(scoring, self.store)
-        runner = Runner(folded, self.pool, self.store, self.owner, pace=PACE)
-        task = asyncio.create_task(runner.run())
-        self._running[version.scoring] = _Running(runner, task, head.position)
-        self.runners.append(runner)
+        self.crew.add(Scores(scoring, self.store))
+        self._folded[version.scoring] = head.position
         _log.info("model is counted", projection=version.projection, up_to=head.position)
 
-    async def _stop(self, scorings: Sequence[int]) -> None:
-        await asyncio.gather(*(self._end(one) for one in scorings if one in self._running))
-
-    async def _end(self, scoring: int) -> None:
-        one = self._running[scoring]
-        while not one.task.done():
-            one.task.cancel()  # more than once: nats-py swallows a cancellation while it flushes
-            await asyncio.wait([one.task], timeout=_HEARD_SECONDS)
-        await one.runner.stop()
-        self.runners.remove(one.runner)
-        del self._running[scoring]
-
     async def _serve_if_caught_up(self, version: _Version) -> None:
-        one = self._running.get(version.scoring)
-        if one is None:
-            return
+        caught_up_at = self._folded.get(version.scoring)
         # Whichever process folds it.
-        position = await self.pool.fetchval(_SQL["folded"], version.projection)
-        if position is not None and position >= one.caught_up_at:
+        position = self.checkpoints.position([version.projection])
+        if caught_up_at is not None and position >= caught_up_at:
             served = await self.pool.execute(
                 _SQL["serve"], version.tenant, version.name, version.scoring
             )
@@ -205,19 +167,14 @@ class Supervisor:
         if not versions or now - self._swept_at < _SWEEP_SECONDS:
             return
         self._swept_at = now
-        names = {version.projection: version.scoring for version in versions}
-        for row in await self.pool.fetch(_SQL["left_over"], list(names)):
-            await self._delete(row["projection"], names[row["projection"]])
+        scorings = {version.projection: version.scoring for version in versions}
+        for row in await self.pool.fetch(_SQL["left_over"], list(scorings)):
+            await self._delete(row["projection"], scorings[row["projection"]])
 
     async def _delete(self, projection: str, scoring: int) -> None:
-        for statement in (
-            *("drop_contributions", "drop_day_sums"),
-            *("drop_retractions", "drop_erasures"),
-        ):
-            deleted = ""
-            while deleted != "DELETE 0":
-                # In parts, so that no transaction is long.
-                deleted = await self.pool.execute(_SQL[statement], scoring)
-        await self.pool.execute(_SQL["drop_parked"], projection)
-        await self.pool.execute(_SQL["drop_checkpoint"], projection)
+        for one in await generations(self.pool):
+            if one.projection == projection:
+                # Else somebody reads it still, and it goes the next time.
+                with suppress(asyncpg.LockNotAvailableError):
+                    await switching.give_up(self.pool, one, tables_of(scoring))
         _log.info("model is forgotten", projection=projection)

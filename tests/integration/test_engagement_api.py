@@ -20,7 +20,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.pool import open_pool
-from libs.projection.runner import Runner
+from libs.projection.serving import Serving
+from libs.projection.sharing import Crew
 from libs.projection.waiting import follow_checkpoints
 from libs.tasks import running
 from services.engagement.config import read_config
@@ -232,17 +233,17 @@ async def test_a_version_that_no_longer_answers_is_deleted(
 ) -> None:
     client, url = engaged.client, await new_scores(servers)
     config = read_config({**engaged.service.environment, "TOUCHLINE_DATABASE_URL": url})
+    serving = Serving()
     async with (
-        open_pool(url, application="test") as pool,
+        open_pool(url, application="test", setup=serving.setup) as pool,
         connect_nats(config.nats_url, "test") as nats,
-        follow_checkpoints(url, pool) as checkpoints,
+        follow_checkpoints(url, pool, serving=serving) as checkpoints,
     ):
-        store, owner = StoreClient(nats), uuid4()
-        models = Runner(PublishedModels(store, config.identity_keys), pool, store, owner)
-        supervisor = Supervisor(
-            pool, store, checkpoints, owner, [models], retiring=timedelta(seconds=0)
-        )
-        async with stopped_after(supervisor), running(models.run(), supervisor.run()):
+        store = StoreClient(nats)
+        models = PublishedModels(store, config.identity_keys)
+        crew = Crew(url, pool, store, uuid4(), [models], settings={}, serving=serving)
+        supervisor = Supervisor(pool, store, checkpoints, crew, retiring=timedelta(seconds=0))
+        async with stopped_after(crew), running(crew.run(), supervisor.run()):
             model = await published(client, uses(1))
             await record(client, told(used(ago(), "app"), new_email()))
             one = await scorings_of(pool, model, 1)
@@ -254,7 +255,7 @@ async def test_a_version_that_no_longer_answers_is_deleted(
             count_ = "SELECT count(*) FROM contributions WHERE scoring = $1"
             assert await pool.fetchval(count_, one) == 0
             assert await pool.fetchval(count_, two) > 0
-            assert f"scores:1:{model}:1" not in {r.projection.name for r in supervisor.runners}
+            assert f"scores:1:{model}:1" not in crew.projections
 
 
 async def test_a_score_is_the_sum_of_its_pages_of_contributions(client: Client) -> None:
@@ -486,12 +487,12 @@ async def test_pages_of_an_explanation_are_of_one_moment(client: Client) -> None
 
 
 @asynccontextmanager
-async def stopped_after(supervisor: Supervisor) -> AsyncIterator[None]:
+async def stopped_after(crew: Crew) -> AsyncIterator[None]:
     """Stops what a supervisor started."""
     try:
         yield
     finally:
-        await supervisor.stop()
+        await crew.stop()
 
 
 async def scorings_of(pool: asyncpg.Pool, model: str, version: int) -> int:

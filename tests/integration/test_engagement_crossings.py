@@ -16,10 +16,12 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.postgres.pool import open_pool
 from libs.projection.outbox import Outbox
+from libs.projection.serving import Serving
 from libs.projection.waiting import follow_checkpoints
 from libs.rpc.tenants import Tenants
 from services.engagement.config import read_config
 from services.engagement.domain.scoring import DAY_US, day_of
+from services.engagement.levels import Levels
 from services.engagement.midnights import Midnights
 from tests.customers import new_device, new_email, new_phone, profile_id, record, timeline
 from tests.servers import SharedPostgres, start_nats
@@ -262,8 +264,8 @@ async def pass_midnight(scene: Scene, today: int) -> None:
         follow_checkpoints(scene.url, pool) as reached,
     ):
         outbox, tenants = Outbox(config.identity_secret), Tenants(("default",))
-        store = StoreClient(nats)
-        await Midnights(pool, store, reached, outbox, tenants).look(today)
+        store, levels = StoreClient(nats), Levels(pool, Serving())
+        await Midnights(pool, levels, store, reached, outbox, tenants).look(today)
 
 
 async def test_another_version_of_the_model_is_no_alarm(scene: Scene) -> None:

@@ -15,6 +15,7 @@ from nats.aio.client import Client as NatsClient
 from libs.eventstore.client import StoreClient
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import Recorded
+from libs.projection.serving import Serving
 from services.engagement.domain.model import compile_model
 from services.engagement.domain.scoring import DAY_US, DaySum, Scored, day_of
 from services.engagement.reading import Moment, Ranked, Scorings
@@ -149,7 +150,7 @@ async def test_given_any_line_then_each_profile_scores_what_plain_python_says(
         events = at_times(line)
         await project(connection, IdentityGraph(), events)
         await fold(connection, events)
-        read = Scorings(connection)
+        read = Scorings(connection, Serving())
         for keys in people:
             scored = expected[root_of(line, keys)]
             moment = Moment() if as_of is None else Moment(as_of, as_of)
