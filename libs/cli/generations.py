@@ -78,7 +78,7 @@ def explained(target: Target) -> Iterator[None]:
         failed = CallFailed.of(error)
         raise CallFailed(
             failed.code,
-            _explanation(failed, target) or failed.message,
+            _explanation(failed, target),
             reason=failed.reason,
             violations=failed.violations,
             metadata=failed.metadata,
@@ -132,9 +132,9 @@ async def switch_to(
 
 
 def _explanation(failed: CallFailed, target: Target) -> str:
-    """Return what happened and which command helps; empty: as the service says."""
-    what = failed.message.partition(". ")[0]
-    generation = failed.metadata.get("generation", "")
+    """Return what happened and which command helps."""
+    what, _, rest = failed.message.partition(". ")
+    generation, state = (failed.metadata.get(name, "") for name in ("generation", "state"))
     watch = target.command("rebuild", "--watch")
     switch = target.command("projections switch")
     match failed.reason:
@@ -145,8 +145,13 @@ def _explanation(failed: CallFailed, target: Target) -> str:
         case "REBUILD_UNDER_WAY":
             drop = target.command("projections drop", generation)
             return f"{what}. `{watch}` shows how far it is, `{switch}` and `{drop}` end it."
-        case "GENERATION_NOT_READY" if failed.metadata.get("state") == "filling":
+        case "GENERATION_NOT_READY" if state == "filling":
             return f"{what}. `{watch}` waits until it follows the line."
+        case "GENERATION_NOT_READY" if state == "failed":
+            return f"Generation {generation} of {target} failed: {rest} What answers is untouched."
+        case "INVALID_REQUEST":
+            rules = "; ".join(rule for _, rule in failed.violations)
+            return f"That can't be done with {target}: {rules}."
         case "GENERATION_NOT_FOUND":
             begin = target.command("rebuild")
             return (
@@ -158,4 +163,4 @@ def _explanation(failed: CallFailed, target: Target) -> str:
                 f"differs; if that is how it is meant: `{switch} --accept-differences`."
             )
         case _:
-            return ""
+            return failed.message.replace("ListProjections", f"`{program()} projections`")

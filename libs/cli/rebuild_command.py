@@ -23,6 +23,7 @@ from libs.cli.rendering import palette
 from libs.cli.rendering import rebuild as rendering
 from libs.cli.rendering.stages import Stages
 from touchline.client import Client
+from touchline.client.attempts import is_gone
 from touchline.failures import CallFailed
 from touchline.projection.v1.projection_pb2 import GENERATION_STATE_FILLING
 from touchline.projection.v1.projection_service_pb2 import (
@@ -160,8 +161,8 @@ async def _messages(
                 heard = clock()
                 yield told
         except grpc.aio.AioRpcError as error:
-            lost = error.code() is grpc.StatusCode.UNAVAILABLE and not CallFailed.of(error).reason
-            if not lost or heard is None or clock() - heard > _SILENT_SECONDS:
+            gone = is_gone(CallFailed.of(error))
+            if not gone or heard is None or clock() - heard > _SILENT_SECONDS:
                 raise
         else:
             return

@@ -73,15 +73,15 @@ def test_off_a_terminal_each_stage_is_one_line() -> None:
     text = written(
         told(FILLING, 0, 70_000, workers=2),
         told(FILLING, 66_000, 70_000, workers=2),
-        told(INDEXING, indexed=0.5),
-        told(CATCHING_UP, 66_000, 70_000),
-        told(CATCHING_UP, 69_500, 70_100),
+        told(INDEXING, 68_000, 70_000, indexed=0.5),
+        told(CATCHING_UP, 68_000, 70_000),
+        told(CATCHING_UP, 69_500, 70_100, workers=2),
         told(FOLLOWING, 70_100, 70_100),
     )
     filling, indexing, catching_up = text.splitlines()
-    assert filling.startswith("filling · 2 workers: 66,000 events")
+    assert filling.startswith("filling · 2 workers: 68,000 events")
     assert indexing.startswith("indexing: 100 %")
-    assert catching_up.startswith("catching up: 3,500 events")
+    assert catching_up.startswith("catching up: 2,100 events")
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -94,7 +94,7 @@ def test_on_a_terminal_each_stage_has_a_bar(width: int) -> None:
         terminal=True,
         width=width,
     )
-    for part in ("filling · 8 workers", "2,500,000 events", "catching up", "━", "✓"):
+    for part in ("filling · 8 workers", "4,000,000 events", "catching up", "━", "✓"):
         assert part in text
     assert all(len(line) <= width for line in re.split("[\r\n]", text))
 
@@ -111,8 +111,15 @@ def test_what_it_waits_for_stands_below_the_bar() -> None:
 
 
 def test_a_rebuild_that_is_watched_from_its_middle_counts_what_was_seen_in_its_rate() -> None:
-    text = written(told(FILLING, 60_000, 70_000), told(FOLLOWING))
+    text = written(told(FILLING, 60_000, 70_000), told(FOLLOWING, 60_000, 70_000))
     assert text.startswith("filling: 60,000 events, 0.")  # and no rate: nothing was folded since
+
+
+def test_what_fits_into_one_transaction_is_counted_in_the_end() -> None:
+    text = written(told(FILLING), told(INDEXING, 90), told(CATCHING_UP, 90), told(FOLLOWING, 90))
+    filling, _, catching_up = text.splitlines()
+    assert filling.startswith("filling: 90 events, ")
+    assert catching_up.startswith("catching up: 0 events, ")
 
 
 def test_nothing_is_said_of_a_rebuild_that_follows_already() -> None:

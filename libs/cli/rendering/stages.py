@@ -26,6 +26,7 @@ _NAMES: Final = {
     api.REBUILD_STAGE_INDEXING: "indexing",
     api.REBUILD_STAGE_CATCHING_UP: "catching up",
 }
+_EVENTS: Final = "events"
 _PERCENT: Final = "%"
 
 
@@ -60,7 +61,7 @@ class Stages:
             disable=not console.is_terminal,
         )
         self._stage: Task | None = None
-        self._caught_up_from = 0
+        self._folded_before = 0
         self._told_at = monotonic()
 
     def __enter__(self) -> Self:
@@ -81,17 +82,20 @@ class Stages:
     def show(self, told: api.RebuildProjectionResponse) -> None:
         """Show how far a rebuild is."""
         self.wait_for(told.waits_for)
-        if told.stage not in _NAMES:
-            self._end_stage()
-        elif told.stage == api.REBUILD_STAGE_INDEXING:
-            self._go_on(_NAMES[told.stage], _PERCENT, round(100 * told.indexed), 100)
-        else:
+        name = _NAMES.get(told.stage, "")
+        if self._stage is not None and name != self._stage.fields["stage"]:
+            # Whole transactions are told: what the last one added is known after it.
+            self._end_stage(told.folded_events - self._folded_before)
+        if told.stage == api.REBUILD_STAGE_INDEXING:
+            self._go_on(name, _PERCENT, round(100 * told.indexed), 100)
+        elif name:
             shared = f" · {told.workers} workers" if told.workers > 1 else ""
-            name, of = f"{_NAMES[told.stage]}{shared}", max(told.events, told.folded_events)
-            if told.stage == api.REBUILD_STAGE_CATCHING_UP:
-                self._caught_up_from = self._caught_up_from or told.folded_events
-            since = self._caught_up_from
-            self._go_on(name, "events", told.folded_events - since, of - since)
+            filling = told.stage == api.REBUILD_STAGE_FILLING
+            if not filling and self._stage is None:
+                self._folded_before = told.folded_events
+            done = told.folded_events - self._folded_before
+            of = max(done, told.events - self._folded_before)
+            self._go_on(name, _EVENTS, done, of, shared if filling else "")
 
     def show_comparison(self, told: api.CompareGenerationsResponse) -> None:
         """Show how far a comparison is."""
@@ -104,26 +108,27 @@ class Stages:
             self._tell(f"waits for {what}")
         self._bars.waits_for = what
 
-    def _go_on(self, name: str, unit: str, done: int, of: int) -> None:
-        stage = name.partition(" · ")[0]
-        if self._stage is None or self._stage.fields["stage"] != stage:
-            self._end_stage()
+    def _go_on(self, name: str, unit: str, done: int, of: int, remark: str = "") -> None:
+        if self._stage is None:
             number = self._bars.add_task(
-                name, total=of or None, completed=done, stage=stage, unit=unit, since=done
+                name, total=of or None, completed=done, stage=name, unit=unit, since=done
             )
             self._stage = next(task for task in self._bars.tasks if task.id == number)
-        self._bars.update(self._stage.id, description=name, completed=done, total=of or None)
+        said = f"{name}{remark}"
+        self._bars.update(self._stage.id, description=said, completed=done, total=of or None)
         if monotonic() - self._told_at >= _SECONDS_BETWEEN_LINES:
             self._tell(_line(self._stage))
 
-    def _end_stage(self) -> None:
+    def _end_stage(self, folded: int = 0) -> None:
+        """End a stage where it is: what is recorded later is another stage's."""
         if self._stage is None:
             return
-        # Where it ended is all there was to do: what is recorded later is another stage's.
-        done = (
-            self._stage.total if self._stage.fields["unit"] == _PERCENT else self._stage.completed
-        )
-        self._bars.update(self._stage.id, completed=done or 1, total=done or 1)
+        done = self._stage.completed
+        if self._stage.fields["unit"] == _EVENTS:
+            done = max(done, folded)
+        elif self._stage.fields["unit"] == _PERCENT:
+            done = 100
+        self._bars.update(self._stage.id, completed=done, total=done)
         self._tell(_line(self._stage))
         self._stage = None
 
@@ -165,7 +170,7 @@ def _done(task: Task) -> str:
 
 def _rate(task: Task) -> str:
     """Says how fast it goes; of what is done, how fast it went as a whole."""
-    if task.fields["unit"] != "events":
+    if task.fields["unit"] != _EVENTS:
         return ""
     done = task.completed - task.fields["since"]
     rate = done / task.finished_time if task.finished_time else task.speed
