@@ -115,8 +115,9 @@ class Desk:
         self, *runners: Runner, lease: timedelta = LEASE, outbox: Outbox | None = None
     ) -> AsyncIterator[Sender]:
         """Runs a sender; at the end it is gone as after a kill, its lease stays."""
+        folds = [runner.projection for runner in runners]
         sender = Sender(
-            outbox or self.outbox, self.pool, self.store, runners, owner=uuid4(), lease=lease
+            outbox or self.outbox, self.pool, self.store, folds, owner=uuid4(), lease=lease
         )
         async with running(sender.run()):
             yield sender
@@ -132,6 +133,7 @@ class Caller:
 
     name = REACTOR
     fold_version = 1
+    divisible = False
     tables: tuple[Table, ...] = ()
 
     def __init__(self, desk: Desk) -> None:

@@ -6,8 +6,6 @@ import sys
 from contextlib import AsyncExitStack
 from uuid import UUID, uuid4
 
-import asyncpg
-import grpc
 import structlog
 
 from libs import telemetry
@@ -21,24 +19,30 @@ from libs.projection import grpc_api as projection_api
 from libs.projection.checkpoints import FoldsAnew
 from libs.projection.consents import Consents
 from libs.projection.erasing import forgetting
+from libs.projection.generations.keeping import Keeper
+from libs.projection.generations.worker import CannotFill, run_worker
+from libs.projection.hosting import Listening, answering
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.projection import Projection
 from libs.projection.restored import emptied_to_fold_anew
-from libs.projection.runner import PACE, Runner
+from libs.projection.serving import Serving
+from libs.projection.sharing import Crew
 from libs.projection.timeline import Timeline
-from libs.projection.waiting import Checkpoints, follow_checkpoints
-from libs.rpc.arguments import read_arguments
+from libs.projection.waiting import follow_checkpoints
+from libs.rpc.arguments import ALL_ROLES, Role, read_arguments
 from libs.rpc.loop import run
-from libs.rpc.server import ListenError, serve
+from libs.rpc.server import ListenError
 from libs.rpc.settings import SettingError, required
 from libs.tasks import START_AGAIN, running
-from libs.telemetry.metrics import observed
+from libs.telemetry import declared
+from libs.telemetry.metrics import Reading, observed
 from services.notification.calls import Applications, Parts
 from services.notification.config import Config, read_config
 from services.notification.deliveries import worker as delivering
 from services.notification.deliveries.taking_in import Deliveries
 from services.notification.erasing import CHECKS
-from services.notification.expectations import deadlines
+from services.notification.expectations.deadlines import Deadlines
 from services.notification.expectations.keeping import Expectations
 from services.notification.expectations.promises import Promises
 from services.notification.grpc_api import NotificationService
@@ -50,12 +54,8 @@ from touchline.notification.v1.notification_service_pb2 import DESCRIPTOR
 from touchline.notification.v1.notification_service_pb2_grpc import (
     add_NotificationServiceServicer_to_server,
 )
-from touchline.projection.v1 import projection_service_pb2
 
-_SERVICES = (
-    DESCRIPTOR.services_by_name["NotificationService"].full_name,
-    projection_service_pb2.DESCRIPTOR.services_by_name["ProjectionService"].full_name,
-)
+_SERVICE = DESCRIPTOR.services_by_name["NotificationService"].full_name
 # State and checkpoint rewind together. What must not rewind asks for its commit to wait.
 _PROJECTING = {
     "synchronous_commit": "off",
@@ -63,8 +63,10 @@ _PROJECTING = {
     "idle_in_transaction_session_timeout": "10s",
 }
 _CONNECTIONS = 20
-_FOLDS = (IdentityGraph, Timeline, Consents, Notifications, Deliveries, Deciding, Expectations)
-FOLDED_TABLES = frozenset(table.name for one in _FOLDS for table in one.tables)
+_VIEWS = (IdentityGraph, Timeline, Consents, Notifications)
+_REACTORS = (Deliveries, Deciding, Expectations)
+_READS = {one.name: one.fold_version for one in _VIEWS}
+FOLDED_TABLES = frozenset(table.name for one in (*_VIEWS, *_REACTORS) for table in one.tables)
 """What a fold anew fills again: all but the recipients, which are on no line."""
 
 _log = structlog.get_logger("notification")
@@ -81,16 +83,25 @@ async def migrate_notification(database_url: str, phase: Phase = "before") -> No
     await migrate_service(database_url, "notification", components, phase=phase)
 
 
-async def serve_notification(config: Config, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain calls and deliveries and give the leases back."""
+def views_of(config: Config, store: StoreClient) -> tuple[Projection, ...]:
+    """Return all that the service folds but for what also decides."""
+    return IdentityGraph(), Timeline(), Consents(), Notifications(store, config.readers)
+
+
+async def serve_notification(
+    config: Config, stop: asyncio.Event, roles: frozenset[Role] = ALL_ROLES
+) -> None:
+    """Do what the roles say until `stop` is set, then drain, and give the leases back."""
     await migrate_notification(config.database_url)
     async with AsyncExitStack() as stack:
+        serving = Serving(_READS)
         pool = await stack.enter_async_context(
             open_pool(
                 config.database_url,
                 application="notification",
                 size=_CONNECTIONS,
                 settings=_PROJECTING,
+                setup=serving.setup,
             )
         )
         await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
@@ -98,66 +109,96 @@ async def serve_notification(config: Config, stop: asyncio.Event) -> None:
         store, owner, outbox = StoreClient(nats), uuid4(), Outbox(config.identity_secret)
         forget = forgetting(store, [one.identity_keys for one in config.readers.values()])
         reached = await stack.enter_async_context(
-            follow_checkpoints(config.database_url, pool, forget)
+            follow_checkpoints(config.database_url, pool, forget, serving)
         )
-        runners = _runners(config, pool, store, outbox, reached, owner)
-        sender = Sender(outbox, pool, store, runners, owner=owner)
-        for give_back in (*[one.stop for one in runners], sender.stop):
-            stack.push_async_callback(give_back)
         parts = Parts(
             *(pool, store, reached, config.tenants, config.readers),
             applications=_applications(stack, config, store),
             webhooks=config.webhooks,
         )
-        worker = await stack.enter_async_context(
-            delivering.worker(config, parts, outbox, runners, owner)
+        expectations = Expectations(pool, store, outbox, reached, config.readers)
+        crew = Crew(
+            *(config.database_url, pool, store, owner),
+            (
+                *views_of(config, store),
+                Deliveries(store, config.readers),
+                Deciding(
+                    *(pool, store, outbox, reached, config.readers),
+                    email_is_set_up=config.smtp is not None,
+                ),
+                expectations,
+            ),
+            settings=_PROJECTING,
+            serving=serving,
+            projects=Role.PROJECT in roles,
+            reacts=Role.REACT in roles,
         )
-        watch = deadlines.watch(runners, pool, store, outbox, reached, config.readers)
-        await stack.enter_async_context(
-            running(*[one.run() for one in runners], sender.run(), worker.run(), watch.run())
+        stack.push_async_callback(crew.stop)
+        await stack.enter_async_context(running(crew.run()))
+        if Role.PROJECT in roles:
+            keeper = Keeper(pool, crew.projections, "services.notification")
+            stack.push_async_callback(keeper.stop)
+            await stack.enter_async_context(running(keeper.run()))
+        gauged = [gauges.readings(crew.runners, crew.projections, serving.is_paused)]
+        if Role.REACT in roles:
+            gauged += await _reacting(stack, config, parts, outbox, crew, expectations, owner)
+        port = await stack.enter_async_context(
+            answering(
+                Listening(config.listen, config.worker_listen, Role.SERVE in roles),
+                _SERVICE,
+                lambda server: add_NotificationServiceServicer_to_server(
+                    NotificationService(parts), server
+                ),
+                projection_api.registration(
+                    *(crew, config.database_url, store, pool, config.tenants),
+                    *(reached, CHECKS),
+                ),
+                serving,
+            )
         )
-        # Before the others stop: what is being sent is written down.
-        stack.push_async_callback(worker.stop)
-
-        def register(server: grpc.aio.Server) -> None:
-            add_NotificationServiceServicer_to_server(NotificationService(parts), server)
-            projection_api.registration(
-                *(runners, config.database_url, store, pool, config.tenants, reached, CHECKS)
-            )(server)
-
-        server = await stack.enter_async_context(serve(config.listen, register, _SERVICES))
-        _log.info("notification serves", listen=config.listen, port=server.port)
-        with (
-            observed(gauges.readings(runners)),
-            observed(gauges.outbox_readings(sender)),
-            observed(worker.readings()),
-            observed(watch.readings()),
-        ):
-            await stop.wait()
+        _log.info("notification serves", roles=sorted(roles), port=port)
+        for one in gauged:
+            stack.enter_context(observed(one))
+        await stop.wait()
         _log.info("notification drains")
 
 
-def _runners(
+async def _reacting(
+    stack: AsyncExitStack,
     config: Config,
-    pool: asyncpg.Pool,
-    store: StoreClient,
+    parts: Parts,
     outbox: Outbox,
-    reached: Checkpoints,
+    crew: Crew,
+    expectations: Expectations,
     owner: UUID,
-) -> list[Runner]:
-    folds = (
-        IdentityGraph(),
-        Timeline(),
-        Consents(),
-        Notifications(store, config.readers),
-        Deliveries(store, config.readers),
-        Deciding(
-            *(pool, store, outbox, reached, config.readers),
-            email_is_set_up=config.smtp is not None,
-        ),
-        Expectations(pool, store, outbox, reached, config.readers),
+) -> list[dict[declared.Metric, Reading]]:
+    """Append and deliver what is decided, and watch deadlines, for as long as the stack is open."""
+    folds = list(crew.projections.values())
+    sender = Sender(outbox, parts.pool, parts.store, folds, owner=owner)
+    stack.push_async_callback(sender.stop)
+    worker = await stack.enter_async_context(
+        delivering.worker(config, parts, outbox, [one.name for one in folds], owner)
     )
-    return [Runner(one, pool, store, owner, pace=PACE) for one in folds]
+    watch = Deadlines(
+        *(expectations, crew.runners, parts.pool, parts.store, outbox),
+        *(parts.checkpoints, config.readers),
+    )
+    await stack.enter_async_context(running(sender.run(), worker.run(), watch.run()))
+    # Before the others stop: what is being sent is written down.
+    stack.push_async_callback(worker.stop)
+    return [gauges.outbox_readings(sender), worker.readings(), watch.readings()]
+
+
+async def rebuild_notification(config: Config, stop: asyncio.Event, generation: int) -> None:
+    """Fill a generation until it follows or `stop` is set."""
+    async with connect_nats(config.nats_url, "notification") as nats:
+        store = StoreClient(nats)
+        folds = {one.name: one for one in views_of(config, store)}
+
+        async def projection(name: str) -> Projection | None:
+            return folds.get(name)
+
+        await run_worker(generation, config.database_url, store, projection, stop, _PROJECTING)
 
 
 def _applications(
@@ -173,7 +214,7 @@ def _applications(
 
 
 def main() -> None:
-    """Run the service as a process, or with --migrate-only just its migrations."""
+    """Run the service as a process: its roles, just its migrations, or a rebuild."""
     told = read_arguments("notification", sys.argv[1:])
     traces = telemetry.setup("notification")
     try:
@@ -182,9 +223,14 @@ def main() -> None:
             asyncio.run(migrate_notification(database_url, told.migrate))
             return
         config = read_config(os.environ)
-        run(lambda stop: serve_notification(config, stop))
+        if told.rebuild:
+            run(lambda stop: rebuild_notification(config, stop, told.rebuild))
+            return
+        run(lambda stop: serve_notification(config, stop, told.roles))
     except (SettingError, MigrationError, ListenError) as error:
         sys.exit(f"notification can't start: {error}")
+    except CannotFill as end:
+        sys.exit(f"notification can't rebuild: {end}")
     except FoldsAnew as end:
         sys.stderr.write(f"notification ends: {end}\n")
         sys.exit(START_AGAIN)

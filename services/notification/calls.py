@@ -10,7 +10,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.projection.profiles import Profile, referred_profile
-from libs.projection.waiting import Behind, Checkpoints
+from libs.projection.waiting import Checkpoints, waiting_errors
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenant, Tenants
@@ -110,19 +110,15 @@ async def reader(
         projections: Their names, such as `identity_graph`.
 
     Raises:
-        CallError: UNKNOWN_TENANT, INVALID_REQUEST, PROJECTION_BEHIND or PROJECTION_HALTED.
+        CallError: UNKNOWN_TENANT, INVALID_REQUEST, or of waiting; see `waiting_errors`.
     """
     found = parts.readers[tenant_of(parts, context).number]
     if after_position < 0:
         raise errors.invalid_request([("after_position", "must be 0 or a position")])
     if not projections:
         return found
-    try:
+    with waiting_errors(after_position):
         await parts.checkpoints.wait(projections, after_position, remaining(context))
-    except Behind as error:
-        if error.halt_reason:
-            raise errors.projection_halted(error.projection) from error
-        raise errors.projection_behind(error.projection, error.position, after_position) from error
     return found
 
 

@@ -27,6 +27,7 @@ class Config:
         database_url: Of the service's own database; the login may create tables.
         nats_url: Of the user that may ask the store and follow the feed.
         listen: host:port of gRPC.
+        worker_listen: That of a process that does not serve; empty: it listens on nothing.
         tenants: Who may call.
         readers: By tenant number: what names identities.
         identity_secret: Seals the outbox.
@@ -39,6 +40,7 @@ class Config:
     database_url: str = field(repr=False)
     nats_url: str = field(repr=False)
     listen: str
+    worker_listen: str
     tenants: Tenants
     readers: dict[int, Reader]
     identity_secret: bytes = field(repr=False)
@@ -61,6 +63,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         database_url=required(environment, "TOUCHLINE_DATABASE_URL"),
         nats_url=required(environment, "TOUCHLINE_NATS_URL"),
         listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7440"),
+        worker_listen=environment.get("TOUCHLINE_WORKER_LISTEN", ""),
         tenants=tenants,
         readers={
             tenant.number: Reader(

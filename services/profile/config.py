@@ -17,6 +17,7 @@ class Config:
         database_url: Of the service's own database; the login may create tables.
         nats_url: Of the user that may ask the store and follow the feed.
         listen: host:port of gRPC.
+        worker_listen: That of a process that does not serve; empty: it listens on nothing.
         tenants: Whose profiles are read.
         readers: By tenant number: what names identities.
     """
@@ -24,6 +25,7 @@ class Config:
     database_url: str
     nats_url: str
     listen: str
+    worker_listen: str
     tenants: Tenants
     readers: dict[int, Reader]
 
@@ -40,6 +42,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         database_url=required(environment, "TOUCHLINE_DATABASE_URL"),
         nats_url=required(environment, "TOUCHLINE_NATS_URL"),
         listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7420"),
+        worker_listen=environment.get("TOUCHLINE_WORKER_LISTEN", ""),
         tenants=tenants,
         readers={
             tenant.number: Reader(

@@ -21,8 +21,16 @@ RETURNING true
 UPDATE outbox_sender SET leased_until = '-infinity' WHERE owner = $1
 
 -- name: reached
-SELECT count(*) FROM projection_checkpoints
-WHERE projection = ANY($1) AND position >= $2 AND (store_id = $3 OR position = 0)
+-- Of each projection every range of the generation that this release reads.
+SELECT coalesce(bool_and(EXISTS (
+    SELECT FROM projection_generations g
+    WHERE g.projection = w.name AND g.fold_version = coalesce(w.version, g.fold_version)
+        AND g.state = 'serving' AND NOT EXISTS (
+            SELECT FROM projection_checkpoints c
+            WHERE c.generation = g.id
+                AND (c.position < $3 OR (c.store_id <> $4 AND c.position > 0)))
+        AND EXISTS (SELECT FROM projection_checkpoints c WHERE c.generation = g.id))), true)
+FROM unnest($1::text[], $2::integer[]) AS w(name, version)
 
 -- name: next
 SELECT id, reactor, tenant, event_id, sealed, traceparent, attempts

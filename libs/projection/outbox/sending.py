@@ -21,7 +21,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE
 from libs.projection.outbox.appending import Appender, Row
 from libs.projection.outbox.deciding import Outbox
-from libs.projection.runner import Runner
+from libs.projection.projection import Projection
 
 _CHANNEL: Final = "touchline_outbox"
 _MAX_EVENTS: Final = 1000
@@ -64,7 +64,8 @@ class Sender:
         outbox: Opens the rows.
         pool: Connections to the database.
         store: Takes the decisions.
-        runners: Drive the projections and reactors of the database, here or in other processes.
+        folds: The projections and reactors of the database, as this release folds them, in whatever
+            process.
         owner: Names this process.
         lease: For how long this process sends without a sign of life.
     """
@@ -74,7 +75,7 @@ class Sender:
         outbox: Outbox,
         pool: asyncpg.Pool,
         store: StoreClient,
-        runners: Sequence[Runner],
+        folds: Sequence[Projection],
         *,
         owner: UUID,
         lease: timedelta = LEASE,
@@ -83,7 +84,10 @@ class Sender:
         self._appender = Appender(outbox, pool, store)
         self._pool = pool
         self._store = store
-        self._waits_for = [runner.projection.name for runner in runners]
+        # Of a reactor there is one generation, of whatever version.
+        self._waits_for = {
+            one.name: None if one.copy() is None else one.fold_version for one in folds
+        }
         self._owner = owner
         self._lease = lease
         self._renew_seconds = lease.total_seconds() / 4
@@ -151,9 +155,9 @@ class Sender:
         if self._caught_up:
             return
         head = await self._store.head()
-        names = self._waits_for
-        arguments = (names, head.position, head.store_id)
-        while await self._pool.fetchval(_SQL["reached"], *arguments) < len(names):
+        names, versions = list(self._waits_for), list(self._waits_for.values())
+        arguments = (names, versions, head.position, head.store_id)
+        while not await self._pool.fetchval(_SQL["reached"], *arguments):
             await self._lead()
             await self._measure_sometimes()
             await asyncio.sleep(_LOOK_SECONDS)

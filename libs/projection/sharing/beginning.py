@@ -7,8 +7,9 @@ import asyncpg
 import structlog
 
 from libs.eventstore.client import StoreClient
+from libs.projection.checkpoints import RangeState
 from libs.projection.generations.generation import Generation
-from libs.projection.generations.records import generations, introduce
+from libs.projection.generations.records import introduce
 from libs.projection.generations.switching import UnderWay, begin
 from libs.projection.projection import Projection
 
@@ -16,20 +17,20 @@ _log = structlog.get_logger("crew")
 
 
 async def introduce_new(
-    pool: asyncpg.Pool, folds: Iterable[Projection], known: Iterable[Generation]
-) -> list[Generation]:
-    """Begin the first generation of each projection that has none; return all there are then.
+    pool: asyncpg.Pool, folds: Iterable[Projection], ranges: Iterable[RangeState]
+) -> bool:
+    """Begin the first generation of each projection of which nothing is folded; tell if any is so.
 
     Args:
         pool: Connections to the database.
         folds: What this process folds.
-        known: Every generation that there is.
+        ranges: Every range that there is.
     """
-    have = {one.projection for one in known}
+    have = {one.projection for one in ranges}
     new = [one for one in folds if one.name not in have]
     for one in new:
         await introduce(pool, one.name, one.fold_version)
-    return await generations(pool) if new else list(known)
+    return bool(new)
 
 
 async def begin_versions(

@@ -160,11 +160,12 @@ class Crew:
         await self._check_folding(public)
         self._look_after_ended()
         mine = [one for one in self.projections.values() if self._may_fold(one)]
-        known = {
-            one.id: one for one in await introduce_new(public, mine, await generations(public))
-        }
+        ranges = await read_ranges(public)
+        if await introduce_new(public, mine, ranges):
+            ranges = await read_ranges(public)
+        known = {one.id: one for one in await generations(public)}
         paused = {row["projection"] for row in await public.fetch(_SQL["paused"])}
-        shares = self._shares(known, await read_ranges(public), paused)
+        shares = self._shares(known, ranges, paused)
         await self._end_what_is_not(shares)
         now = plan(list(shares.values()), await heartbeat.living(), heartbeat.me)
         await self._follow(public, now)

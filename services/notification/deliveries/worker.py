@@ -14,7 +14,6 @@ import structlog
 from libs.eventstore.errors import StoreError
 from libs.postgres.queries import load_queries
 from libs.projection.outbox import Outbox
-from libs.projection.runner import Runner
 from libs.projection.waiting import Behind
 from libs.telemetry import declared
 from libs.telemetry.metrics import Attributes, Reading
@@ -51,8 +50,8 @@ class Worker:
         claims: Of this process.
         attempts: Bring a claim to its end.
         carriers: Have connections that may rest.
-        waits_for: Names of the projections and reactors that must have reached the head that was
-            there at the start: nothing is sent that the line tells was sent.
+        waits_for: Names of the projections and reactors of which what is read must have reached the
+            head that was there at the start: nothing is sent that the line tells was sent.
     """
 
     def __init__(
@@ -125,8 +124,7 @@ class Worker:
         """Wake the lanes when the reactor has committed: it may have added something."""
         checkpoints, names = self._parts.checkpoints, ("deliveries",)
         while True:
-            with suppress(Behind):
-                await checkpoints.wait(names, checkpoints.position(names) + 1, 60.0)
+            await checkpoints.moved_beyond(names, checkpoints.position(names), 60.0)
             self.wake()
 
     async def _measure(self) -> None:
@@ -176,7 +174,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(
-    config: Config, parts: Parts, outbox: Outbox, runners: Sequence[Runner], owner: UUID
+    config: Config, parts: Parts, outbox: Outbox, waits_for: Sequence[str], owner: UUID
 ) -> AsyncIterator[Worker]:
     """Make this process's worker, with what carries deliveries, until the block ends.
 
@@ -184,7 +182,7 @@ async def worker(
         config: The settings.
         parts: The service.
         outbox: Takes what goes onto the line.
-        runners: Drive what must be at the head before the first delivery.
+        waits_for: Names what must be at the head before the first delivery.
         owner: Names this process.
     """
     async with AsyncExitStack() as stack:
@@ -195,5 +193,4 @@ async def worker(
         patience = config.patience
         claims = Claims(parts.pool, outbox, names, owner=owner, lease=patience.claim)
         attempts = Attempts(parts, claims, carriers, patience)
-        waits_for = [one.projection.name for one in runners]
         yield Worker(parts, claims, attempts, carriers, waits_for=waits_for)

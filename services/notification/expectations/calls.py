@@ -15,7 +15,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
-from libs.projection.waiting import Behind
+from libs.projection.waiting import waiting_errors
 from libs.rpc import errors, page_tokens
 from libs.rpc.deadlines import remaining
 from services.notification.calls import (
@@ -149,10 +149,8 @@ class ExpectationCalls:
         row = await self._content(caller, expectation_id)
         if row is None:  # it was given a moment ago
             head = await self._head()
-            try:
+            with waiting_errors(head):
                 await self._parts.checkpoints.wait((NAME,), head, remaining(context))
-            except Behind as error:
-                raise errors.projection_behind(error.projection, error.position, head) from error
             row = await self._content(caller, expectation_id)
         if row is None:
             raise PromiseNotFound

@@ -6,7 +6,7 @@ recorded before the deadline was looked at: an answer on its way is not overlook
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ class Deadlines:
 
     Args:
         expectations: The reactor; it tells when a deadline may have changed.
-        runner: Drives it.
+        runners: What this process folds now, the reactor or not.
         pool: The service's database.
         store: Says how far the line goes, and opens events.
         outbox: Takes decisions.
@@ -60,7 +60,7 @@ class Deadlines:
     def __init__(
         self,
         expectations: Expectations,
-        runner: Runner,
+        runners: Collection[Runner],
         pool: asyncpg.Pool,
         store: StoreClient,
         outbox: Outbox,
@@ -68,7 +68,7 @@ class Deadlines:
         readers: Mapping[int, Reader],
     ) -> None:
         self._expectations = expectations
-        self._runner = runner
+        self._runners = runners
         self._pool = pool
         self._store = store
         self._outbox = outbox
@@ -102,8 +102,12 @@ class Deadlines:
         }
 
     @property
+    def _runner(self) -> Runner | None:
+        return next((one for one in self._runners if one.projection is self._expectations), None)
+
+    @property
     def _owns(self) -> bool:
-        return self._runner.state.owns
+        return self._runner is not None and self._runner.state.owns
 
     def _overdue(self) -> float:
         return 0.0 if self._next_us is None else max(0.0, time.time() - self._next_us / 1e6)
@@ -142,8 +146,10 @@ class Deadlines:
         if not columns:
             await asyncio.sleep(_RETRY_SECONDS)  # something else was decided meanwhile
             return
+        if (runner := self._runner) is None:
+            return  # another process watches from now on
         async with self._pool.acquire() as connection, connection.transaction():
-            epoch = self._runner.checkpoint.epoch
+            epoch = runner.checkpoint.epoch
             taken = await connection.fetch(_SQL["break"], *columns, NAME, epoch)
             still = {(tenant, key) for tenant, key in taken}
             await self._outbox.decide(
@@ -179,18 +185,3 @@ class Deadlines:
             return
         self._open = await self._pool.fetchval(_SQL["count"], EXPECTATION_STATE_OPEN)
         self._counted_at = time.monotonic()
-
-
-def watch(
-    runners: Sequence[Runner],
-    pool: asyncpg.Pool,
-    store: StoreClient,
-    outbox: Outbox,
-    checkpoints: Checkpoints,
-    readers: Mapping[int, Reader],
-) -> Deadlines:
-    """Return what watches the deadlines of the reactor that one of the runners drives."""
-    for runner in runners:
-        if isinstance(reactor := runner.projection, Expectations):
-            return Deadlines(reactor, runner, pool, store, outbox, checkpoints, readers)
-    raise ValueError("none of the runners drives the expectations")

@@ -1,7 +1,6 @@
 """The calls about inboxes: what is in them, what comes in, and what was read."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,6 @@ from libs.postgres.queries import load_queries
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
-from libs.projection.waiting import Behind
 from libs.rpc import errors, page_tokens
 from services.notification.calls import (
     MAX_REFERENCE,
@@ -126,8 +124,8 @@ class InboxCalls:
                 position = rows[-1]["changed"]
                 continue
             position = max(position, reached)
-            with suppress(Behind):  # nothing happened: look again, and hear of a caller that left
-                await checkpoints.wait(PROJECTIONS, position + 1, _WATCH_SECONDS)
+            # When nothing happens it looks again, and hears of a caller that left.
+            await checkpoints.moved_beyond(PROJECTIONS, position, _WATCH_SECONDS)
 
     async def MarkRead(  # noqa: N802 - gRPC names it
         self, request: api.MarkReadRequest, context: Context

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.eventstore.client import StoreClient
 from libs.projection.profiles import Profile
-from libs.projection.waiting import Behind, Checkpoints
+from libs.projection.waiting import Checkpoints, waiting_errors
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenants
@@ -67,14 +67,10 @@ class Calls:
         """Wait until projections have folded everything up to a position.
 
         Raises:
-            CallError: PROJECTION_HALTED or, at the call's deadline, PROJECTION_BEHIND.
+            CallError: see `waiting_errors`; at the call's deadline, PROJECTION_BEHIND.
         """
-        try:
+        with waiting_errors(position):
             await self._parts.checkpoints.wait(projections, position, remaining(context))
-        except Behind as error:
-            if error.halt_reason:
-                raise errors.projection_halted(error.projection) from error
-            raise errors.projection_behind(error.projection, error.position, position) from error
 
     def _degraded(
         self, reader: Reader, profile: Profile, projections: tuple[str, ...] = PROJECTIONS

@@ -1,11 +1,9 @@
 """The calls about what happened."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from libs.projection.waiting import Behind
 from libs.rpc import page_tokens
 from services.profile.calls.parts import PROJECTIONS, Calls, Context, micros
 from services.profile.reading import Page, Reader, as_of, entry
@@ -66,8 +64,8 @@ class TimelineCalls(Calls):
                 position = touches[-1].position
                 continue
             position = max(position, reached)
-            with suppress(Behind):  # nothing happened: look again, and hear of a caller that left
-                await checkpoints.wait(PROJECTIONS, position + 1, _WATCH_SECONDS)
+            # When nothing happens it looks again, and hears of a caller that left.
+            await checkpoints.moved_beyond(PROJECTIONS, position, _WATCH_SECONDS)
 
 
 def _page(
