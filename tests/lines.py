@@ -12,13 +12,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from random import Random
 from uuid import UUID
 
 import asyncpg
 from hypothesis import strategies as st
 
+from libs.eventstore.chain import GENESIS, extend
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
+from libs.identity.keys import partition_of
+from libs.projection.partitions import ALL, Partitions
 from libs.projection.projection import Connection, Projection, Recorded
 from touchline.events.v1.decisions_pb2 import (
     IdentityDecision,
@@ -32,9 +36,10 @@ from touchline.events.v1.event_pb2 import (
     EVENT_TYPE_PROFILE_ERASED,
 )
 from touchline.events.v1.identity_pb2 import IdentityKind
-from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
+from touchline.store.v1.store_pb2 import EventBatch, PackedEvent, RecordedEvent, SealedIdentity
 
 TENANT = 1
+STORE = b"s" * 16
 KINDS = {
     "anna@": (IdentityKind.IDENTITY_KIND_EMAIL, b""),
     "ben@": (IdentityKind.IDENTITY_KIND_EMAIL, b""),
@@ -145,6 +150,37 @@ def _decision(decides: Decides, version: int) -> IdentityDecision:
         right_keys=map(key_of, decides.right),
         revoked_event_ids=[UUID(int=number).bytes for number in decides.revokes],
     )
+
+
+def batches_of(
+    events: Sequence[Recorded], sizes: Iterable[int] = (), wanted: Partitions = ALL
+) -> list[EventBatch]:
+    """Events from position 1 on as they are sent, in batches of some sizes, the rest at once.
+
+    Args:
+        events: The line.
+        sizes: How many events the first batches have.
+        wanted: Whose records are in them: those of others are left empty.
+    """
+    packed = [
+        PackedEvent(
+            partition=partition_of(event.record.owner_key),
+            type=event.record.type,
+            recorded_at_us=event.recorded_at_us,
+            content_hash=sha256(b"%d" % event.position).digest(),
+            record=event.record_bytes if wanted.own([event]) else b"",
+        )
+        for event in events
+    ]
+    sent, chain, done = list[EventBatch](), GENESIS, 0
+    for size in [*sizes, len(packed)]:
+        if own := packed[done : done + size]:
+            batch = EventBatch(store_id=STORE, previous_chain=chain, first=done + 1, events=own)
+            done += len(own)
+            batch.chain = chain = extend(chain, [event.content_hash for event in own])
+            batch.last = done
+            sent.append(batch)
+    return sent
 
 
 async def project(

@@ -1,23 +1,48 @@
-"""Batches leave no trace in the rows, and the order of arrival none in what they say.
+"""Batches leave no trace in the rows, nor do ranges; the order of arrival none in what they say.
 
 Invariants 8 and 9.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.postgres.pool import open_pool
+from libs.projection.checkpoints import Ownership
+from libs.projection.folding import Folding
+from libs.projection.generations.generation import Generation
+from libs.projection.generations.meeting import meeting
+from libs.projection.generations.records import generations, introduce
 from libs.projection.identity_graph import IdentityGraph
+from libs.projection.partitions import ALL, Partitions, divided
+from libs.projection.projection import Connection, Recorded
+from libs.projection.reading import Stretch
+from libs.projection.sharing.dividing import split
 from libs.projection.timeline import Timeline
-from tests.lines import KINDS, Told, batch_sizes, groups, lines, project, recorded, undone
+from tests.lines import (
+    KINDS,
+    Told,
+    batch_sizes,
+    batches_of,
+    groups,
+    lines,
+    project,
+    recorded,
+    undone,
+)
 from tests.servers import SharedPostgres
 from tests.services import new_views
+from touchline.store.v1.store_pb2 import EventBatch
 
 TABLES = (
     *("timeline", "timeline_retractions"),
@@ -99,3 +124,123 @@ async def test_given_any_order_of_arrival_then_the_rows_say_the_same(
     shuffled = list(line)
     Random(seed).shuffle(shuffled)
     assert await meaning_after(connection, shuffled) == await meaning_after(connection, line)
+
+
+@pytest.fixture(scope="module")
+async def pool(servers: SharedPostgres) -> AsyncIterator[asyncpg.Pool]:
+    """Connections to a database of views that are folded and committed."""
+    async with open_pool(await new_views(servers), application="arrival", size=20) as pool:
+        yield pool
+
+
+class Turn(NamedTuple):
+    """What happens before and while a batch is folded.
+
+    Attributes:
+        split: Which of the ranges is split before it; None: none is.
+        held_after: After how many of its events all are held for a moment; None: they are not.
+    """
+
+    split: int | None
+    held_after: int | None
+
+
+turns = st.lists(
+    st.builds(Turn, st.none() | st.integers(0, 7), st.none() | st.integers(0, 4)), max_size=4
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(line=lines(), sizes=batch_sizes, parts=st.sampled_from([1, 2, 16]), turns=turns)
+async def test_given_any_ranges_that_are_split_held_and_met_then_the_rows_are_the_same(
+    pool: asyncpg.Pool, line: list[Told], sizes: list[int], parts: int, turns: list[Turn]
+) -> None:
+    await pool.execute("TRUNCATE timeline, timeline_retractions, projection_generations CASCADE")
+    ranges = await Ranges.introduced(pool, divided(parts))
+    for number, batch in enumerate(batches_of(recorded(line), sizes)):
+        turn = dict(enumerate(turns)).get(number, Turn(None, None))
+        if turn.split is not None:
+            await ranges.split(turn.split)
+        if turn.held_after is not None:
+            await ranges.hold(batch.first - 1 + turn.held_after)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ranges.meet(recorded(line)))
+            for partitions, folding in ranges.foldings.items():
+                group.create_task(
+                    fold_one(folding, Stretch(folding.at, partitions=partitions), batch)
+                )
+    assert await read_timeline(pool) == entries(recorded(line))
+    (place,) = {folding.at for folding in ranges.foldings.values()}
+    assert place.position == len(line)
+
+
+async def fold_one(folding: Folding, stretch: Stretch, batch: EventBatch) -> None:
+    """Folds what a range has of a batch."""
+    stretch.add(batch)
+    await folding.fold(stretch)
+
+
+def entries(events: Sequence[Recorded]) -> list[tuple[int, bytes]]:
+    """What a timeline of events has."""
+    return [(event.position, event.record_bytes) for event in events]
+
+
+async def read_timeline(database: asyncpg.Pool | Connection) -> list[tuple[int, bytes]]:
+    rows = await database.fetch("SELECT position, record FROM timeline ORDER BY position")
+    return [(row["position"], row["record"]) for row in rows]
+
+
+@dataclass
+class Ranges:
+    """Ranges of a timeline, all of one process."""
+
+    pool: asyncpg.Pool
+    generation: Generation
+    owner: UUID
+    foldings: dict[Partitions, Folding]
+
+    @staticmethod
+    async def introduced(pool: asyncpg.Pool, partitions: Sequence[Partitions]) -> Ranges:
+        """A new timeline in so many ranges."""
+        await introduce(pool, Timeline.name, Timeline.fold_version)
+        (generation,) = await generations(pool)
+        ranges = Ranges(pool, generation, uuid4(), {})
+        await ranges.take(ALL)
+        while len(ranges.foldings) < len(partitions):
+            for place in reversed(range(len(ranges.foldings))):
+                await ranges.split(place)
+        assert set(ranges.foldings) == set(partitions)
+        return ranges
+
+    async def take(self, partitions: Partitions) -> None:
+        """Claims a range."""
+        ownership = Ownership(self.pool, self.generation, partitions, self.owner)
+        claimed = await ownership.claim()
+        assert claimed
+        self.foldings[partitions] = folding = Folding(Timeline(), self.pool, ownership)
+        await folding.begin(claimed)
+
+    async def split(self, place: int) -> None:
+        """Splits a range, and takes both halves."""
+        whole = sorted(self.foldings)[place % len(self.foldings)]
+        if whole.first < whole.last:
+            assert await split(self.pool, self.generation.id, whole, self.owner)
+            del self.foldings[whole]
+            for half in whole.halves:
+                await self.take(half)
+
+    async def hold(self, position: int) -> None:
+        """Holds all ranges at a position for a moment, as one does who then dies."""
+        await self.pool.execute(
+            "UPDATE projection_checkpoints SET held_at = $1, "
+            "held_until = clock_timestamp() + interval '30 ms'",
+            position,
+        )
+
+    async def meet(self, events: Sequence[Recorded]) -> None:
+        """Meets all ranges, and finds in the tables what is on the line up to there."""
+        async with (
+            meeting(self.pool, [self.generation.id], within=4) as position,
+            self.pool.acquire() as connection,
+        ):
+            assert await read_timeline(connection) == entries(events[:position])
