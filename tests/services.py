@@ -117,11 +117,7 @@ class Service:
         soon = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]
         async with grpc.aio.insecure_channel(self.listen, options=soon) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
-            asked = asyncio.ensure_future(
-                health.Check(
-                    health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=_STARTS_WITHIN
-                )
-            )
+            asked = asyncio.ensure_future(_until_healthy(health))
             await asyncio.wait({asked, task}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 asked.cancel()
@@ -304,6 +300,18 @@ async def _copy(
     name = f"{what}_{secrets.token_hex(6)}"
     await create_database(servers.url, name, await servers.template(builder))
     return database_url_for(servers.url, name)
+
+
+async def _until_healthy(health: Any) -> None:
+    """Returns once a server says that it serves: it may build views first."""
+    serving = health_pb2.HealthCheckResponse.SERVING
+    async with asyncio.timeout(_STARTS_WITHIN):
+        while True:
+            request = health_pb2.HealthCheckRequest()
+            told = await health.Check(request, wait_for_ready=True, timeout=_STARTS_WITHIN)
+            if told.status == serving:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def _serve_ingestion(environment: Mapping[str, str], stop: asyncio.Event) -> None:

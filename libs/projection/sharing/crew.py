@@ -38,7 +38,7 @@ _FOLDED: Final = ("following", "serving", "retired")
 _LOOK_SECONDS: Final = 0.5
 _HEARD_SECONDS: Final = 0.5
 # A process that starts again is not worth merging for, nor one that was busy for a moment.
-_MERGE_AFTER_SECONDS: Final = 10.0
+_MERGE_AFTER: Final = timedelta(seconds=10)
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _log = structlog.get_logger("crew")
 
@@ -67,6 +67,7 @@ class Crew:
         serving: What the process reads; reactors begin once all of it can be read.
         projects: Whether to fold views.
         reacts: Whether to fold reactors.
+        merge_after: For how long there have to be too many ranges before two are merged.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Crew:
         pace: timedelta = PACE,
         projects: bool = True,
         reacts: bool = True,
+        merge_after: timedelta = _MERGE_AFTER,
     ) -> None:
         self.projections = {one.name: one for one in folds}
         self.runners: list[Runner] = []
@@ -89,6 +91,7 @@ class Crew:
         self._pace = pace
         self._serving = serving
         self._projects, self._reacts = projects, reacts
+        self._merge_after = merge_after.total_seconds()
         self._pools = FoldingPools(url, settings)
         self._running: dict[Key, tuple[Runner, asyncio.Task[None]]] = {}
         self._folding: int | None = None
@@ -262,7 +265,7 @@ class Crew:
         self._wanted_since = since
         for one in wanted:
             key = _key(one)
-            if now - since[key] < _MERGE_AFTER_SECONDS:
+            if now - since[key] < self._merge_after:
                 continue
             with suppress(NotMet):
                 if await merge(
