@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import asyncpg
 
 from libs.eventstore.client import StoreClient
 from libs.projection.checkpoints import LEASE
-from libs.projection.projection import Connection, Recorded, Table
+from libs.projection.projection import Connection, Projection, Recorded, Table
 from libs.projection.runner import Runner
 from libs.tasks import running
 from tests.services import build_views
@@ -107,6 +108,18 @@ async def checkpoint_of(pool: asyncpg.Pool) -> int:
         "SELECT position FROM projection_checkpoints WHERE projection = 'ledger'"
     )
     return int(position)
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """What a process folds, as ProjectionService asks for it."""
+
+    runners: Sequence[Runner]
+
+    @property
+    def projections(self) -> dict[str, Projection]:
+        """What its runners drive."""
+        return {one.projection.name: one.projection for one in self.runners}
 
 
 @asynccontextmanager

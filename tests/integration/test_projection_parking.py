@@ -35,7 +35,7 @@ from libs.tasks import running
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.faulty import Faulty
 from tests.lines import TENANT, Told, key_of, lines, project, recorded, undone
-from tests.projecting import HALTED, LIVE
+from tests.projecting import HALTED, LIVE, Folds
 from tests.servers import SharedPostgres, start_nats
 from tests.services import mint_store, new_views
 from tests.store import DEFAULT, TENANTS, said
@@ -122,7 +122,7 @@ async def parked(pool: asyncpg.Pool) -> list[tuple[bytes, int, int]]:
 def service(
     runners: Sequence[Runner], url: str, lent: Lent, pool: asyncpg.Pool
 ) -> ProjectionService:
-    return ProjectionService(runners, url, lent.client, pool, TENANTS, Checkpoints(pool), {})
+    return ProjectionService(Folds(runners), url, lent.client, pool, TENANTS, Checkpoints(pool), {})
 
 
 @settings(max_examples=60, deadline=None)

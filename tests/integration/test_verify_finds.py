@@ -407,7 +407,7 @@ async def test_what_can_not_be_compared_says_why(tables: Checked) -> None:
 
     for projection, why in (
         (Reactor(), "acts on what it folds"),
-        (Newer(), "folded by version 1 of the fold, and this release has version 9"),
+        (Newer(), "never folded in this database by version 9"),
         (Unknown(), "never folded in this database"),
         (Failing(), r"events from 1 to 7 can't be folded into the copy .* \(ValueError in prepare"),
     ):
