@@ -75,7 +75,9 @@ async def answering(
             yield server.port
     elif listening.worker_listen:
         only = (PROJECTION_SERVICE,)
-        async with serve(listening.worker_listen, register_projections, only) as server:
+        async with serve(
+            listening.worker_listen, register_projections, only, readiness=readiness
+        ) as server:
             yield server.port
     else:
         yield 0

@@ -139,7 +139,8 @@ class Crew:
         heartbeat = Heartbeat(
             *(public, self._owner),
             folds=self._projects,
-            reacts=self._reacts,
+            # Until its views are built, whoever reacted before goes on.
+            reacts=lambda: self._reacts and self._serving.is_ready,
             fold_versions=self._fold_versions,
         )
         async with running(heartbeat.run()):
@@ -280,6 +281,7 @@ class Crew:
     def _keep_pace(self, known: Mapping[int, Generation]) -> None:
         for (generation, _), (runner, _) in self._running.items():
             if generation in known:
+                runner.generation = known[generation]
                 is_retired = known[generation].state == "retired"
                 runner.pace = RETIRED_PACE if is_retired else self._pace
 

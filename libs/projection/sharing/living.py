@@ -30,7 +30,7 @@ class Heartbeat:
         pool: Connections to the database.
         owner: Names the process.
         folds: Whether it takes ranges of views.
-        reacts: Whether it takes reactors.
+        reacts: Returns whether it takes reactors now.
         fold_versions: Returns the fold version of each view that it reads now.
     """
 
@@ -40,7 +40,7 @@ class Heartbeat:
         owner: UUID,
         *,
         folds: bool,
-        reacts: bool,
+        reacts: Callable[[], bool],
         fold_versions: Callable[[], Mapping[str, int]],
     ) -> None:
         self._pool = pool
@@ -51,7 +51,7 @@ class Heartbeat:
     @property
     def me(self) -> Worker:
         """This process, as the others see it."""
-        return Worker(self._owner, self._folds, self._reacts, self._fold_versions())
+        return Worker(self._owner, self._folds, self._reacts(), self._fold_versions())
 
     async def run(self) -> None:
         """Tell for ever that the process lives; run it as a task."""
@@ -64,7 +64,7 @@ class Heartbeat:
         """Tell once, and everybody when the process is new."""
         joined = await self._pool.fetchval(
             _SQL["live"],
-            *(self._owner, f"{socket.gethostname()}:{os.getpid()}", self._folds, self._reacts),
+            *(self._owner, f"{socket.gethostname()}:{os.getpid()}", self._folds, self._reacts()),
             json.dumps(dict(self._fold_versions())),
         )
         if joined:

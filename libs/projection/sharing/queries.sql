@@ -3,7 +3,8 @@
 INSERT INTO projection_workers (owner, name, folds, reacts, fold_versions)
 VALUES ($1, $2, $3, $4, $5::text::jsonb)
 ON CONFLICT (owner) DO UPDATE
-    SET seen_at = clock_timestamp(), fold_versions = excluded.fold_versions
+    SET seen_at = clock_timestamp(), reacts = excluded.reacts,
+        fold_versions = excluded.fold_versions
 RETURNING xmax = 0 AS joined
 
 -- name: forget_dead
