@@ -146,8 +146,11 @@ class Worker:
                 _log.warning("deliveries wait", channel=channel_name(channel), reason=reason)
             if not busy:
                 await self._carriers.rest(channel)
+            # Not wait_for: Python 3.11's loses a cancellation that comes as it is woken, and a group
+            # cancels once.
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await woken.wait()
 
     async def _fill(
         self, channel: NotificationChannel.ValueType, busy: set["asyncio.Task[None]"]
