@@ -13,7 +13,7 @@ import structlog
 from libs.eventstore.chain import Head
 from libs.eventstore.feed import SUBJECT
 from libs.eventstore.records import event_id_text
-from libs.projection.checkpoints import Held, LostLease, Ownership
+from libs.projection.checkpoints import Halted, Held, LostLease, Ownership
 from libs.projection.continuity import Checkpoint
 from libs.projection.parking import (
     MOST_PARKED,
@@ -35,18 +35,28 @@ _HELD_SECONDS: Final = 0.02
 _log = structlog.get_logger("projection")
 
 
-class TooManyParked(Exception):
+class TooManyParked(Halted):
     """Another key would have to be parked, and too many are."""
 
+    def __init__(self, projection: str) -> None:
+        super().__init__(
+            f"it fails at the events of more than {MOST_PARKED} customers, so the fold is at "
+            "fault: `touchline parked` has the errors. Correct it, start it again, and run "
+            f"`touchline parked refold SERVICE {projection}`"
+        )
 
-class NotErased(Exception):
+
+class NotErased(Halted):
     """A range of some partitions fails at an erasure.
 
     It can't be parked there: it concerns customers of all ranges, of which each erases its own.
     """
 
     def __init__(self, position: int, error: Exception) -> None:
-        super().__init__(f"it fails at the erasure at position {position} ({error_text(error)})")
+        super().__init__(
+            f"it fails at the erasure at position {position} ({error_text(error)}), so the fold is "
+            "at fault: correct it"
+        )
 
 
 class Folding:
@@ -182,7 +192,7 @@ class Folding:
 
     async def _park(self, stretch: Stretch, error: Exception) -> None:
         if len(self.parked) >= MOST_PARKED:
-            raise TooManyParked from error
+            raise TooManyParked(self.projection.name) from error
         (event,) = stretch.events
         if is_erasure(event) and not self._ownership.partitions.are_all:
             raise NotErased(event.position, error) from error

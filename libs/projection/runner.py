@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -17,13 +16,13 @@ from libs.eventstore.feed import follow_feed
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.checkpoints import LEASE, Gone, Halted, LostLease, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork
-from libs.projection.folding import Folding, NotErased, TooManyParked
+from libs.projection.folding import Folding
 from libs.projection.generations.generation import Generation
 from libs.projection.introducing import check_version, own_generation
-from libs.projection.parking import MOST_PARKED, is_outage
+from libs.projection.parking import is_outage
 from libs.projection.parking.refolding import refold_asked
 from libs.projection.partitions import ALL, Partitions
-from libs.projection.projection import Projection, Recorded
+from libs.projection.projection import Projection
 from libs.projection.reading import (
     IDLE_SECONDS,
     Arrived,
@@ -33,9 +32,8 @@ from libs.projection.reading import (
     read_history,
 )
 from libs.projection.restored import continued_elsewhere
-from libs.projection.state import RunnerState, state_name
+from libs.projection.state import RunnerState, measure
 from libs.tasks import running
-from libs.telemetry import declared, metrics
 from touchline.projection.v1.projection_pb2 import ProjectionState
 
 QUICK_PACE: Final = timedelta(milliseconds=20)
@@ -57,7 +55,7 @@ class Runner:
 
     Attributes:
         projection: What it drives.
-        generation: Which folding of it; None until it is known.
+        generation: Which folding of it, as it was last known; None until it is.
         partitions: Whose events.
         state: What it does.
         pace: See below; it may be changed.
@@ -183,7 +181,7 @@ class Runner:
             await self._ownership.resume(self.checkpoint.epoch)
             began = 0.0
             while True:
-                self._enter(ProjectionState.PROJECTION_STATE_LIVE)
+                self.state.enter(ProjectionState.PROJECTION_STATE_LIVE)
                 # Here and not only when the feed rests: it may never.
                 await self._refold_asked()
                 if subscription.pending_msgs:
@@ -218,7 +216,7 @@ class Runner:
     async def _catch_up(self) -> None:
         stretch = await self._first_stretch()
         # Only now: a halted projection stays so until history continues it.
-        self._enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
+        self.state.enter(ProjectionState.PROJECTION_STATE_CATCHING_UP)
         # First, so that a projection which has parked too many can go on.
         await self._refold_asked()
         while stretch.hashes:
@@ -231,10 +229,7 @@ class Runner:
                 following.cancel()
 
     async def _read_after(self, start: Head) -> Stretch:
-        def heard(head: int) -> None:
-            self.state.head = max(self.state.head, head)
-
-        return await read_history(self._store, start, heard, self.partitions)
+        return await read_history(self._store, start, self.state.heard, self.partitions)
 
     async def _first_stretch(self) -> Stretch:
         """Return what follows the checkpoint, or find out why nothing does.
@@ -258,42 +253,18 @@ class Runner:
     async def _fold(self, stretch: Stretch, arrived: Arrived | None = None) -> None:
         if not stretch.hashes:
             return
-        events = stretch.events
-        self.state.head = max(self.state.head, stretch.end.position)
-        if events:
-            self.state.waiting_since = events[0].recorded_at_us / 1e6
+        self.state.has_read(stretch)
         try:
             await self._folding.fold(stretch, arrived.senders if arrived else ())
-        except TooManyParked as error:
-            raise Halted(
-                f"it fails at the events of more than {MOST_PARKED} customers, so the fold is at "
-                "fault: `touchline parked` has the errors. Correct it, start it again, and run "
-                f"`touchline parked refold SERVICE {self.projection.name}`"
-            ) from error
-        except NotErased as error:
-            raise Halted(
-                f"{error}, and the fold is at fault: correct it, and start it again"
-            ) from error
         finally:
             self.state.parked_keys = len(self._folding.parked)
-        self._tell(events)
+        self.state.has_folded(stretch.events, self.checkpoint.position)
+        if self.generation is not None and self.generation.state == "serving":
+            measure(self.projection.name, self.state, stretch.events)
 
     async def _refold_asked(self) -> None:
         await refold_asked(self._folding, self._store)
         self.state.parked_keys = len(self._folding.parked)
-
-    def _tell(self, events: Sequence[Recorded]) -> None:
-        now = time.time()
-        self.state.committed_at = now
-        behind = self.checkpoint.position < self.state.head
-        newest_at = events[-1].recorded_at_us / 1e6 if events else self.state.waiting_since
-        # What follows was recorded no earlier than the newest of these.
-        self.state.waiting_since = newest_at if behind else 0.0
-        if events and metrics.is_exporting():
-            named = {declared.PROJECTION: self.projection.name}
-            metrics.add(declared.PROJECTION_EVENTS, len(events), named)
-            stated = {**named, declared.PROJECTION_STATE: state_name(self.state.state)}
-            metrics.record(declared.VISIBLE_AFTER, max(0.0, now - newest_at), stated)
 
     async def _renew(self) -> None:
         if self._since_renewed() < IDLE_SECONDS:
@@ -321,10 +292,6 @@ class Runner:
         self.state.halt_reason = reason
         if self.generation is not None:
             await self._ownership.halt(self.checkpoint.epoch, reason)
-
-    def _enter(self, state: ProjectionState.ValueType) -> None:
-        self.state.state = state
-        self.state.halt_reason = ""
 
     def _is_at(self, head: Head) -> bool:
         here = self._folding.at

@@ -196,12 +196,12 @@ async def kept(holds: Sequence[Ownership], epochs: Sequence[int]) -> AsyncIterat
 
 
 def _at_fault(error: TooManyParked | NotErased) -> str:
-    why = (
-        f"it fails at the events of more than {MOST_PARKED} customers"
-        if isinstance(error, TooManyParked)
-        else str(error)
+    if isinstance(error, NotErased):
+        return str(error)
+    return (
+        f"it fails at the events of more than {MOST_PARKED} customers, so the fold is at fault. "
+        "Correct it, and rebuild again"
     )
-    return f"{why}, so the fold is at fault. Correct it, and rebuild again"
 
 
 def _waiting_for(error: Exception) -> str:
