@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.bench import events as made
 from tests.faults.cluster import INGESTION, open_cluster
 from tests.rebuilding import foldings, load, projections, rebuilt_twice_and_rolled_back
@@ -19,6 +21,7 @@ CUSTOMERS = 200
 EVENTS = 5_000
 
 
+@pytest.mark.timeout(300)
 async def test_rebuilding_and_switching_everything_twice_is_noticed_by_nobody(
     tmp_path: Path,
 ) -> None:
@@ -42,7 +45,7 @@ async def test_rebuilding_and_switching_everything_twice_is_noticed_by_nobody(
             async with load(client, CUSTOMERS, reads=40, events=100, probes=1) as told:
                 for service, name in names:
                     workers = random.Random(name).choice((1, 2))
-                    rows = await rebuilt_twice_and_rolled_back(told, service, name, workers)
+                    rows = await rebuilt_twice_and_rolled_back(told, service, name, workers, print)
                     assert rows or name in ("consents", "attributes", "notifications")
             assert not told.failed
             assert not told.stale
