@@ -146,8 +146,8 @@ class Worker:
                 _log.warning("deliveries wait", channel=channel_name(channel), reason=reason)
             if not busy:
                 await self._carriers.rest(channel)
-            # Not wait_for: Python 3.11's loses a cancellation that comes as it is woken, and a group
-            # cancels once.
+            # Not wait_for: Python 3.11's loses a cancellation that comes just as it is woken, and a
+            # group cancels only once.
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await woken.wait()
