@@ -14,6 +14,7 @@ from libs.embedded import create_database, database_url_for
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import open_pool
 from libs.projection.consents import Consents
+from libs.projection.generations.records import serving
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.projection import Projection, Recorded
 from libs.projection.timeline import Timeline
@@ -72,10 +73,18 @@ async def folded_anew(
                 for table in projection.tables:
                     query = f"SELECT md5(t::text) FROM {table.name} t WHERE {table.rows} ORDER BY 1"
                     async with connected(cluster.database(service)) as live:
+                        await _read_what_answers(live, projection)
                         rows = [row[0] for row in await live.fetch(query)]
                     anew = [row[0] for row in await pool.fetch(query)]
                     tables[table.name] = Folded(rows, anew)
     return found
+
+
+async def _read_what_answers(live: asyncpg.Connection, projection: Projection) -> None:
+    """Have a connection find the tables of the generation that answers."""
+    answers = await serving(live, projection.name, projection.fold_version)
+    if answers is not None:
+        await live.execute(f"SET search_path TO {answers.search_path}")
 
 
 async def _projections(cluster: Cluster, service: str, store: StoreClient) -> list[Projection]:
