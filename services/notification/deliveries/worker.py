@@ -15,6 +15,7 @@ from libs.eventstore.errors import StoreError
 from libs.postgres.queries import load_queries
 from libs.projection.outbox import Outbox
 from libs.projection.waiting import Behind
+from libs.tasks import running
 from libs.telemetry import declared
 from libs.telemetry.metrics import Attributes, Reading
 from services.notification.calls import Parts
@@ -76,11 +77,11 @@ class Worker:
     async def run(self) -> None:
         """Deliver until `stop`; run it as a task. What is down is waited for."""
         await self._until_caught_up()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch())
-            group.create_task(self._measure())
-            for channel in CHANNELS:
-                group.create_task(self._lane(channel))
+        lanes = [self._lane(channel) for channel in CHANNELS]
+        # Not a task group: it cancels once, and in Python 3.11 a wait_for that is woken just then
+        # loses the cancellation.
+        async with running(self._watch(), self._measure(), *lanes):
+            await asyncio.Event().wait()
 
     async def stop(self) -> None:
         """Claim nothing any more, and let what is being sent end."""
@@ -146,11 +147,8 @@ class Worker:
                 _log.warning("deliveries wait", channel=channel_name(channel), reason=reason)
             if not busy:
                 await self._carriers.rest(channel)
-            # Not wait_for: Python 3.11's loses a cancellation that comes just as it is woken, and a
-            # group cancels only once.
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await woken.wait()
+                await asyncio.wait_for(woken.wait(), pause)
 
     async def _fill(
         self, channel: NotificationChannel.ValueType, busy: set["asyncio.Task[None]"]
