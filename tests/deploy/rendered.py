@@ -46,6 +46,11 @@ def _rendered(overlay: str) -> list[Object]:
     return parse(render(DEPLOY / "kubernetes" / "overlays" / overlay))
 
 
+def after_objects() -> list[Object]:
+    """The objects that end an upgrade in production."""
+    return parse(render(DEPLOY / "kubernetes" / "overlays" / "production" / "after"))
+
+
 def overlay_objects(overlay: str) -> list[Object]:
     """The objects of an overlay, the caller's own to change."""
     return copy.deepcopy(_rendered(overlay))

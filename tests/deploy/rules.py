@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import kubernetes_validate
 import yaml
 
+from libs.projection.hosting import PROJECTION_SERVICE
+from libs.rpc.arguments import Role, read_arguments
 from libs.rpc.server import serve
 from libs.rpc.settings import SettingError
 from tests.deploy.environment import environment_of
@@ -30,6 +32,7 @@ from tests.deploy.rendered import (
 KUBERNETES: Final = "1.34"
 # Defined by operators, whose schemas are not Kubernetes' own.
 CUSTOM: Final = {"Cluster", "ScheduledBackup", "ObjectStore"}
+DATABASE_URL: Final = "TOUCHLINE_DATABASE_URL"
 _LEASES_SECONDS: Final = 5
 
 
@@ -138,54 +141,112 @@ def images(objects: list[Object]) -> list[str]:
 
 
 def services(objects: list[Object]) -> list[str]:
-    """Every service is deployed as it listens, drains and is set."""
+    """Every service is deployed as it listens, drains and is set, and does all that it has to."""
     found = []
     for service in SERVICES:
+        deployments = deployments_of(objects, service)
         try:
-            deployment = named(objects, "Deployment", service)
+            named(objects, "Deployment", service)
             job = named(objects, "Job", f"{service}-migration")
         except ValueError:
             found.append(f"{service} lacks its Deployment or its migration")
             continue
-        (container,) = pod_of(deployment)["containers"]
         (migration,) = pod_of(job)["containers"]
-        try:
-            environment = environment_of(container, objects)
-            config = importlib.import_module(f"services.{service}.config").read_config(environment)
-        except (SettingError, KeyError) as error:
-            found.append(f"{service} can't start: {error}")
-            continue
-        found += _listening(service, container, config.listen)
-        found += _draining(service, deployment)
-        if migration["image"] != container["image"] or migration["args"] != ["--migrate-only"]:
-            found.append(f"{service} is migrated by something else")
-        own = environment_of(migration, objects).get("TOUCHLINE_DATABASE_URL")
-        if own != environment["TOUCHLINE_DATABASE_URL"]:
-            found.append(f"{service} has another database than its migration")
-        if ("TOUCHLINE_MASTER_KEY" in environment) != (service == "ingestion"):
-            found.append(f"{service} must not have what only ingestion has, or ingestion lacks it")
+        found += _sharing(service, deployments, objects)
+        for name, deployment in deployments.items():
+            (container,) = pod_of(deployment)["containers"]
+            try:
+                environment = environment_of(container, objects)
+                module = importlib.import_module(f"services.{service}.config")
+                config = module.read_config(environment)
+            except (SettingError, KeyError) as error:
+                found.append(f"{name} can't start: {error}")
+                continue
+            serves = Role.SERVE in roles_of(service, deployment)
+            found += _listening(name, container, config.listen if serves else config.worker_listen)
+            found += _probes(service, name, container)
+            found += _draining(name, deployment)
+            found += _migrated(name, container, migration, objects)
+            if ("TOUCHLINE_MASTER_KEY" in environment) != (service == "ingestion"):
+                found.append(f"{name} must not have what only ingestion has, or ingestion lacks it")
     return found
 
 
-def _listening(service: str, container: Object, listen: str) -> list[str]:
+def deployments_of(objects: list[Object], service: str) -> dict[str, Object]:
+    """A service's Deployments, by name."""
+    return {
+        one["metadata"]["name"]: one
+        for one in of_kind(objects, "Deployment")
+        if labels_of(one).get("app.kubernetes.io/name") == service
+    }
+
+
+def roles_of(service: str, deployment: Object) -> frozenset[Role]:
+    """What a Deployment's processes do, as they understand what they are told."""
+    (container,) = pod_of(deployment)["containers"]
+    folds = service != "ingestion"
+    return read_arguments(service, container.get("args", []), folds=folds).roles
+
+
+def _sharing(service: str, deployments: dict[str, Object], objects: list[Object]) -> list[str]:
+    """Each role is one Deployment's, and callers reach those that serve."""
+    if service == "ingestion":
+        return []
+    roles = {name: roles_of(service, one) for name, one in deployments.items()}
+    found = [
+        f"{service} has {len(doing)} Deployments that {role}"
+        for role in Role
+        if len(doing := [name for name, has in roles.items() if role in has]) != 1
+    ]
+    selector = named(objects, "Service", service)["spec"]["selector"]
+    for name, one in deployments.items():
+        called = matches({"matchLabels": selector}, labels_of(one))
+        if called != (Role.SERVE in roles[name]):
+            found.append(f"{name} is called and does not serve, or serves and is not called")
+    return found
+
+
+def _migrated(name: str, container: Object, migration: Object, objects: list[Object]) -> list[str]:
+    found = []
+    if migration["image"] != container["image"] or migration["args"] != ["--migrate-only"]:
+        found.append(f"{name} is migrated by something else")
+    urls = [environment_of(one, objects).get(DATABASE_URL) for one in (migration, container)]
+    if urls[0] != urls[1]:
+        found.append(f"{name} has another database than its migration")
+    return found
+
+
+def _listening(name: str, container: Object, listen: str) -> list[str]:
     host, _, port = listen.rpartition(":")
-    found = [] if host == "0.0.0.0" else [f"{service} listens on {host} alone"]
-    if [one["containerPort"] for one in container["ports"]] != [int(port)]:
-        found.append(f"{service} listens on {port}, its container offers another port")
-    return found + [
-        f"{service} has no {probe} on {port}"
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe")
-        if container.get(probe, {}).get("grpc", {}).get("port") != int(port)
+    found = [] if host == "0.0.0.0" else [f"{name} listens on {host or 'nothing'} alone"]
+    if [str(one["containerPort"]) for one in container["ports"]] != [port]:
+        found.append(f"{name} listens on {port}, its container offers another port")
+    return found
+
+
+def _probes(service: str, name: str, container: Object) -> list[str]:
+    """Views that are built hold callers off, and have no process killed."""
+    (offered,) = container["ports"]
+    alive = "" if service == "ingestion" else PROJECTION_SERVICE
+    asked = {"startupProbe": alive, "readinessProbe": "", "livenessProbe": alive}
+    return [
+        f"{name} has no {probe} of {what or 'all'} on {offered['containerPort']}"
+        for probe, what in asked.items()
+        for told in [container.get(probe, {}).get("grpc", {})]
+        if (told.get("port"), told.get("service", "")) != (offered["containerPort"], what)
     ]
 
 
-def _draining(service: str, deployment: Object) -> list[str]:
-    spec = pod_of(deployment)
+def _draining(name: str, deployment: Object) -> list[str]:
+    spec, rolling = pod_of(deployment), deployment["spec"]["strategy"]["rollingUpdate"]
     pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = inspect.signature(serve).parameters["grace"].default
+    found = []
     if spec["terminationGracePeriodSeconds"] < pause + grace + _LEASES_SECONDS:
-        return [f"{service} is killed before it has drained"]
-    return []
+        found.append(f"{name} is killed before it has drained")
+    if rolling["maxUnavailable"] != 0:
+        found.append(f"{name} is stopped before the next release answers")
+    return found
 
 
 def edges(objects: list[Object]) -> list[str]:

@@ -45,9 +45,8 @@ def test_every_resource_of_a_kustomization_is_there_and_each_file_is_used() -> N
     for file in DEPLOY.rglob("kustomization.yaml"):
         said = yaml.safe_load(file.read_text())
         used.add(file)
-        paths = said.get("resources", []) + [
-            one["path"] for one in said.get("patches", []) if "path" in one
-        ]
+        paths = said.get("resources", []) + said.get("components", [])
+        paths += [one["path"] for one in said.get("patches", []) if "path" in one]
         for generator in said.get("configMapGenerator", []):
             paths += generator.get("files", [])
         for path in paths:

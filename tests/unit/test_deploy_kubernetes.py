@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from libs.rpc.arguments import Role, read_arguments
 from tests.deploy import rules
 from tests.deploy.environment import MADE_ELSEWHERE, environment_of
 from tests.deploy.network import CALLER, Peer, may_talk, pods
@@ -15,7 +16,9 @@ from tests.deploy.rendered import (
     OVERLAYS,
     SERVICES,
     Object,
+    after_objects,
     containers,
+    labels_of,
     name_of,
     named,
     of_kind,
@@ -25,8 +28,9 @@ from tests.deploy.rendered import (
 
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 
-MAIL = "TOUCHLINE_SMTP_URL"
+MAIL, DELIVERS = "TOUCHLINE_SMTP_URL", "notification-reactor"
 OUTSIDE, METADATA = "203.0.113.7", "169.254.169.254"
+WORKERS = ("profile-projector", "engagement-reactor", "notification-projector")
 # Live updates change the code of these, in a cluster on a desk.
 WRITABLE = {"dev": frozenset(SERVICES), "production": frozenset[str]()}
 
@@ -81,9 +85,10 @@ def test_in_production_a_service_reaches_only_its_own_database() -> None:
     objects = overlay_objects("production")
     everybody = pods(objects)
     for service in SERVICES:
-        for owner in SERVICES:
-            reached = may_talk(objects, everybody[service], everybody[f"{owner}-postgres"], 5432)
-            assert reached == (service == owner)
+        for name in rules.deployments_of(objects, service):
+            for owner in SERVICES:
+                reached = may_talk(objects, everybody[name], everybody[f"{owner}-postgres"], 5432)
+                assert reached == (service == owner)
 
 
 @overlays
@@ -92,29 +97,31 @@ def test_only_notification_reaches_the_outside_and_there_only_webhooks(
     overlay: str, service: str
 ) -> None:
     objects = overlay_objects(overlay)
-    peer = pods(objects)[service]
-    assert may_talk(objects, peer, Peer({}, address=OUTSIDE), 443) == (service == "notification")
-    for address in (METADATA, "10.0.0.1", "192.168.1.1", "172.20.0.1", "127.0.0.1", "fd00::1"):
-        assert not may_talk(objects, peer, Peer({}, address=address), 443)
-    for port in (22, 25, 80, 5432, 8080):
-        assert not may_talk(objects, peer, Peer({}, address=OUTSIDE), port)
+    for name, deployment in rules.deployments_of(objects, service).items():
+        peer = pods(objects)[name]
+        delivers = service == "notification" and Role.REACT in rules.roles_of(service, deployment)
+        assert may_talk(objects, peer, Peer({}, address=OUTSIDE), 443) == delivers
+        for address in (METADATA, "10.0.0.1", "192.168.1.1", "172.20.0.1", "127.0.0.1", "fd00::1"):
+            assert not may_talk(objects, peer, Peer({}, address=address), 443)
+        for port in (22, 25, 80, 5432, 8080):
+            assert not may_talk(objects, peer, Peer({}, address=OUTSIDE), port)
 
 
 def test_a_way_out_that_is_too_wide_is_noticed() -> None:
     objects = overlay_objects("production")
     (webhooks, *_) = named(objects, "NetworkPolicy", "notification-to-webhooks")["spec"]["egress"]
     del webhooks["to"][0]["ipBlock"]["except"]
-    assert may_talk(objects, pods(objects)["notification"], Peer({}, address=METADATA), 443)
+    assert may_talk(objects, pods(objects)[DELIVERS], Peer({}, address=METADATA), 443)
     webhooks["to"] = []  # which is everybody, not nobody
     webhooks["ports"] = []
     stranger = Peer({}, {"team": "other"})
-    assert may_talk(objects, pods(objects)["notification"], stranger, 5432)
+    assert may_talk(objects, pods(objects)[DELIVERS], stranger, 5432)
 
 
 def test_in_production_mail_goes_to_a_relay_and_in_dev_to_a_catcher() -> None:
     production, dev = overlay_objects("production"), overlay_objects("dev")
-    mail = urlsplit(environment_of(_container(production, "notification"), production)[MAIL])
-    notification = pods(production)["notification"]
+    mail = urlsplit(environment_of(_container(production, DELIVERS), production)[MAIL])
+    notification = pods(production)[DELIVERS]
     assert mail.port
     assert may_talk(production, notification, Peer({}, address=OUTSIDE), mail.port)
     everybody = pods(dev)
@@ -159,12 +166,46 @@ def test_production_survives_the_loss_of_a_node() -> None:
     for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
         assert scaler["spec"]["minReplicas"] >= 2
     disruptable = {one["metadata"]["name"] for one in of_kind(objects, "PodDisruptionBudget")}
-    assert disruptable >= {"nats", *SERVICES}
+    every = {name for one in SERVICES for name in rules.deployments_of(objects, one)}
+    assert disruptable >= {"nats", *every}
+    scaled = {one["metadata"]["name"] for one in of_kind(objects, "HorizontalPodAutoscaler")}
+    for name in every - scaled:
+        assert named(objects, "Deployment", name)["spec"]["replicas"] >= 2
     store = named(objects, "Cluster", "ingestion-postgres")["spec"]
     assert store["instances"] == 3
     assert store["postgresql"]["synchronous"]["dataDurability"] == "required"
     (container,) = pod_of(named(objects, "Deployment", "ingestion"))["containers"]
     assert environment_of(container, objects)["TOUCHLINE_FEED_REPLICAS"] == "3"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_runs_after_a_release_is_migrated_by_the_release_that_is_there(service: str) -> None:
+    deployed, after = overlay_objects("production"), after_objects()
+    assert rules.schemas(after) == rules.confinement(after) == rules.images(after) == []
+    assert {one["kind"] for one in after} == {"Job"}
+    before = named(deployed, "Job", f"{service}-migration")
+    job = named(after, "Job", f"{service}-migration-after")
+    assert labels_of(job) == labels_of(before)  # so the same policies let it reach its database
+    (one,), (other,) = pod_of(job)["containers"], pod_of(before)["containers"]
+    assert one["args"] == [*other["args"], "--after"]
+    assert {**one, "args": []} == {**other, "args": []}
+    assert read_arguments(service, one["args"], folds=service != "ingestion").migrate == "after"
+
+
+def test_a_rebuild_has_room_beside_the_process_that_began_it() -> None:
+    objects = overlay_objects("production")
+    for name in WORKERS:
+        assert _container(objects, name)["resources"]["limits"]["memory"] == "3Gi"
+        assert _container(objects, name)["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_last_releases_views_are_folded_while_anybody_reads_them() -> None:
+    """Its workers end once the next ones are ready, and later than those that read."""
+    objects = overlay_objects("production")
+    for service in SERVICES:
+        for name, one in rules.deployments_of(objects, service).items():
+            pause = pod_of(one)["terminationGracePeriodSeconds"]
+            assert (one["spec"].get("minReadySeconds", 0) > 2 * pause) == (name != service)
 
 
 def test_images_are_of_the_releases_that_are_tested() -> None:
@@ -210,6 +251,27 @@ def _without(objects: list[Object], one: str) -> None:
         (rules.services, lambda them: _container(them)["env"].pop()),
         (rules.services, lambda them: _container(them, "ingestion")["env"].pop()),
         (rules.services, lambda them: _container(them)["livenessProbe"]["grpc"].update(port=7410)),
+        (
+            rules.services,
+            lambda them: _container(them)["readinessProbe"]["grpc"].update(service="p"),
+        ),
+        (rules.services, lambda them: _container(them)["livenessProbe"]["grpc"].pop("service")),
+        (rules.services, lambda them: _container(them)["args"].append("--roles=project")),
+        (rules.services, lambda them: _container(them, "profile-projector").pop("args")),
+        (rules.services, lambda them: _container(them, "profile-projector")["env"].pop(0)),
+        (rules.services, lambda them: _without(them, "Deployment/notification-reactor")),
+        (
+            rules.services,
+            lambda them: labels_of(named(them, "Deployment", "engagement-reactor")).update(
+                {"app.kubernetes.io/component": "service"}
+            ),
+        ),
+        (
+            rules.services,
+            lambda them: named(them, "Deployment", "profile")["spec"]["strategy"].update(
+                rollingUpdate={"maxUnavailable": 1}
+            ),
+        ),
         (rules.services, lambda them: _without(them, "Job/ingestion-migration")),
         (
             rules.services,

@@ -8,6 +8,7 @@ import starlark
 import typer.main
 
 from libs.cli.__main__ import app
+from libs.rpc.arguments import read_arguments
 from tests.deploy import tiltfile
 from tests.deploy.rendered import CHECKOUT, DEPLOY, SERVICES, named, of_kind, overlay_objects
 from tests.deploy.tilt_functions import AUTO, MANUAL
@@ -73,6 +74,19 @@ def test_what_runs_here_is_there() -> None:
             assert not argument.startswith("examples/") or (CHECKOUT / argument).exists()
         if button["argv"][0] == ".venv/bin/touchline":
             assert button["argv"][1] in commands
+
+
+def test_an_upgrade_is_finished_by_the_process_that_runs() -> None:
+    objects = overlay_objects("dev")
+    (namespace,) = {one["metadata"]["name"] for one in of_kind(objects, "Namespace")}
+    buttons = tiltfile.run(TILT / "Tiltfile").buttons
+    for service in SERVICES:
+        said = buttons[f"finish-upgrade-{service}"]["argv"]
+        kubectl, program = said[: said.index("--")], said[said.index("--") + 1 :]
+        assert kubectl == ["kubectl", "--namespace", namespace, "exec", f"deployment/{service}"]
+        assert program[:3] == ["python", "-m", f"services.{service}"]
+        told = read_arguments(service, program[3:], folds=service != "ingestion")
+        assert told.migrate == "after"
 
 
 def test_a_database_is_made_anew_as_the_overlay_dev_has_it_and_only_with_consent() -> None:
