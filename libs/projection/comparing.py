@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
 from libs.projection.generations.generation import PUBLIC
 from libs.projection.projection import Connection, Table
+from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 from touchline.projection.v1.projection_pb2 import RowDifference, TableComparison
 
 MAX_DIFFERENCES: Final = 20
@@ -65,6 +67,22 @@ async def compare_tables(
         told.differences.extend(_differences(rows, [row["name"] for row in keys]))
     await connection.execute(_SQL["forget_differing"])
     return told
+
+
+async def erased_after(store: StoreClient, position: int) -> bool:
+    """Tell whether somebody was erased of whom what was folded up to a position does not know.
+
+    One fold may have read what another could not open any more; once both have folded the erasure
+    they are alike.
+
+    Raises:
+        StoreError: the store can't be reached.
+    """
+    while events := (await store.history(position)).batch.events:
+        if any(event.type == EVENT_TYPE_PROFILE_ERASED for event in events):
+            return True
+        position += len(events)
+    return False
 
 
 def _differences(rows: Sequence[_Row], key: Sequence[str]) -> Iterator[RowDifference]:

@@ -13,6 +13,7 @@ from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.erasing.calls import ErasingCalls
 from libs.projection.generations.calls import GenerationCalls
+from libs.projection.generations.pausing import PausingCalls
 from libs.projection.generations.telling import Folds, Known, read_known, tell
 from libs.projection.parking.calls import ParkingCalls
 from libs.projection.runner import Runner
@@ -32,7 +33,12 @@ _HEAD_SECONDS: Final = 0.5
 
 
 class ProjectionService(
-    VerifyingCalls, ParkingCalls, ErasingCalls, GenerationCalls, ProjectionServiceServicer
+    VerifyingCalls,
+    ParkingCalls,
+    ErasingCalls,
+    GenerationCalls,
+    PausingCalls,
+    ProjectionServiceServicer,
 ):
     """Implements touchline.projection.v1.ProjectionService; the proto is the contract.
 

@@ -1,4 +1,4 @@
-"""The calls that rebuild, compare, switch, roll back, drop, pause and resume."""
+"""The calls that rebuild, compare, switch, roll back and drop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from libs.projection.generations.generation import Generation, State
 from libs.projection.generations.keeping import RETIRED_FOR
 from libs.projection.generations.meeting import NotMet
 from libs.projection.generations.records import generations
-from libs.projection.generations.telling import Folds, Known, indexed, read_known
+from libs.projection.generations.telling import Folds, Known, indexed, named, read_known
 from libs.projection.profiles import views_errors
 from libs.projection.projection import Projection
 from libs.rpc import errors
@@ -29,12 +29,8 @@ from touchline.projection.v1.projection_service_pb2 import (
     CompareGenerationsResponse,
     DropGenerationRequest,
     DropGenerationResponse,
-    PauseProjectionRequest,
-    PauseProjectionResponse,
     RebuildProjectionRequest,
     RebuildProjectionResponse,
-    ResumeProjectionRequest,
-    ResumeProjectionResponse,
     RollBackProjectionRequest,
     RollBackProjectionResponse,
     SwitchProjectionRequest,
@@ -46,7 +42,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _WORKERS: Final = (1, 2, 4, 8)
 _LOOK_SECONDS: Final = 0.2
 _HEAD_SECONDS: Final = 1.0
-_MOST_REASON: Final = 500
 _REACTOR: Final = "acts on what it folds, and only one may: it is not rebuilt"
 
 
@@ -98,7 +93,7 @@ class GenerationCalls:
                 projection, request.generation, "to compare with the one that answers", wanted
             )
         states = compare(
-            *(self._pool, self._database_url, serving, other), tuple(projection.tables)
+            *(self._pool, self._database_url, self._store, serving, other), projection.tables
         )
         found: Comparison | None = None
         yield CompareGenerationsResponse(serving=serving.id, generation=other.id)
@@ -115,6 +110,10 @@ class GenerationCalls:
                 yield _compared(serving, other, found)
         except NotMet as error:
             raise _not_met(other, error) from error
+        except StoreError as error:
+            raise errors.store_unavailable() from error
+        except asyncpg.DiskFullError as error:
+            raise errors.views_unavailable() from error
 
     async def SwitchProjection(  # noqa: N802 - gRPC names it
         self, request: SwitchProjectionRequest, context: Context
@@ -172,39 +171,8 @@ class GenerationCalls:
                 raise errors.generation_not_ready(projection.name, its[0].id, "serving", why)
         return DropGenerationResponse()
 
-    async def PauseProjection(  # noqa: N802 - gRPC names it
-        self, request: PauseProjectionRequest, context: Context
-    ) -> PauseProjectionResponse:
-        """Have nobody fold a projection until it is resumed."""
-        del context
-        name = self._named(request.projection).name
-        if len(request.reason) > _MOST_REASON:
-            told = f"has more than {_MOST_REASON} characters"
-            raise errors.invalid_request([("reason", told)])
-        async with views_errors():
-            await switching.pause(self._pool, name, request.reason)
-            known = await read_known(self._pool)
-        serving = [one for one in known.generations[name] if one.state == "serving"]
-        return PauseProjectionResponse(position=known.position(serving[-1].id) if serving else 0)
-
-    async def ResumeProjection(  # noqa: N802 - gRPC names it
-        self, request: ResumeProjectionRequest, context: Context
-    ) -> ResumeProjectionResponse:
-        """Have a projection folded again."""
-        del context
-        name = self._named(request.projection).name
-        async with views_errors():
-            await switching.resume(self._pool, name)
-        return ResumeProjectionResponse()
-
-    def _named(self, name: str) -> Projection:
-        found = self._folds.projections.get(name)
-        if found is None:
-            raise errors.projection_not_found(name)
-        return found
-
     def _rebuildable(self, name: str) -> Projection:
-        found = self._named(name)
+        found = named(self._folds, name)
         if found.copy() is None:
             raise errors.invalid_request([("projection", f"{name} {_REACTOR}")])
         return found
@@ -243,6 +211,8 @@ class GenerationCalls:
             return await switching.begin(self._pool, projection, workers, await self._head())
         except switching.UnderWay as error:
             raise errors.rebuild_under_way(projection.name, error.generation) from error
+        except asyncpg.DiskFullError as error:
+            raise errors.views_unavailable() from error
 
     async def _switch(
         self, serving: Generation, other: Generation, state: State

@@ -85,6 +85,9 @@ class Keeper:
         self._workers: dict[int, _Workers] = {}
         self._processes: set[asyncio.subprocess.Process] = set()
         self._swept_at = float("-inf")
+        # Since when no living process reads a generation, by its id. A release that went may come
+        # back: the time begins anew with each process that keeps.
+        self._unread_since: dict[int, float] = {}
 
     async def run(self) -> None:
         """Keep for ever; what is down is waited for."""
@@ -138,8 +141,7 @@ class Keeper:
             return
         await asyncio.sleep(random.uniform(0, _AFTER_SECONDS))  # noqa: S311 - nobody's secret
         free = await self._pool.fetchval(_SQL["free"], generation.id)
-        wanted = min(free, generation.workers) - len(workers.running)
-        for _ in range(wanted):
+        for _ in range(min(free, generation.workers - len(workers.running))):
             task = asyncio.create_task(self._work(generation, workers))
             workers.running.add(task)
             task.add_done_callback(workers.running.discard)
@@ -147,12 +149,17 @@ class Keeper:
     async def _work(self, generation: Generation, workers: _Workers) -> None:
         """Run a worker until it ends; it logs to where this process does."""
         began = asyncio.get_running_loop().time()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self._module, "--rebuild", str(generation.id)),
-            stdin=asyncio.subprocess.DEVNULL,
-            # Ctrl-C at a terminal is for the service, which ends its workers in order.
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", self._module, "--rebuild", str(generation.id)),
+                stdin=asyncio.subprocess.DEVNULL,
+                # Ctrl-C at a terminal is for the service, which ends its workers in order.
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory, for example
+            workers.quick += 1
+            _log.warning("rebuild worker can't start", generation=generation.id, reason=str(error))
+            return
         self._processes.add(process)
         try:
             code = await process.wait()
@@ -178,15 +185,18 @@ class Keeper:
     async def _sweep(self, known: Mapping[int, Generation]) -> None:
         """Drop what no release that lives reads, and schemas of which nothing tells any more."""
         now = asyncio.get_running_loop().time()
-        if now - self._swept_at < _SWEEP_SECONDS:
+        if now - self._swept_at < min(_SWEEP_SECONDS, self._unread_for.total_seconds()):
             return
         self._swept_at = now
-        for row in await self._pool.fetch(_SQL["unread"], self._unread_for):
-            projection = self._projections.get(row["projection"])
-            if projection is None or projection.copy() is None:
+        unread = {row["id"] for row in await self._pool.fetch(_SQL["unread"])}
+        since = {one: self._unread_since.get(one, now) for one in unread}
+        self._unread_since = since
+        for one in [known[each] for each in unread if each in known]:
+            projection = self._projections.get(one.projection)
+            if projection is None or projection.copy() is None or self._is_own(one):
                 continue
-            if row["fold_version"] != projection.fold_version and row["id"] in known:
-                await self._forget(known[row["id"]], projection)
+            if now - since[one.id] >= self._unread_for.total_seconds():
+                await self._forget(one, projection)
         async with self._pool.acquire() as connection, connection.transaction():
             there = await tables.schemas(connection)
             told = {row["schema_name"] for row in await connection.fetch(_SQL["begun_schemas"])}

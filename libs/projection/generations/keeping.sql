@@ -13,19 +13,21 @@ SELECT g.id,
         WHERE s.projection = g.projection AND s.fold_version = g.fold_version
             AND s.state = 'serving'
     ) AS is_first,
-    g.state = 'retired' AND g.retired_at < clock_timestamp() - $1::interval AS is_over
+    -- Of one without ranges the tables went half: who dropped it died.
+    g.state = 'retired' AND g.retired_at < clock_timestamp() - $1::interval
+    OR g.state IN ('filling', 'following', 'retired') AND NOT EXISTS (
+        SELECT FROM projection_checkpoints c WHERE c.generation = g.id
+    ) AS is_over
 FROM projection_generations g
 
 -- name: unread
--- Of other fold versions than this process's: what nobody who lives reads any more. The process that
--- went last may come back, with its release.
-SELECT g.id, g.projection, g.fold_version
+-- What nobody who lives reads.
+SELECT g.id
 FROM projection_generations g
-WHERE g.state <> 'failed' AND g.begun_at < clock_timestamp() - $1::interval
-    AND NOT EXISTS (
-        SELECT FROM projection_workers w
-        WHERE (w.fold_versions ->> g.projection)::integer = g.fold_version
-            AND w.seen_at > clock_timestamp() - $1::interval)
+WHERE NOT EXISTS (
+    SELECT FROM projection_workers w
+    WHERE (w.fold_versions ->> g.projection)::integer = g.fold_version
+        AND w.seen_at > clock_timestamp() - interval '30 seconds')
 
 -- name: begun_schemas
 SELECT schema_name FROM projection_generations

@@ -20,6 +20,13 @@ from libs.postgres.queries import load_queries
 
 _HELD: Final = timedelta(seconds=5)
 _LOOK_SECONDS: Final = 0.01
+# Whoever lacks more is waited for before anything is held: what answers stands still no longer than
+# it takes to fold so many.
+_NEARLY: Final = 2_000
+_BEHIND: Final = (
+    "Generation {generation} of {projection} came to position {position} and not to {foremost} in "
+    "time. Try again once it has caught up."
+)
 _SQL: Final = load_queries(Path(__file__).with_name("meeting.sql"))
 
 
@@ -63,47 +70,54 @@ async def _held(pool: asyncpg.Pool, ids: list[int], end: float) -> int:
     while True:
         async with pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(_SQL["lock"], ids)
-            _check(rows)
-            if not any(row["is_held"] for row in rows):
-                position: int = max(row["position"] for row in rows)
+            _check(ids, rows)
+            position: int = max(row["position"] for row in rows)
+            last = min(rows, key=lambda row: row["position"])
+            is_held = any(row["is_held"] for row in rows)
+            unfolded = _unfolded(rows)
+            if not is_held and not unfolded and position - last["position"] <= _NEARLY:
                 await connection.execute(_SQL["hold"], ids, position, _HELD)
                 return position
-        # Another meeting of one of them is under way.
         if asyncio.get_running_loop().time() > end:
-            raise NotMet("Something else is being compared, switched or merged. Try again.")
+            if is_held:
+                raise NotMet("Something else is being compared, switched or merged. Try again.")
+            raise NotMet(unfolded or _BEHIND.format(**last, foremost=position))
         await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _until_there(pool: asyncpg.Pool, ids: list[int], position: int, end: float) -> None:
     while True:
         rows = await pool.fetch(_SQL["places"], ids)
-        _check(rows)
+        _check(ids, rows)
         late = [row for row in rows if row["position"] != position]
         if not late:
             _check_one_line(rows)
             return
         if asyncio.get_running_loop().time() > end:
-            behind = late[0]
-            raise NotMet(
-                f"Generation {behind['generation']} of {behind['projection']} came to position "
-                f"{behind['position']} and not to {position} in time. Try again."
-            )
+            raise NotMet(_unfolded(late) or _BEHIND.format(**late[0], foremost=position))
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _check(rows: Sequence[Any]) -> None:
-    if not rows:
-        raise NotMet("There is no such generation any more.")
+def _check(ids: list[int], rows: Sequence[Any]) -> None:
+    if {row["generation"] for row in rows} != set(ids):
+        raise NotMet("One of them was dropped. Look again.")
     for row in rows:
         name = f"generation {row['generation']} of {row['projection']}"
         if row["halt_reason"]:
             raise NotMet(f"{name[0].upper()}{name[1:]} halted: {row['halt_reason']}")
         if row.get("is_paused"):
             raise NotMet(f"{row['projection']} is paused: resume it first.")
+
+
+def _unfolded(rows: Sequence[Any]) -> str:
+    """Return that nobody folds one of some ranges, or nothing; it may just change hands."""
+    for row in rows:
         if not row["is_leased"]:
-            raise NotMet(
-                f"Nobody folds {name}: start a process of its release with the role project."
+            return (
+                f"Nobody folds generation {row['generation']} of {row['projection']}: start a "
+                "process of its release with the role project."
             )
+    return ""
 
 
 def _check_one_line(rows: Sequence[Any]) -> None:

@@ -65,7 +65,7 @@ async def begin(
     ranges = divided(workers) if projection.divisible else [ALL]
     try:
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(_SQL["forget_failed"], name)
+            await connection.execute(_SQL["forget_failed"], name, version)
             new = await connection.fetchval(_SQL["begin"], name, version, len(ranges), fill_to)
             await connection.execute(_SQL["name_schema"], new, schema_of(new))
             begun = await _generation(connection, new)

@@ -11,7 +11,8 @@ INSERT INTO projection_checkpoints (projection, generation, first_partition, las
 SELECT $1, $2, * FROM unnest($3::smallint[], $4::smallint[])
 
 -- name: forget_failed
-DELETE FROM projection_generations WHERE projection = $1 AND state = 'failed'
+DELETE FROM projection_generations
+WHERE projection = $1 AND fold_version = $2 AND state = 'failed'
 
 -- name: building
 SELECT id FROM projection_generations

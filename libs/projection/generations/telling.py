@@ -18,6 +18,7 @@ from libs.projection.generations.records import generations
 from libs.projection.parking import count_parked
 from libs.projection.projection import Projection
 from libs.projection.runner import Runner
+from libs.rpc import errors
 from touchline.projection.v1 import projection_pb2 as api
 
 _STATES: Final = {
@@ -51,6 +52,18 @@ class Folds(Protocol):
     @property
     def runners(self) -> Sequence[Runner]:
         """See above."""
+
+
+def named(folds: Folds, name: str) -> Projection:
+    """Return the projection of a name.
+
+    Raises:
+        CallError: PROJECTION_NOT_FOUND.
+    """
+    found = folds.projections.get(name)
+    if found is None:
+        raise errors.projection_not_found(name)
+    return found
 
 
 @dataclass(slots=True)

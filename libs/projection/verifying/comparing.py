@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from libs.eventstore.client import StoreClient
-from libs.projection.comparing import compare_tables
+from libs.projection.comparing import compare_tables, erased_after
 from libs.projection.generations.meeting import NotMet, meeting
 from libs.projection.projection import Projection
 from libs.projection.verifying.copying import (
@@ -19,7 +19,6 @@ from libs.projection.verifying.copying import (
     live_state,
     scratch_schema,
 )
-from touchline.events.v1.event_pb2 import EVENT_TYPE_PROFILE_ERASED
 from touchline.projection.v1.projection_pb2 import TableComparison
 
 # The live projection goes on while the copy is folded; once no more than this is missing, the rest
@@ -102,7 +101,7 @@ async def verify_projection(
                 ]
             if all(not table.differing_rows for table in tables):
                 break
-            if not await _erased_after(store, live.position):
+            if not await erased_after(store, live.position):
                 break
             # The copy could not open what the live tables are about to forget.
             await asyncio.sleep(_FORGOTTEN_SECONDS)
@@ -140,12 +139,3 @@ async def _met(
             "copied. Verify it again."
         )
     return live
-
-
-async def _erased_after(store: StoreClient, position: int) -> bool:
-    """Tell whether somebody was erased who is not yet in what was folded up to a position."""
-    while events := (await store.history(position)).batch.events:
-        if any(event.type == EVENT_TYPE_PROFILE_ERASED for event in events):
-            return True
-        position += len(events)
-    return False
