@@ -59,9 +59,6 @@ UPDATE projection_checkpoints SET halt_reason = ''
 WHERE generation = $1 AND first_partition = $2 AND last_partition = $3 AND epoch = $4
     AND halt_reason <> ''
 
--- name: positions
-SELECT projection, position, halt_reason FROM projection_checkpoints
-
 -- name: ranges
 SELECT projection, generation, first_partition, last_partition, epoch, store_id, position, chain,
        halt_reason, owner, leased_until > clock_timestamp() AS leased,
@@ -79,9 +76,6 @@ UPDATE projection_foldings SET number = number + 1 WHERE number = $1 RETURNING t
 -- name: schemas_of_generations
 -- Also those whose generation is not noted any more.
 SELECT nspname AS name FROM pg_namespace WHERE nspname ~ '^generation_[0-9]+$'
-
--- name: all_parked
-SELECT projection, tenant, owner_key FROM parked_keys
 
 -- name: graph_profile
 SELECT i.root_key, i.identity_key

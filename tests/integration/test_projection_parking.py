@@ -290,6 +290,30 @@ async def test_given_another_process_then_it_sets_aside_and_refolds_what_the_fir
     assert await pool.fetchval(mine, owner("a@c.example")) == 2
 
 
+async def test_given_a_key_that_only_an_older_release_parked_then_nobody_waits_for_its_refold(
+    lent: Lent, pool: asyncpg.Pool, url: str
+) -> None:
+    older = Faulty(Timeline())
+    older.fails_at = {owner("a@g.example")}
+    async with driven(older, pool, lent) as runner:
+        await reaches(runner, await tell(lent, "a@g.example", "b@g.example"))
+    await pool.execute(
+        "INSERT INTO projection_generations (projection, fold_version, schema_name, state) "
+        "VALUES ('timeline', 2, 'generation_2', 'serving')"
+    )
+    asked = api.RefoldParkedKeysRequest(projection="timeline")
+    calls = service([runner], url, lent, pool)
+    async with asyncio.timeout(10):
+        answer = await calls.RefoldParkedKeys(asked, CALL)
+    assert [one.owner_key for one in answer.still_parked] == [owner("a@g.example")]
+    # Whoever still runs it does what was asked for, and is waited for.
+    older.fails_at = set()
+    async with driven(older, pool, lent) as runner:
+        await until(lambda: runner.state.state == LIVE, 15)
+        assert (await calls.RefoldParkedKeys(asked, CALL)).still_parked == []
+    assert await parked(pool) == []
+
+
 async def test_given_many_parked_keys_then_they_are_listed_in_pages_and_too_many_halt(
     lent: Lent, pool: asyncpg.Pool, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

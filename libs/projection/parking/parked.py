@@ -231,7 +231,7 @@ async def ask_to_refold(
         owner_keys: Whose, of that tenant.
     """
     rows = await pool.fetch(_SQL["ask_to_refold"], projection, tenant, list(owner_keys))
-    return [(row["tenant"], row["owner_key"]) for row in rows]
+    return sorted({(row["tenant"], row["owner_key"]) for row in rows})
 
 
 async def still_parked(

@@ -49,12 +49,24 @@ WHERE p.projection = $1 AND ($2::smallint IS NULL OR (p.tenant = $2 AND p.owner_
 RETURNING p.tenant, p.owner_key
 
 -- name: parked_of
-SELECT p.projection, p.tenant, p.owner_key, p.position, p.event_id, p.error, p.parked_at,
-       p.waiting_events, p.refold
-FROM unnest($2::smallint[], $3::bytea[]) AS k(tenant, owner_key)
-JOIN parked_keys p ON p.projection = $1 AND p.tenant = k.tenant AND p.owner_key = k.owner_key
-JOIN projection_generations g ON g.id = p.generation AND g.state = 'serving'
-ORDER BY p.position, p.tenant, p.owner_key, p.generation
+-- Nobody may fold the generation of an older release any more: what it has parked is not waited for.
+SELECT projection, tenant, owner_key, position, event_id, error, parked_at, waiting_events, refold
+FROM (
+    SELECT DISTINCT ON (p.tenant, p.owner_key)
+           p.projection, p.tenant, p.owner_key, p.position, p.event_id, p.error, p.parked_at,
+           p.waiting_events, p.refold AND (NOT EXISTS (
+               SELECT FROM projection_generations n
+               WHERE n.projection = p.projection AND n.state = 'serving' AND n.id > p.generation
+           ) OR EXISTS (
+               SELECT FROM projection_checkpoints c
+               WHERE c.generation = p.generation AND c.leased_until > clock_timestamp()
+           )) AS refold
+    FROM unnest($2::smallint[], $3::bytea[]) AS k(tenant, owner_key)
+    JOIN parked_keys p ON p.projection = $1 AND p.tenant = k.tenant AND p.owner_key = k.owner_key
+    JOIN projection_generations g ON g.id = p.generation AND g.state = 'serving'
+    ORDER BY p.tenant, p.owner_key, refold DESC, p.generation DESC
+) AS parked
+ORDER BY position, tenant, owner_key
 
 -- name: list_parked
 -- What two releases side by side have both parked is listed once.
