@@ -166,7 +166,7 @@ async def _messages(
                 raise
         else:
             return
-        stages.wait_for(f"{target.service}, which does not answer")
+        stages.wait_for(f"{target.service} does not answer")
         request = RebuildProjectionRequest(projection=target.projection, watch=True)
         await asyncio.sleep(1)
 

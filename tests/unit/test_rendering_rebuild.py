@@ -100,14 +100,14 @@ def test_on_a_terminal_each_stage_has_a_bar(width: int) -> None:
 
 
 def test_what_it_waits_for_is_told_once_in_a_log() -> None:
-    waiting = told(FILLING, 5, waits_for="the store, which does not answer")
+    waiting = told(FILLING, 5, waits_for="the store does not answer")
     text = written(told(FILLING, 5), waiting, waiting, told(FILLING, 9), waiting)
-    assert text.count("waits for the store, which does not answer\n") == 2
+    assert text.count("waits: the store does not answer\n") == 2
 
 
 def test_what_it_waits_for_stands_below_the_bar() -> None:
-    waiting = told(FILLING, 5, waits_for="the store")
-    assert "waits for the store" in written(waiting, terminal=True)
+    waiting = told(FILLING, 5, waits_for="the store is away")
+    assert "waits: the store" in written(waiting, terminal=True)
 
 
 def test_a_rebuild_that_is_watched_from_its_middle_counts_what_was_seen_in_its_rate() -> None:

@@ -62,6 +62,7 @@ class Stages:
         )
         self._stage: Task | None = None
         self._folded_before = 0
+        self._told = ""
         self._told_at = monotonic()
 
     def __enter__(self) -> Self:
@@ -105,7 +106,7 @@ class Stages:
         """Say what it waits for; empty: nothing."""
         what = words.plain(what)
         if what and what != self._bars.waits_for:
-            self._tell(f"waits for {what}")
+            self._tell(f"waits: {what}")
         self._bars.waits_for = what
 
     def _go_on(self, name: str, unit: str, done: int, of: int, remark: str = "") -> None:
@@ -116,8 +117,9 @@ class Stages:
             self._stage = next(task for task in self._bars.tasks if task.id == number)
         said = f"{name}{remark}"
         self._bars.update(self._stage.id, description=said, completed=done, total=of or None)
-        if monotonic() - self._told_at >= _SECONDS_BETWEEN_LINES:
-            self._tell(_line(self._stage))
+        line = _line(self._stage)
+        if line != self._told and monotonic() - self._told_at >= _SECONDS_BETWEEN_LINES:
+            self._tell(line)
 
     def _end_stage(self, folded: int = 0) -> None:
         """End a stage where it is: what is recorded later is another stage's."""
@@ -133,9 +135,10 @@ class Stages:
         self._stage = None
 
     def _tell(self, line: str) -> None:
+        self._told_at = monotonic()
         if not self._console.is_terminal:
+            self._told = line
             self._console.print(Text(line), soft_wrap=True)
-            self._told_at = monotonic()
 
 
 class _Bars(Progress):
@@ -146,7 +149,7 @@ class _Bars(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         if self.waits_for:
-            yield Text(f"  waits for {self.waits_for}", style=palette.ATTENTION)
+            yield Text(f"  waits: {self.waits_for}", style=palette.ATTENTION)
 
 
 class _Done(ProgressColumn):
