@@ -7,11 +7,13 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.cli.stack import DEFAULTS
+from libs.embedded import database_url_for, run_database
 from tests.running import Installation, Up, alive, children
 
 CONTACTS = ("import", "examples/contacts.csv", "--mapping", "examples/contacts.toml")
@@ -48,6 +50,23 @@ async def test_it_runs_alone_drains_services_before_servers_and_goes_on_later(
         assert "Everything holds" in (await installation.run("verify")).out
     assert up.process.returncode == 0
     assert_drained(up)
+
+
+async def test_a_release_with_other_folds_builds_its_views_before_it_is_up(
+    installation: Installation,
+) -> None:
+    async with installation.up():
+        assert (await installation.run(*CONTACTS)).code == 0
+        before = await installation.run("timeline", "crm:C-1001")
+    async with run_database(installation.home) as url:
+        connection = await asyncpg.connect(database_url_for(url, "touchline_profile"))
+        # As an older release would have left it.
+        await connection.execute("UPDATE projection_generations SET fold_version = 0")
+        await connection.close()
+    async with installation.up() as up:
+        assert "profile builds its views anew" in up.text
+        assert (await installation.run("timeline", "crm:C-1001")).out == before.out
+        assert "Everything holds" in (await installation.run("verify")).out
 
 
 async def test_stopped_while_it_starts_it_leaves_nothing_running(
