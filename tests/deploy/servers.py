@@ -18,6 +18,7 @@ from libs.embedded import database_url_for
 from libs.embedded.process import Child, Process, start
 from tests.deploy.environment import environment_of
 from tests.deploy.rendered import CHECKOUT, OVERLAYS, TOOLS, named, of_kind, overlay_objects, pod_of
+from tests.deploy.rules import deployments_of
 
 PASSWORDS: Final = {
     "NATS_STORE_PASSWORD": "dev-only-store",
@@ -147,6 +148,14 @@ def settings_of(service: str, postgres_url: str, nats_port: int, listen: str) ->
         ),
         "TOUCHLINE_LISTEN": listen,
         "PYTHONPATH": str(CHECKOUT),
+    }
+
+
+def processes_of(overlay: str, service: str) -> dict[str, list[str]]:
+    """The arguments of a service's processes in an overlay, one of each Deployment, by its name."""
+    return {
+        name: pod_of(one)["containers"][0].get("args", [])
+        for name, one in deployments_of(overlay_objects(overlay), service).items()
     }
 
 

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from libs.embedded import database_url_for, nats_server
 from libs.embedded.process import Child, run, start
 from libs.eventstore import api, feed
-from tests.deploy.rendered import CHECKOUT, SERVICES, of_kind, overlay_objects
+from tests.deploy.rendered import CHECKOUT, OVERLAYS, SERVICES, of_kind, overlay_objects
 from tests.deploy.servers import (
     READ_ONLY,
     connect,
@@ -24,6 +24,7 @@ from tests.deploy.servers import (
     free_ports,
     nothing_can_be_written,
     probe,
+    processes_of,
     run_nats,
     run_sql,
     settings_of,
@@ -148,8 +149,9 @@ async def test_in_production_migrations_need_no_more_than_the_rights_given(
     await asyncio.gather(*(migrated(one["owner"], one["database"]) for one in made))
 
 
-async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev(
-    own_postgres: OwnPostgres, tmp_path: Path
+@pytest.mark.parametrize("overlay", OVERLAYS)
+async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev_with_the_roles_of_each_overlay(
+    own_postgres: OwnPostgres, tmp_path: Path, overlay: str
 ) -> None:
     # Without the right to mount, nothing here can keep a service from writing.
     confined = READ_ONLY if nothing_can_be_written() else ()
@@ -160,21 +162,29 @@ async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev(
     }
     async with run_nats("dev", tmp_path) as (ports, _), AsyncExitStack() as stack:
 
-        async def serves(service: str, address: str) -> None:
+        async def runs(service: str, name: str, roles: list[str]) -> None:
+            listens = addresses[service] if name == service else f"127.0.0.1:{free_ports(1)[0]}"
+
             async def answers() -> bool:
-                return await probe(address)
+                return await probe(listens)
 
             child = Child(
-                name=service,
-                argv=(*confined, sys.executable, "-m", f"services.{service}"),
-                env=settings_of(service, own_postgres.url, ports[0], address)
-                | {"PATH": os.defpath},
+                name=name,
+                argv=(*confined, sys.executable, "-m", f"services.{service}", *roles),
+                env=settings_of(service, own_postgres.url, ports[0], addresses[service])
+                | {"TOUCHLINE_WORKER_LISTEN": listens, "PATH": os.defpath},
                 cwd=CHECKOUT,
             )
             process = await start(child, answers)
             stack.push_async_callback(process.stop)
 
-        await asyncio.gather(*(serves(*one) for one in addresses.items()))
+        await asyncio.gather(
+            *(
+                runs(service, name, roles)
+                for service in SERVICES
+                for name, roles in processes_of(overlay, service).items()
+            )
+        )
         said = await asyncio.create_subprocess_exec(
             sys.executable,
             "deploy/smoke.py",
