@@ -35,17 +35,17 @@ async def pool(url: str) -> AsyncIterator[asyncpg.Pool]:
 async def two_generations(pool: asyncpg.Pool) -> Generation:
     """Begins one in public and one beside it, each with an entry, and returns the one beside."""
     await introduce(pool, "ledger", 1)
-    row = await pool.fetchrow(
+    number = await pool.fetchval(
         "INSERT INTO projection_generations (projection, fold_version, schema_name, state) "
         "VALUES ('ledger', 1, '', 'following') RETURNING id"
     )
-    schema = schema_of(row["id"])
+    schema = schema_of(number)
     await pool.execute(
-        "UPDATE projection_generations SET schema_name = $1 WHERE id = $2", schema, row["id"]
+        "UPDATE projection_generations SET schema_name = $1 WHERE id = $2", schema, number
     )
     await pool.execute(
         "INSERT INTO projection_checkpoints (projection, generation) VALUES ('ledger', $1)",
-        row["id"],
+        number,
     )
     await pool.execute(f"CREATE SCHEMA {schema}")
     await pool.execute(f"CREATE TABLE {schema}.ledger (LIKE public.ledger INCLUDING ALL)")
