@@ -58,7 +58,7 @@ def _known(one: projection.RowDifference) -> Text:
         parts.append(f"position {one.position:,}")
     if one.event_id:
         parts.append(f"event {words.plain(one.event_id)}")
-    text = Text(", ".join(parts))
+    text = Text(", ".join(parts), no_wrap=False, overflow="fold")
     if one.columns:
         columns = [words.plain(column) for column in one.columns]
         named = ", ".join(columns[:_MOST_COLUMNS])
