@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,8 +135,16 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(home: Path, disk: Disk | None) -> AsyncIterator[Cluster]:
-    """Start everything on an empty home, and end it with the block."""
+async def open_cluster(
+    home: Path, disk: Disk | None, services: Sequence[str] = (*INGESTION, *PROJECTING)
+) -> AsyncIterator[Cluster]:
+    """Start everything on an empty home, and end it with the block.
+
+    Args:
+        home: Holds data and logs.
+        disk: The small disk under PostgreSQL's data, or None.
+        services: The processes, each a service's name; with `-` and a letter where it has several.
+    """
     database, messaging = await _start_servers(home, disk)
     cluster = Cluster(home, database[0], messaging[0], disk, {})
     async with AsyncExitStack() as stack:
@@ -148,13 +156,13 @@ async def open_cluster(home: Path, disk: Disk | None) -> AsyncIterator[Cluster]:
         for name in ("ingestion", *PROJECTING):
             await create_database(cluster.postgres.url, _database(name))
         told = _secrets()
-        for member in (*INGESTION, *PROJECTING):
+        for member in services:
             child = await _child(cluster, member, told, stack)
             begin = _starting(child, cluster.addresses[member])
             cluster.members[member] = await stack.enter_async_context(
                 supervise(await begin(), begin)
             )
-        for member in INGESTION:
+        for member in set(INGESTION) & set(services):
             await _route(cluster, f"clients→{member}", cluster.addresses[member], stack)
         yield cluster
 
