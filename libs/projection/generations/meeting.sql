@@ -17,5 +17,12 @@ SELECT projection, generation, position, chain, halt_reason,
 FROM projection_checkpoints WHERE generation = ANY($1)
 
 -- name: release
-UPDATE projection_checkpoints SET held_until = '-infinity'
-WHERE generation = ANY($1) AND held_at = $2
+-- Whoever locks several checkpoints does so in this order: else two would wait for each other.
+WITH held AS (
+    SELECT generation, first_partition FROM projection_checkpoints
+    WHERE generation = ANY($1) AND held_at = $2
+    ORDER BY generation, first_partition
+    FOR UPDATE
+)
+UPDATE projection_checkpoints c SET held_until = '-infinity'
+FROM held h WHERE (c.generation, c.first_partition) = (h.generation, h.first_partition)

@@ -103,6 +103,8 @@ async def fail(pool: asyncpg.Pool, generation: int, failure: str) -> bool:
         Whether it was being filled still.
     """
     async with pool.acquire() as connection, connection.transaction():
+        # Places before their generation, as in a switch: else two would wait for each other.
+        await connection.fetch(_SQL["lock_places"], [generation])
         schema = await connection.fetchval(_SQL["fail"], generation, failure)
         if schema is None:
             return False
@@ -168,6 +170,7 @@ async def drop(pool: asyncpg.Pool, generation: Generation, its: Iterable[Table])
         asyncpg.LockNotAvailableError: somebody reads it; come again later.
     """
     async with pool.acquire() as connection, connection.transaction():
+        await connection.fetch(_SQL["lock_places"], [generation.id])
         if await connection.fetchval(_SQL["lock"], generation.id) == "serving":
             return False
         # First what its runners need: they end before the tables go.

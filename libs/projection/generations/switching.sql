@@ -66,6 +66,7 @@ UPDATE projection_generations SET compared_position = $2, differing_rows = $3 WH
 DELETE FROM projection_generations WHERE id = $1
 
 -- name: drop_ranges
+-- Locked by `lock_places` before.
 DELETE FROM projection_checkpoints WHERE generation = $1
 
 -- name: drop_parked

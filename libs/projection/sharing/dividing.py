@@ -64,6 +64,7 @@ async def merge(
         await stop()
         try:
             async with pool.acquire() as connection, connection.transaction():
+                await connection.fetch(_SQL["lock_halves"], generation, first.first, second.first)
                 gone: Any = await connection.fetchrow(_SQL["merge_second"], generation, *second)
                 if gone is None:
                     return False

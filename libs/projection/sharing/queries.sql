@@ -18,7 +18,14 @@ SELECT owner, folds, reacts, fold_versions::text AS fold_versions
 FROM projection_workers WHERE seen_at > clock_timestamp() - $1::interval ORDER BY owner
 
 -- name: release_all
-UPDATE projection_checkpoints SET leased_until = '-infinity' WHERE owner = $1
+-- In the order in which meetings lock them.
+WITH own AS (
+    SELECT generation, first_partition FROM projection_checkpoints WHERE owner = $1
+    ORDER BY generation, first_partition
+    FOR UPDATE
+)
+UPDATE projection_checkpoints c SET leased_until = '-infinity'
+FROM own o WHERE (c.generation, c.first_partition) = (o.generation, o.first_partition)
 
 -- name: changed
 SELECT pg_notify('touchline_generations', '')
@@ -47,6 +54,12 @@ WITH halved AS (
 SELECT pg_notify('touchline_checkpoint', concat_ws(' ', generation, first_partition, position)),
        pg_notify('touchline_generations', '')
 FROM second
+
+-- name: lock_halves
+-- In the order in which meetings lock them.
+SELECT FROM projection_checkpoints WHERE generation = $1 AND first_partition IN ($2, $3)
+ORDER BY first_partition
+FOR UPDATE
 
 -- name: merge_second
 DELETE FROM projection_checkpoints
