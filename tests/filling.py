@@ -100,7 +100,7 @@ def _add_fact(event: Event, before: Sequence[Event], random: Random) -> None:
             said = ConsentChanged(purpose="news", channel=CHANNEL_EMAIL, status=status)
             event.consent_changed.CopyFrom(said)
         case _:
-            event.note_added.CopyFrom(NoteAdded(text="x" * random.randrange(300)))
+            event.note_added.CopyFrom(NoteAdded(text="x" * random.randrange(1, 300)))
 
 
 async def rows_of(

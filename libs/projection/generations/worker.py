@@ -34,6 +34,7 @@ from libs.tasks import OrderlyEnd
 Projections = Callable[[str], Awaitable[Projection | None]]
 """Returns a service's fold of a name, or None if the service has none of it."""
 
+_APPLICATION: Final = "rebuild"
 _CONNECTIONS: Final = 3
 _LOOK_SECONDS: Final = 0.5
 _DISK_FULL: Final = (
@@ -73,21 +74,22 @@ async def run_worker(
     Raises:
         CannotFill: there is no such generation, or this release does not fold it.
     """
-    async with open_pool(database_url, application="rebuild", size=1) as pool:
+    async with open_pool(database_url, application=_APPLICATION, size=1) as pool:
         generation = await _generation(pool, generation_id)
     if generation is None:
         raise CannotFill(f"there is no generation {generation_id} in this database")
     projection = await _fold_of(generation, projections)
     own = {**settings, **SETTINGS, "search_path": generation.search_path}
     async with open_pool(
-        database_url, application="rebuild", size=_CONNECTIONS, settings=own
+        database_url, application=_APPLICATION, size=_CONNECTIONS, settings=own
     ) as pool:
         filler = Filler(
             *(projection, generation, pool, store, uuid4(), stop), sizes=sizes, lease=lease
         )
 
         def connect() -> Awaitable[asyncpg.Connection]:
-            return asyncpg.connect(database_url, server_settings=own)
+            named = {**own, "application_name": _APPLICATION}
+            return asyncpg.connect(database_url, server_settings=named)
 
         await Worker(projection, generation, pool, store, stop, filler, connect).run()
 
