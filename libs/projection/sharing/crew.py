@@ -123,13 +123,16 @@ class Crew:
         await self._pools.close()
 
     def add(self, projection: Projection) -> None:
-        """Fold one more from now on."""
+        """Fold one more from now on, and read what this release folds of it."""
         self.projections[projection.name] = projection
+        if not _is_reactor(projection):
+            self._serving.watch(projection.name, projection.fold_version)
         self._serving.changed.set()
 
     async def remove(self, name: str) -> None:
         """Fold one no more, and return once its runners have ended and their leases are free."""
         self.projections.pop(name, None)
+        self._serving.unwatch(name)
         async with self._reconciling:
             await self._give_up(
                 [key for key, (one, _) in self._running.items() if one.projection.name == name]
