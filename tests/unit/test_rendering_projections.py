@@ -76,9 +76,13 @@ def test_what_is_filled_to_the_last_event_is_not_called_full() -> None:
             generation(2, api.GENERATION_STATE_FOLLOWING, ranges=ranges("a:1", "b:2", "a:1", "")),
             "following, 4 ranges by 2 workers, 1 by nobody",
         ),
+        (
+            generation(2, api.GENERATION_STATE_FOLLOWING, ranges=ranges("", "")),
+            "following, 2 ranges by nobody",
+        ),
         (generation(2, api.GENERATION_STATE_FOLLOWING, ranges=ranges("a:1")), "following"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_generation_beside_the_one_that_answers_says_what_it_is(
     one: api.Generation, said: str

@@ -122,6 +122,24 @@ def test_what_fits_into_one_transaction_is_counted_in_the_end() -> None:
     assert catching_up.startswith("catching up: 0 events, ")
 
 
+def test_no_stage_is_shown_twice() -> None:
+    """Indexes are made in one transaction: before and after it, nothing is seen of them."""
+    text = written(
+        told(FILLING, 90),
+        told(INDEXING, 90, indexed=0.5),
+        told(FILLING, 90),
+        told(INDEXING, 90, indexed=0.1),
+        told(FILLING, 90),
+        told(CATCHING_UP, 90),
+        told(FOLLOWING, 90),
+    )
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        "filling",
+        "indexing",
+        "catching up",
+    ]
+
+
 def test_nothing_is_said_of_a_rebuild_that_follows_already() -> None:
     assert written(told(FOLLOWING, 100)) == ""
 

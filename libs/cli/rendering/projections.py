@@ -208,8 +208,9 @@ def _shared(each: api.Generation) -> str:
         return ""
     workers = {one.worker for one in each.ranges if one.worker}
     free = sum(not one.worker for one in each.ranges)
-    nobody = f", {free} by nobody" if free else ""
-    return f", {len(each.ranges)} ranges by {words.count(len(workers), 'worker')}{nobody}"
+    by = [words.count(len(workers), "worker")] if workers else []
+    by += [f"{free} by nobody" if workers else "nobody"] if free else []
+    return f", {len(each.ranges)} ranges by {', '.join(by)}"
 
 
 def _notes(listed: Listed) -> Iterator[Text]:

@@ -61,6 +61,7 @@ class Stages:
             disable=not console.is_terminal,
         )
         self._stage: Task | None = None
+        self._reached: int = api.REBUILD_STAGE_UNSPECIFIED
         self._folded_before = 0
         self._told = ""
         self._told_at = monotonic()
@@ -83,20 +84,23 @@ class Stages:
     def show(self, told: api.RebuildProjectionResponse) -> None:
         """Show how far a rebuild is."""
         self.wait_for(told.waits_for)
-        name = _NAMES.get(told.stage, "")
-        if self._stage is not None and name != self._stage.fields["stage"]:
+        if told.stage < self._reached:
+            return  # such as between two attempts to make the indexes
+        if told.stage > self._reached:
             # Whole transactions are told: what the last one added is known after it.
             self._end_stage(told.folded_events - self._folded_before)
+            self._reached = told.stage
+            if told.stage != api.REBUILD_STAGE_FILLING:
+                self._folded_before = told.folded_events
+        name = _NAMES.get(told.stage, "")
         if told.stage == api.REBUILD_STAGE_INDEXING:
             self._go_on(name, _PERCENT, round(100 * told.indexed), 100)
         elif name:
-            shared = f" · {told.workers} workers" if told.workers > 1 else ""
             filling = told.stage == api.REBUILD_STAGE_FILLING
-            if not filling and self._stage is None:
-                self._folded_before = told.folded_events
             done = told.folded_events - self._folded_before
             of = max(done, told.events - self._folded_before)
-            self._go_on(name, _EVENTS, done, of, shared if filling else "")
+            shared = f" · {told.workers} workers" if filling and told.workers > 1 else ""
+            self._go_on(name, _EVENTS, done, of, shared)
 
     def show_comparison(self, told: api.CompareGenerationsResponse) -> None:
         """Show how far a comparison is."""

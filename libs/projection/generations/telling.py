@@ -213,7 +213,10 @@ def _generation(one: Generation, known: Known) -> api.Generation:
 
 
 def _range(one: RangeState, known: Known) -> api.PartitionRange:
-    worker = known.workers.get(one.owner, "another process") if one.leased and one.owner else ""
+    worker = ""
+    if one.leased and one.owner:
+        # Those that fill a generation don't tell their names; two of them are two all the same.
+        worker = known.workers.get(one.owner, f"worker {one.owner.hex[:8]}")
     return api.PartitionRange(
         first=one.partitions.first,
         last=one.partitions.last,
