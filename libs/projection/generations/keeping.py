@@ -32,9 +32,9 @@ RETIRED_FOR: Final = timedelta(minutes=10)
 UNREAD_FOR: Final = timedelta(minutes=10)
 """For how long a generation is kept that no living process reads: its release may come back."""
 
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.3
 # Of two keepers that see the same free ranges the later one finds them taken.
-_AFTER_SECONDS: Final = 0.5
+_AFTER_SECONDS: Final = 0.2
 _SWEEP_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 # A worker that ends sooner did not get to work.

@@ -11,7 +11,7 @@ from libs.projection.generations.generation import PUBLIC, Generation
 
 # Several projections are folded in public; of a generation beside, ranges of one.
 _SIZE_OF_PUBLIC: Final = 8
-_SIZE: Final = 2
+_SIZE: Final = 4
 
 
 class FoldingPools:
