@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -41,7 +42,7 @@ async def listed(touchline: Touchline) -> dict[str, Projection]:
 async def health_of(touchline: Touchline) -> dict[str, int]:
     """The health of the profile service's process and of its services."""
     async with grpc.aio.insecure_channel(touchline.profile.listen) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         return {
             name: (await stub.Check(_asked(name), wait_for_ready=True, timeout=20)).status
             for name in ("", PROFILE_SERVICE, PROJECTION_SERVICE)

@@ -2,9 +2,9 @@
 
 Each table has a query of its name in an `erasing.sql`, which gets the first of these arguments, as
 many as it has: the tenant's number, the identity keys, the erasure's position, and from when and
-before when it occurred. Either it answers with one row of `left`, what could still tell something, and
-`shut`, what concerns the customer and tells nothing. Or it returns sealed rows, with `position` and
-`record`: then each that the erasure concerns is tried, and is `left` if it opens.
+before when it occurred. Either it answers with one row of `left`, what could still tell something,
+and `shut`, what concerns the customer and tells nothing. Or it returns sealed rows, with `position`
+and `record`: then each that the erasure concerns is tried, and is `left` if it opens.
 """
 
 from collections.abc import AsyncIterator, Mapping
