@@ -129,7 +129,8 @@ def _without_status(code: grpc.StatusCode, message: str) -> tuple[str, str]:
             "call or shorter texts; ask for smaller pages."
         )
     if code is grpc.StatusCode.UNAVAILABLE:
-        return "", f"Touchline does not answer: {message}. Check its address and that it runs."
+        why = message.rstrip(".")
+        return "", f"Touchline does not answer: {why}. Check its address and that it runs."
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "", "The deadline passed before Touchline answered. Call again with a longer one."
     return "", message

@@ -255,6 +255,15 @@ async def test_such_a_command_outlives_restarts_where_nothing_was_done_it_is_sen
     assert one.corrections + other.corrections == answered
 
 
+async def test_what_is_not_ready_yet_has_done_nothing_so_such_a_command_goes_to_another() -> None:
+    building = Counted(*[errors.views_building("timeline")] * 9)
+    async with processes(building, Counted()) as both, client_of(*both) as client:
+        for _ in range(4):
+            correcting = client.ingestion.CorrectRejectedEvent(CORRECT)
+            assert await seconds_of(correcting) < 0.8
+    assert len(building.errors) < 9
+
+
 async def test_a_stream_is_begun_elsewhere_and_breaks_once_it_has_told_something() -> None:
     async def verify(_: Any, __: Context) -> AsyncIterator[Any]:
         if failing:

@@ -38,6 +38,9 @@ _ONCE: Final = frozenset(
     }
 )
 
+# What a process says that can't answer yet.
+_NOT_READY: Final = "VIEWS_BUILDING"
+
 _Calls = dict[Replica, Callable[..., Any]]
 
 
@@ -109,7 +112,8 @@ class _Repeats:
         return chosen
 
     def _may_repeat(self, failure: CallFailed) -> bool:
-        if self._once and not failure.not_begun:
+        not_begun = failure.not_begun or failure.reason == _NOT_READY
+        if self._once and not not_begun:
             return False
         if is_gone(failure):
             return True
