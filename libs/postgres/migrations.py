@@ -34,7 +34,12 @@ _TELL_SECONDS: Final = 5.0
 _SESSION: Final = {
     "idle_session_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
+    # Behind a migration that waits for a table, everybody waits who only wants to read it.
+    "lock_timeout": "1s",
 }
+_IN_USE: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+_IN_USE_SECONDS: Final = 300.0
+_AGAIN_SECONDS: Final = 0.5
 # Waiting does not help against these.
 _REFUSED: Final = (
     asyncpg.ClientConfigurationError,
@@ -265,17 +270,24 @@ async def _run(connection: asyncpg.Connection, migration: Migration) -> str:
     values = (migration.component, migration.number, migration.name, migration.checksum)
     told = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
     note = f"INSERT INTO schema_migrations (component, number, name, checksum) VALUES ({told})"  # noqa: S608 - our own files
-    try:
-        # One message, which PostgreSQL runs as one transaction: a process that freezes keeps no
-        # lock on a table that others write.
-        await connection.execute(f"{migration.sql};\n{note}")
-    except asyncpg.PostgresError as error:
-        raise MigrationError(
-            # Without the detail, which may quote a row.
-            f"migration {migration.name} of {migration.component} failed and was rolled back: "
-            f"{error.args[0]}"
-        ) from error
-    return migration.name
+    end = time.monotonic() + _IN_USE_SECONDS
+    while True:
+        try:
+            # One message, which PostgreSQL runs as one transaction: a process that freezes keeps no
+            # lock on a table that others write.
+            await connection.execute(f"{migration.sql};\n{note}")
+        except asyncpg.PostgresError as error:
+            if not isinstance(error, _IN_USE) or time.monotonic() > end:
+                raise MigrationError(
+                    # Without the detail, which may quote a row.
+                    f"migration {migration.name} of {migration.component} failed and was rolled "
+                    f"back: {error.args[0]}"
+                ) from error
+            _log.warning("waits for a table that is in use", migration=migration.name)
+        else:
+            return migration.name
+        # Those who came meanwhile go first.
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _not_ours(url: str, service: str, why: str) -> str:

@@ -237,6 +237,23 @@ async def asleep(url: str) -> None:
         await asyncio.sleep(0.05)
 
 
+async def test_a_table_in_use_is_waited_for_and_kept_from_nobody(
+    postgres_url: str, first: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await bring(postgres_url, first)
+    long = await asyncpg.connect(postgres_url)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group, long.transaction():
+        await long.fetch("SELECT FROM orders")
+        migrating = group.create_task(bring(postgres_url, whole))
+        while "waits for a table that is in use" not in capsys.readouterr().out:
+            # Whoever reads meanwhile waits for a second at most.
+            await asyncio.wait_for(on(postgres_url, "SELECT FROM orders"), 2)
+            await asyncio.sleep(0.05)
+        assert not migrating.done()
+    await long.close()
+    assert migrating.result() == ["0002_no_clerk_needed", "0004_places"]
+
+
 async def test_what_a_backup_was_taken_of_is_made_again(postgres_url: str, whole: Path) -> None:
     assert await migrate(postgres_url, "orders", whole, up_to=3, after={3}) == [
         "0001_orders",
