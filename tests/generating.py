@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -99,7 +99,11 @@ class Desk:
     async def begin(self, name: str, workers: int = 1) -> int:
         """Begins a rebuild, and listens no longer than until it is begun."""
         request = api.RebuildProjectionRequest(projection=name, workers=workers)
-        async with aclosing(self.service.RebuildProjection(request, CALL)) as told:
+        told = cast(
+            "AsyncGenerator[api.RebuildProjectionResponse]",
+            self.service.RebuildProjection(request, CALL),
+        )
+        async with aclosing(told):
             return (await anext(told)).generation
 
     async def watch(self, name: str) -> list[api.RebuildProjectionResponse]:

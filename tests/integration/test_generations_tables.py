@@ -40,7 +40,10 @@ INDEXES = """
 class Added(Timeline):
     """A timeline that gets its indexes once it is filled."""
 
-    tables = tuple(Table(one.name, one.rows, append_only=True) for one in Timeline.tables)
+    tables = (
+        Table("timeline", append_only=True),
+        Table("timeline_retractions", append_only=True),
+    )
 
     def copy(self) -> Added:
         """The same fold."""
