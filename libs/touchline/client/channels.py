@@ -63,7 +63,7 @@ class Replica:
         # each method once, so here a call costs one Python function more.
         self.calls = cast("grpc.aio.Channel", _DefaultsChannel(self._channel, tenant, traceparent))
         self.doubted_until = 0.0
-        self._doubt = 0.0
+        self._doubt = self._stops_until = 0.0
         self._connects_until: float | None = None
 
     def told(self, failure: CallFailed | None) -> None:
@@ -72,11 +72,14 @@ class Replica:
         One that stops, or is gone, is so for a moment only: its connection tells when it is back.
         """
         if failure is None:
-            self._doubt = self.doubted_until = 0.0
+            # What a process that stops had begun before still ends well.
+            self._doubt, self.doubted_until = 0.0, self._stops_until
         elif is_fault_of_process(failure):
             longer = 0.0 if is_gone(failure) else 2 * self._doubt
             self._doubt = min(longer or _FIRST_DOUBT, _MAXIMUM_DOUBT)
             self.doubted_until = time.monotonic() + max(self._doubt, failure.retry_after or 0.0)
+            if failure.not_begun:
+                self._stops_until = self.doubted_until
 
     @property
     def standing(self) -> Standing:
