@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
@@ -21,6 +22,7 @@ from tests.bench import (
     pages,
     profile_ingest,
     projections,
+    rebuild,
     rebuild_load,
     replicas,
     scoring,
@@ -34,15 +36,22 @@ from tests.bench.stage import Stage, open_stage
 FAMILIES: Final = (
     *("ingest", "unary", "replicas", "projection", "freshness", "telemetry", "graph"),
     *("scores", "rules", "inbox", "identities"),
-    *("rebuild_load", "history", "rebuild", "pages"),
+    *("rebuild", "rebuild_load", "history", "first_fold", "pages"),
 )
 _DERIVED: Final = {"scores", "rules", "inbox"}
-_LARGE: Final = {"history", "rebuild", "pages"}
-_OWN_STORE: Final = {"identities", "rebuild_load"}
+_LARGE: Final = {"history", "first_fold", "pages"}
+_OWN_STORE: Final = {"identities", "rebuild", "rebuild_load"}
 _NO_STORE: Final = {"graph"}
 
 
-async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: bool) -> None:
+async def measure(
+    report: Report,
+    scale: Scale,
+    wanted: set[str],
+    rebuilt: Sequence[int] | None = None,
+    *,
+    profiled: bool,
+) -> None:
     """Measure the wanted families: on a fresh store, on one with all services, on a large one."""
     disk.measure(report, WRITTEN.parent)
     if "graph" in wanted:
@@ -56,6 +65,9 @@ async def measure(report: Report, scale: Scale, wanted: set[str], *, profiled: b
     if "identities" in wanted:
         async with open_stage(profiled=profiled) as stage:
             await identities.measure(report, stage, scale)
+    if "rebuild" in wanted:
+        async with open_stage(profiled=profiled) as stage:
+            await rebuild.measure(report, stage, rebuilt or scale.rebuilt)
     if "rebuild_load" in wanted:
         async with open_stage(profiled=profiled) as stage:
             await rebuild_load.measure(report, stage, scale)
@@ -108,8 +120,8 @@ async def _on_a_large_store(report: Report, stage: Stage, scale: Scale, wanted: 
     async with stage.run("ingestion"):
         if "history" in wanted:
             await history.measure(report, stage, scale.stored)
-        if wanted & {"rebuild", "pages"}:
-            async with projections.rebuild(report, stage, scale.stored) as profile:
+        if wanted & {"first_fold", "pages"}:
+            async with projections.first_fold(report, stage, scale.stored) as profile:
                 if "pages" in wanted:
                     await pages.measure(report, profile, scale)
 
@@ -131,6 +143,13 @@ def main() -> None:
         "--only", nargs="+", choices=FAMILIES, metavar="NAME", help="of " + ", ".join(FAMILIES)
     )
     parser.add_argument(
+        "--rebuilt",
+        nargs="+",
+        type=int,
+        metavar="EVENTS",
+        help="rebuild lines of so many events, the shortest first, such as 100000 1000000 5000000",
+    )
+    parser.add_argument(
         "--profile-ingest", action="store_true", help="say where ingestion's time goes, by step"
     )
     parser.add_argument(
@@ -148,7 +167,7 @@ def main() -> None:
     try:
         scale = QUICK if arguments.quick else FULL
         wanted = set(arguments.only or FAMILIES)
-        asyncio.run(measure(report, scale, wanted, profiled=arguments.profile))
+        asyncio.run(measure(report, scale, wanted, arguments.rebuilt, profiled=arguments.profile))
     except KeyboardInterrupt:
         failure = "stopped before the end"
     except Exception as error:

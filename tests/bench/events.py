@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from touchline.events.v1 import facts_pb2 as facts
+from touchline.events.v1.decisions_pb2 import (
+    CHANNEL_VERDICT_CHOSEN,
+    NOTIFICATION_CHANNEL_INBOX,
+)
 from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.identity_pb2 import (
     IDENTITY_KIND_EMAIL,
@@ -62,6 +66,31 @@ def event_of(customer: int, rng: random.Random, span_seconds: int = YEAR_SECONDS
     event.occurred_at.seconds = int(time.time()) - rng.randrange(span_seconds)
     event.occurred_at.nanos = rng.randrange(1_000_000) * 1000
     _add_fact(event, customer, rng)
+    return event
+
+
+def varied_event_of(customer: int, rng: random.Random) -> Event:
+    """Return an event of one customer of which every view that can be rebuilt has something.
+
+    As `event_of`; but a tenth tells traits, a twentieth each consents and what somebody is told.
+    """
+    event = event_of(customer, rng)
+    share = rng.random()
+    if share < 0.1:
+        event.traits_observed.traits["city"] = rng.choice(("Linz", "Graz", "Wien"))
+        event.traits_observed.traits["size"] = str(rng.randrange(1000))
+    elif share < 0.15:
+        event.consent_changed.purpose = "newsletter"
+        event.consent_changed.channel = facts.CHANNEL_EMAIL
+        event.consent_changed.status = rng.choice(
+            (facts.CONSENT_STATUS_GRANTED, facts.CONSENT_STATUS_WITHDRAWN)
+        )
+    elif share < 0.2:
+        told = event.notification_decided
+        told.rule, told.rule_version = "complaint-broken", 1
+        told.recipient.reference = f"agent-{rng.randrange(50)}"
+        told.title, told.text = _text(rng, 5), _text(rng, 20)
+        told.considered.add(channel=NOTIFICATION_CHANNEL_INBOX, verdict=CHANNEL_VERDICT_CHOSEN)
     return event
 
 

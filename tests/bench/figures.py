@@ -74,6 +74,9 @@ AIMS: Final = {
     "freshness_unary_watch_p99": Aim(below=50),
     "page_p99": Aim(below=10),
     "page_of_largest_profile_p99": Aim(below=10),
+    "rebuild_timeline_100k": Aim(at_least=50_000),
+    "rebuild_timeline_1m": Aim(at_least=50_000),
+    "rebuild_timeline_5m": Aim(at_least=50_000),
     "merge_large_p99": Aim(below=20),
     "unmerge_large_p99": Aim(below=20),
 }

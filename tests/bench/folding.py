@@ -173,7 +173,7 @@ async def _empty(pool: asyncpg.Pool, projection: str, tables: tuple[str, ...]) -
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(f"TRUNCATE {', '.join(tables)}")
         await connection.execute(
-            "DELETE FROM projection_checkpoints WHERE projection = $1", projection
+            "DELETE FROM projection_generations WHERE projection = $1", projection
         )
         if "rules" in tables:  # in force from the start of the line, where nobody published any
             rules = [

@@ -1,9 +1,9 @@
 """Fills a store by appending events one at a time, as years of single calls would have.
 
 Sealed rows are made first, by the service's own Recorder, and kept in a table; then a procedure
-calls the append function once per event, each call a transaction of its own. Only here
-synchronous_commit is off, so that filling takes minutes instead of the disk's half an hour; what is
-stored is the same.
+calls the append function once per event, each call a transaction of its own, or with many at once
+where only the line matters. Only here synchronous_commit is off, so that filling takes minutes
+instead of the disk's half an hour; what is stored is the same.
 """
 
 import asyncio
@@ -33,7 +33,12 @@ from tests.bench.report import Advance, Report
 from tests.bench.scale import Scale
 from tests.bench.stage import Stage
 from tests.bench.worker import Result, Spec, Tell, worker
-from touchline.store.v1.store_pb2 import APPEND_OUTCOME_RECORDED
+from touchline.store.v1.store_pb2 import (
+    APPEND_OUTCOME_RECORDED,
+    AppendEvent,
+    AppendRequest,
+    AppendUnit,
+)
 
 LARGEST: Final = 0
 _WORKERS: Final = 2
@@ -44,15 +49,23 @@ _STAGED: Final = """
 CREATE UNLOGGED TABLE bench_staged (
     ordinal bigint PRIMARY KEY, tenant smallint, event_id uuid, owner_key bytea,
     partition smallint, type smallint, content_hash bytea, record bytea);
-CREATE PROCEDURE bench_append(p_from bigint, p_to bigint) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE bench_append(p_from bigint, p_to bigint, p_at_once bigint) LANGUAGE plpgsql AS $$
 DECLARE
     e record;
 BEGIN
-    FOR e IN SELECT * FROM bench_staged WHERE ordinal >= p_from AND ordinal < p_to ORDER BY ordinal
+    FOR e IN SELECT array_agg(tenant ORDER BY ordinal) AS tenants,
+                    array_agg(event_id ORDER BY ordinal) AS event_ids,
+                    array_agg(owner_key ORDER BY ordinal) AS owner_keys,
+                    array_agg(partition ORDER BY ordinal) AS partitions,
+                    array_agg(type ORDER BY ordinal) AS types,
+                    array_agg(content_hash ORDER BY ordinal) AS content_hashes,
+                    array_agg(record ORDER BY ordinal) AS records
+             FROM bench_staged WHERE ordinal >= p_from AND ordinal < p_to
+             GROUP BY ordinal / p_at_once ORDER BY ordinal / p_at_once
     LOOP
         PERFORM append_events(
-            ARRAY[0], ARRAY[e.tenant], ARRAY[e.event_id], ARRAY[e.owner_key], ARRAY[e.partition],
-            ARRAY[e.type], ARRAY[e.content_hash], ARRAY[e.record], NULL, NULL);
+            NULL, e.tenants, e.event_ids, e.owner_keys, e.partitions, e.types, e.content_hashes,
+            e.records, NULL, NULL);
         COMMIT;
     END LOOP;
 END $$;
@@ -74,25 +87,42 @@ class Collected:
 async def fill(report: Report, stage: Stage, scale: Scale) -> None:
     """Append `scale.stored` events, one call each, while those that follow are being sealed."""
     report.heading(f"Filling a store with {scale.stored:,} events, one append call each")
+    await migrate_ingestion(stage.database("ingestion"))
+    line = {"stored": scale.stored, "largest": scale.largest, "customers": scale.customers}
+    await append(report, stage, line, at_once=1)
+
+
+async def append(report: Report, stage: Stage, line: Spec, *, at_once: int) -> int:
+    """Append events to a store whose tables are made, and return where its line ends then.
+
+    Args:
+        report: Shows how far it is.
+        stage: Where the store is.
+        line: `stored` events, of which `largest` are of one customer and the rest of `customers`;
+            perhaps `varied`, so that every view has something of them, and `seed`.
+        at_once: How many events each call appends.
+    """
     url = stage.database("ingestion")
-    await migrate_ingestion(url)
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
     try:
+        before: int = await connection.fetchval("SELECT position FROM store_head")
         await connection.execute(_STAGED)
-        with report.progress("appending", scale.stored, "events") as advance:
-            await _append_all(connection, stage, scale, advance)
+        with report.progress("appending", line["stored"], "events") as advance:
+            await _append_all(connection, stage, line, at_once, advance)
         await connection.execute("DROP TABLE bench_staged; DROP PROCEDURE bench_append")
-        head = await connection.fetchval("SELECT position FROM store_head")
-        if head != scale.stored:
-            raise AssertionError(f"the store has {head} of {scale.stored} events")
+        head: int = await connection.fetchval("SELECT position FROM store_head")
+        if head != before + line["stored"]:
+            raise AssertionError(f"{head - before} of {line['stored']} events were appended")
     finally:
         await connection.close()
+    return head
 
 
 async def _append_all(
-    connection: asyncpg.Connection, stage: Stage, scale: Scale, advance: Advance
+    connection: asyncpg.Connection, stage: Stage, line: Spec, at_once: int, advance: Advance
 ) -> None:
     sealed = [0.0] * _WORKERS  # how many rows each worker has staged
+    stored = line["stored"]
 
     async with AsyncExitStack() as stack:
         sealing = []
@@ -103,21 +133,19 @@ async def _append_all(
                 "master_key": stage.secrets.master_key,
                 "identity_secret": stage.secrets.identity_secret,
                 "number": number,
-                "stored": scale.stored,
-                "largest": scale.largest,
-                "customers": scale.customers,
+                **line,
             }
             one = await stack.enter_async_context(worker("seal", spec, told))
             sealing.append(asyncio.create_task(one.result()))
-        for start in range(0, scale.stored, _SLICE):
-            end = min(start + _SLICE, scale.stored)
+        for start in range(0, stored, _SLICE):
+            end = min(start + _SLICE, stored)
             while _WORKERS * min(sealed) < end and not all(task.done() for task in sealing):
                 # A worker that fails ends the wait with its error.
                 await asyncio.wait(sealing, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION)
                 for task in sealing:
                     if task.done():
                         task.result()
-            await connection.execute(f"CALL bench_append({start}, {end})")
+            await connection.execute(f"CALL bench_append({start}, {end}, {at_once})")
             advance(end)
 
 
@@ -139,12 +167,16 @@ async def seal(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable[R
         )
 
         async def work() -> Result:
-            rng = random.Random(spec["number"])
+            rng = random.Random(spec["number"] + _WORKERS * spec.get("seed", 0))
+            make = load.varied_event_of if spec.get("varied") else load.event_of
             ordinals = range(spec["number"], spec["stored"], _WORKERS)
             for start in range(0, len(ordinals), _CHUNK):
                 chunk = ordinals[start : start + _CHUNK]
-                made = [load.event_of(_customer(rng, spec), rng) for _ in chunk]
-                await recorder.record(tenant, made, "")
+                made = [make(_customer(rng, spec), rng) for _ in chunk]
+                # As other services append: they may say more than callers.
+                units = [AppendUnit(events=[AppendEvent(event=event)]) for event in made]
+                request = AppendRequest(tenant=tenant.tenant.name, units=units)
+                await recorder.append(tenant, request, "")
                 await _stage(pool, chunk, collected.rows)
                 tell(start + len(chunk))
             return {}

@@ -39,9 +39,9 @@ async def measure(report: Report, stage: Stage, scale: Scale, head: int) -> None
 
 
 @asynccontextmanager
-async def rebuild(report: Report, stage: Stage, head: int) -> AsyncIterator[str]:
+async def first_fold(report: Report, stage: Stage, head: int) -> AsyncIterator[str]:
     """Start the profile service on empty tables, wait until it caught up, and keep it running."""
-    report.heading(f"Rebuild of {head:,} events that were appended one at a time")
+    report.heading(f"A new database folds {head:,} events that were appended one at a time")
     pool = await asyncpg.create_pool(stage.database("profile"), min_size=1, max_size=1)
     async with pool:
         with report.progress("folding", head, "events") as advance:
@@ -53,7 +53,7 @@ async def rebuild(report: Report, stage: Stage, head: int) -> AsyncIterator[str]
                 cores = meter.cores()
                 note = f"all {_PROJECTIONS} projections at once, {seconds:.1f} s"
                 speed = head / seconds
-                report.add(Figure("rebuild", speed, "events/s", note, (), cores))
+                report.add(Figure("first_fold", speed, "events/s", note, (), cores))
                 yield address
 
 

@@ -21,6 +21,7 @@ class Scale:
         largest: How many of them belong to one profile.
         pages: How many pages of random profiles are read.
         decisions: How often two profiles are merged and un-merged.
+        rebuilt: How many events the lines have that every projection is rebuilt from.
     """
 
     customers: int
@@ -35,6 +36,7 @@ class Scale:
     largest: int
     pages: int
     decisions: int
+    rebuilt: tuple[int, ...]
 
 
 FULL: Final = Scale(
@@ -50,6 +52,7 @@ FULL: Final = Scale(
     largest=100_000,
     pages=1000,
     decisions=100,
+    rebuilt=(100_000, 1_000_000),
 )
 QUICK: Final = Scale(
     customers=5_000,
@@ -64,4 +67,5 @@ QUICK: Final = Scale(
     largest=5_000,
     pages=200,
     decisions=30,
+    rebuilt=(100_000,),
 )
