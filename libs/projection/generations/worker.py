@@ -6,6 +6,7 @@ transaction. As many may run as there are ranges; one that is killed costs what 
 """
 
 import asyncio
+import os
 import resource
 import sys
 import time
@@ -29,7 +30,7 @@ from libs.projection.generations.records import generations
 from libs.projection.generations.switching import fail, follow
 from libs.projection.parking import is_outage
 from libs.projection.projection import Projection
-from libs.tasks import OrderlyEnd
+from libs.tasks import OrderlyEnd, running
 
 Projections = Callable[[str], Awaitable[Projection | None]]
 """Returns a service's fold of a name, or None if the service has none of it."""
@@ -91,7 +92,8 @@ async def run_worker(
             named = {**own, "application_name": _APPLICATION}
             return asyncpg.connect(database_url, server_settings=named)
 
-        await Worker(projection, generation, pool, store, stop, filler, connect).run()
+        async with running(_end_with_parent(stop)):
+            await Worker(projection, generation, pool, store, stop, filler, connect).run()
 
 
 class Worker:
@@ -250,6 +252,18 @@ def peak_rss_mib() -> int:
     """Return how much memory this process had at most."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+async def _end_with_parent(stop: asyncio.Event) -> None:
+    """Set the event when the process that started this one is gone: another one's keeper goes on.
+
+    What was killed with its servers would else wait for these for ever.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - only asking tells
+        await asyncio.sleep(_LOOK_SECONDS)
+    _log.warning("rebuild worker ends: the process that started it is gone")
+    stop.set()
 
 
 async def _generation(pool: asyncpg.Pool, generation_id: int) -> Generation | None:
