@@ -27,6 +27,7 @@ from touchline.client.attempts import is_gone
 from touchline.failures import CallFailed
 from touchline.projection.v1.projection_pb2 import GENERATION_STATE_FILLING
 from touchline.projection.v1.projection_service_pb2 import (
+    CompareGenerationsResponse,
     ListProjectionsRequest,
     RebuildProjectionRequest,
     RebuildProjectionResponse,
@@ -173,8 +174,16 @@ async def _messages(
 
 async def _compare_and_switch(client: Client, target: Target, wish: _Wish, generation: int) -> bool:
     """Compare a new generation, let it answer if that is wished, and return whether all is well."""
-    compared = await compare_generations(client, target, generation)
-    console.print(rendering.compared(compared))
+    try:
+        compared = await compare_generations(client, target, generation)
+    except CallFailed as failed:
+        # One that halted can't be compared with, and is left for one that goes on.
+        if not wish.accept_differences or failed.reason != "GENERATION_NOT_READY":
+            raise
+        errors.print(Text(f"Not compared: {failed.message}", palette.ATTENTION), soft_wrap=True)
+        compared = CompareGenerationsResponse()
+    else:
+        console.print(rendering.compared(compared))
     equal = not rendering.differing_in(compared)
     if wish.switch and (equal or wish.accept_differences):
         done = await switch_to(

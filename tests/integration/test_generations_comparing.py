@@ -176,6 +176,26 @@ async def test_given_a_pause_or_a_halt_then_it_is_told_and_nothing_is_switched(
     assert "of ledger halted: a fork" in error.message
 
 
+async def test_given_what_answers_has_halted_then_a_rebuild_takes_its_place_when_that_is_said(
+    at_desk: Desk, lent: Lent
+) -> None:
+    halted = (await at_desk.listed("ledger")).generations[0].generation
+    await at_desk.pool.execute(
+        "UPDATE projection_checkpoints SET halt_reason = 'a fork', owner = NULL,"
+        " epoch = epoch + 1, leased_until = 'infinity' WHERE generation = $1",
+        halted,
+    )
+    position = await tell(lent, "after@the-halt.example")
+    new = await at_desk.rebuilt(Ledger())
+    for call in (at_desk.compare("ledger"), at_desk.switch("ledger")):
+        assert (await refused(call)).reason in ("GENERATION_NOT_READY", "GENERATIONS_DIFFER")
+    switched = await at_desk.switch("ledger", accept=True)
+    assert (switched.generation, switched.previous) == (new, halted)
+    assert switched.position >= position
+    await at_desk.reached(position, "ledger")
+    assert "halted" in (await refused(at_desk.roll_back("ledger"))).message
+
+
 async def _is_live(at_desk: Desk) -> bool:
     return (await at_desk.listed("ledger")).state == PROJECTION_STATE_LIVE
 

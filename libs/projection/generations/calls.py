@@ -128,7 +128,9 @@ class GenerationCalls:
             if not equal and not request.accept_differences:
                 differing = other.differing_rows if other.compared_position else None
                 raise errors.generations_differ(projection.name, other.id, differing)
-            switched = await self._switch(serving, other, "following")
+            switched = await self._switch(
+                serving, other, "following", past_halt=request.accept_differences
+            )
             retired = await self._one(projection, serving.id, "", ("retired",))
         told = SwitchProjectionResponse(**switched._asdict())
         if retired.retired_at is not None:
@@ -215,10 +217,10 @@ class GenerationCalls:
             raise errors.views_unavailable() from error
 
     async def _switch(
-        self, serving: Generation, other: Generation, state: State
+        self, serving: Generation, other: Generation, state: State, *, past_halt: bool = False
     ) -> switching.Switched:
         try:
-            return await switching.switch(self._pool, serving, other, state)
+            return await switching.switch(self._pool, serving, other, state, past_halt=past_halt)
         except NotMet as error:
             raise _not_met(other, error) from error
 

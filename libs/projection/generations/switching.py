@@ -124,7 +124,12 @@ async def serve_first(pool: asyncpg.Pool, generation: int) -> bool:
 
 
 async def switch(
-    pool: asyncpg.Pool, serving: Generation, other: Generation, state: State
+    pool: asyncpg.Pool,
+    serving: Generation,
+    other: Generation,
+    state: State,
+    *,
+    past_halt: bool = False,
 ) -> Switched:
     """Let another generation answer, in one transaction at which both stand at one position.
 
@@ -133,18 +138,24 @@ async def switch(
         serving: What answers now; it is retired.
         other: What is to answer.
         state: The state that it leaves: `following`, or, to roll back, `retired`.
+        past_halt: Whether what answers may have halted: it comes nowhere, and is passed.
 
     Raises:
         NotMet: they did not come to one position, or changed meanwhile.
     """
     both = [serving.id, other.id]
-    async with meeting(pool, both) as position:
+    passed = past_halt and await pool.fetchval(_SQL["is_halted"], serving.id)
+    met = [other.id] if passed else both
+    async with meeting(pool, met) as position:
         async with pool.acquire() as connection, connection.transaction():
             # The truth about who answers must not be lost with the views' commits.
             await connection.execute("SET LOCAL synchronous_commit = on")
             rows = await connection.fetch(_SQL["lock_places"], both)
-            if {row["position"] for row in rows} != {position}:
+            if {row["position"] for row in rows if row["generation"] in met} != {position}:
                 raise NotMet("One of them went on meanwhile. Try again.")
+            # Nobody who heard of a position reads what lacks it.
+            if any(row["position"] > position for row in rows):
+                raise NotMet("What answers halted further on. Try again once it has come there.")
             retired = await connection.fetchval(_SQL["retire"], serving.id)
             served = await connection.fetchval(_SQL["serve"], other.id, state)
             if retired is None or served is None:

@@ -49,6 +49,10 @@ WHERE generation = ANY($1)
 ORDER BY generation, first_partition
 FOR UPDATE
 
+-- name: is_halted
+SELECT EXISTS (
+    SELECT FROM projection_checkpoints WHERE generation = $1 AND halt_reason <> '')
+
 -- name: retire
 UPDATE projection_generations SET state = 'retired', retired_at = clock_timestamp()
 WHERE id = $1 AND state = 'serving'
