@@ -25,7 +25,7 @@ from services.notification.__main__ import views_of as notification_folds
 from services.notification.config import read_config as read_notification
 from services.profile.__main__ import folds_of as profile_folds
 from services.profile.config import read_config as read_profile
-from tests.bench import million
+from tests.bench import million, steps
 from tests.bench.bare import Copied, bare_copy
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Figure
@@ -91,6 +91,7 @@ async def measure(report: Report, stage: Stage, sizes: Sequence[int]) -> None:
                 if before := seconds.get((service, name)):
                     bench.report_growth(last, *before)
                 seconds[service, name] = head, last
+        await steps.measure(report, stage)
 
 
 async def _prepare(stage: Stage) -> None:
