@@ -82,9 +82,12 @@ class Traced:
         self, traceparent: str, what: Callable[[Client], Awaitable[Any]], tenant: str = "default"
     ) -> Any:
         """Calls the services within a trace."""
-        addresses = self.installation.services
+        services = self.installation.services
         async with Client.connect(
-            **addresses, tenant=tenant, traceparent=lambda: traceparent
+            *(services["ingestion"], services["profile"], tenant),
+            engagement=services["engagement"],
+            notification=services["notification"],
+            traceparent=lambda: traceparent,
         ) as client:
             return await what(client)
 

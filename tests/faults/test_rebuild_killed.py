@@ -8,10 +8,12 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import pytest
 
+from libs.eventstore.client import StoreClient
 from libs.projection.generations import switching
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.records import serving
@@ -24,6 +26,8 @@ from touchline.client import Client
 from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED
 
 EVENTS = 40_000
+# Names, tables and versions of folds are asked here, and nothing is opened.
+_UNASKED = cast("StoreClient", None)
 _BATCH = 1_000
 _LOOK_SECONDS = 0.05
 _MOST_SECONDS = 120.0
@@ -105,12 +109,13 @@ async def test_workers_that_are_killed_leave_the_rows_that_are_live(tmp_path: Pa
     random = seeded("killed workers")
     async with filled_cluster(tmp_path) as (cluster, pool):
         for name, workers in (("timeline", 4), ("attributes", 2), ("identity_graph", 1)):
-            fold = fold_of(name, None, DEFAULT.tenant.number, DEFAULT.identity_keys)
+            fold = fold_of(name, _UNASKED, DEFAULT.tenant.number, DEFAULT.identity_keys)
             generation, killed = await switching.begin(pool, fold, workers), 0
             for _ in range(random.choice((2, 3))):
                 await until_at_work(pool)
                 await asyncio.sleep(random.uniform(0, _AT_WORK_SECONDS))
-                for pid in random.sample(found := workers_of(cluster), min(len(found), 1)):
+                pids = workers_of(cluster)
+                for pid in random.sample(pids, min(len(pids), 1)):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
                 if (await generation_named(pool, generation.id)).state != "filling":
@@ -125,7 +130,7 @@ async def test_workers_that_are_killed_leave_the_rows_that_are_live(tmp_path: Pa
 async def test_a_worker_that_is_killed_while_it_makes_the_indexes_leaves_none(
     tmp_path: Path,
 ) -> None:
-    fold = fold_of("timeline", None, DEFAULT.tenant.number, DEFAULT.identity_keys)
+    fold = fold_of("timeline", _UNASKED, DEFAULT.tenant.number, DEFAULT.identity_keys)
     async with filled_cluster(tmp_path) as (cluster, pool):
         generation = await switching.begin(pool, fold, 2)
         async with pool.acquire() as connection:
