@@ -23,6 +23,7 @@ from libs.projection.checkpoints import Ownership
 from libs.projection.generations import switching
 from libs.projection.generations.ahead import Sizes
 from libs.projection.generations.generation import Generation
+from libs.projection.generations.records import generations
 from libs.projection.generations.worker import CannotFill, run_worker
 from libs.projection.partitions import ALL
 from libs.projection.projection import Projection
@@ -99,11 +100,6 @@ class Scene:
         """What is in its tables."""
         return await rows_of(self.pool, generation, self.fold(generation.projection))
 
-    async def drop(self, generation: Generation) -> None:
-        """Makes room for the next one."""
-        found = await generation_named(self.pool, generation.id)
-        await switching.drop(self.pool, found, self.fold(generation.projection).tables)
-
 
 @pytest.fixture(scope="module")
 async def scene(
@@ -129,6 +125,15 @@ async def scene(
     await drop_database(servers.url, "filling_line")
 
 
+@pytest.fixture(autouse=True)
+async def dropped(scene: Scene) -> AsyncIterator[None]:
+    """Each test finds only what answers."""
+    yield
+    for one in await generations(scene.pool):
+        if one.state in ("filling", "following"):
+            await switching.drop(scene.pool, one, scene.fold(one.projection).tables)
+
+
 @pytest.mark.parametrize("name", FOLDS)
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_the_sizes_and_however_many_workers_the_rows_are_those_that_are_live(
@@ -149,7 +154,6 @@ async def test_whatever_the_sizes_and_however_many_workers_the_rows_are_those_th
     assert await indexes_of(scene.pool, found, fold) == await indexes_of(
         scene.pool, scene.live[name], fold
     )
-    await scene.drop(found)
 
 
 @pytest.mark.parametrize("name", FOLDS)
@@ -170,7 +174,6 @@ async def test_a_worker_that_stops_leaves_what_another_goes_on_from(
     assert stops > 1
     found = await generation_named(scene.pool, generation.id)
     assert await scene.rows(found) == await scene.rows(scene.live[name])
-    await scene.drop(found)
 
 
 class Pages(StoreClient):
@@ -224,7 +227,6 @@ async def test_a_store_that_is_away_is_waited_for_and_told(scene: Scene) -> None
     found = await generation_named(scene.pool, generation.id)
     assert (found.state, found.waits_for) == ("following", "")
     assert await scene.rows(found) == await scene.rows(scene.live["timeline"])
-    await scene.drop(found)
 
 
 async def test_a_paused_projection_is_not_filled_until_it_is_resumed(scene: Scene) -> None:
@@ -241,7 +243,6 @@ async def test_a_paused_projection_is_not_filled_until_it_is_resumed(scene: Scen
     await worker
     found = await generation_named(scene.pool, generation.id)
     assert (found.state, found.waits_for) == ("following", "")
-    await scene.drop(found)
 
 
 async def test_a_range_whose_worker_died_is_filled_by_the_one_that_is_left(scene: Scene) -> None:
@@ -252,7 +253,18 @@ async def test_a_range_whose_worker_died_is_filled_by_the_one_that_is_left(scene
     found = await generation_named(scene.pool, generation.id)
     assert found.state == "following"
     assert await scene.rows(found) == await scene.rows(scene.live["timeline"])
-    await scene.drop(found)
+
+
+async def test_a_frozen_worker_that_holds_a_table_does_not_hold_up_its_indexes(
+    scene: Scene,
+) -> None:
+    generation = await scene.begin("timeline")
+    frozen = await asyncpg.connect(scene.url, server_settings={"application_name": "rebuild"})
+    await frozen.execute(f"BEGIN; LOCK {generation.schema}.timeline IN ROW EXCLUSIVE MODE")
+    async with asyncio.timeout(20):
+        await scene.work(generation)
+    assert (await generation_named(scene.pool, generation.id)).state == "following"
+    assert frozen.is_closed()
 
 
 async def test_customers_whose_events_fail_wait_in_the_new_generation_as_in_any(
@@ -273,7 +285,6 @@ async def test_customers_whose_events_fail_wait_in_the_new_generation_as_in_any(
         if not any(key.hex() in row.split(",")[1] for key in fold.fails_at)
     ]
     assert rows["timeline"] == others
-    await scene.drop(found)
 
 
 async def test_a_fold_that_fails_at_too_many_is_given_up_and_what_is_live_is_untouched(
@@ -309,7 +320,6 @@ async def test_what_can_not_be_filled_is_refused(scene: Scene) -> None:
         await run_worker(generation.id, *arguments)
     with pytest.raises(CannotFill, match="there is no generation 12345 in this database"):
         await run_worker(12345, *arguments)
-    await scene.drop(generation)
 
 
 async def test_what_is_filled_already_needs_no_worker(scene: Scene) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ import structlog
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE, open_pool
+from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE, Gone, LostLease, Ownership, RangeState, read_ranges
 from libs.projection.generations import tables
 from libs.projection.generations.ahead import Sizes
@@ -42,6 +44,7 @@ _DISK_FULL: Final = (
     "the database's disk is full. The live generation is untouched; make room for a second one, "
     "and rebuild again"
 )
+_SQL: Final = load_queries(Path(__file__).with_name("filling.sql"))
 _log = structlog.get_logger("rebuild")
 
 
@@ -212,6 +215,8 @@ class Worker:
         began = time.monotonic()
         connection = await self._connect()
         try:
+            # Whoever else writes these tables lost its ranges to this process.
+            await connection.fetchval(_SQL["end_zombies"], self._generation.schema, _APPLICATION)
             async with connection.transaction():
                 await tables.index(connection, self._generation, self._projection.tables)
                 for table in self._projection.tables:
