@@ -18,7 +18,7 @@ from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
 from libs.projection.erasing import Erasure, erasures_among, is_erased
 from libs.projection.opening import open_events
-from libs.projection.projection import Connection, Recorded, Table
+from libs.projection.projection import Connection, Recorded, Table, of_customers
 from libs.projection.writing import add_rows
 from services.engagement.domain.model import Model
 from services.engagement.domain.scoring import day_of
@@ -79,7 +79,7 @@ class Scores:
         store: Gives the data keys that open events which a condition looks into.
     """
 
-    fold_version = 1
+    fold_version = 2
     divisible = True
 
     def __init__(self, scoring: Scoring, store: StoreClient) -> None:
@@ -103,7 +103,8 @@ class Scores:
         """Open the events that a condition looks into, and evaluate it."""
         self._met.clear()
         model = self._scoring.model
-        asked = [event for event in self._own(events) if model.candidates(event.record).conditional]
+        own = of_customers(self._own(events))
+        asked = [event for event in own if model.candidates(event.record).conditional]
         for start in range(0, len(asked), _OPENED_AT_ONCE):
             part = asked[start : start + _OPENED_AT_ONCE]
             for event, opened in zip(part, await open_events(self._store, part), strict=True):
@@ -203,7 +204,9 @@ class Scores:
         Events come before their erasure but for those of a batch, and those that are folded late
         since their owner was parked.
         """
-        counting = [event for event in events if any(self._scoring.model.candidates(event.record))]
+        # An erasure is nobody's, and every range gets it: it counts by no rule, whatever its filter.
+        told = of_customers(events)
+        counting = [event for event in told if any(self._scoring.model.candidates(event.record))]
         if not counting:
             return []
         owners = list({event.record.owner_key for event in counting})
