@@ -40,6 +40,12 @@ EVERY_ERROR = [
     (errors.suggestion_not_found(), "SUGGESTION_NOT_FOUND"),
     (errors.profile_erased(42), "PROFILE_ERASED"),
     (errors.profile_too_large(6000, 5000), "PROFILE_TOO_LARGE"),
+    (errors.rebuild_under_way("timeline", 12), "REBUILD_UNDER_WAY"),
+    (errors.generation_not_found("timeline", 12, ""), "GENERATION_NOT_FOUND"),
+    (errors.generation_not_ready("timeline", 12, "filling", "Wait."), "GENERATION_NOT_READY"),
+    (errors.generations_differ("timeline", 12, 3), "GENERATIONS_DIFFER"),
+    (errors.views_building("timeline"), "VIEWS_BUILDING"),
+    (errors.projection_paused("timeline"), "PROJECTION_PAUSED"),
 ]
 
 
