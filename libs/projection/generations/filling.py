@@ -126,7 +126,7 @@ class Filler:
         except Exception as error:
             if isinstance(error, LostLease) or not is_outage(error):
                 raise
-            await self.wait(_waiting_for(error))
+            await self.wait(waiting_for(error))
             return False
         return True
 
@@ -204,7 +204,8 @@ def _at_fault(error: TooManyParked | NotErased) -> str:
     )
 
 
-def _waiting_for(error: Exception) -> str:
+def waiting_for(error: Exception) -> str:
+    """Return what an outage has a generation wait for, without anything that an event says."""
     if isinstance(error, StoreError):
         return str(error)
     return f"its database does not take what is written ({type(error).__name__})"

@@ -26,7 +26,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE, Gone, LostLease, Ownership, RangeState, read_ranges
 from libs.projection.generations import tables
 from libs.projection.generations.ahead import Sizes
-from libs.projection.generations.filling import SETTINGS, Failed, Filler, kept
+from libs.projection.generations.filling import SETTINGS, Failed, Filler, kept, waiting_for
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.records import generations
 from libs.projection.generations.switching import fail, follow
@@ -154,7 +154,7 @@ class Worker:
             except Exception as error:
                 if not is_outage(error):
                     raise
-                await self._filler.wait(str(error) or type(error).__name__)
+                await self._filler.wait(waiting_for(error))
 
     async def _step(self) -> bool:
         """Do what is to be done next; tell whether there may be more."""
