@@ -91,7 +91,7 @@ class Company:
         place = await _asked(url, head)
         count = (
             "SELECT count(*) FROM projection_checkpoints"
-            " WHERE (encode(store_id, 'hex')::uuid, position, chain)::text = $1"
+            " WHERE (nullif(encode(store_id, 'hex'), '')::uuid, position, chain)::text = $1"
         )
         for views in self.services:
             await eventually(lambda views=views: _is(views, count, place, projections), 30)  # type: ignore[misc]
