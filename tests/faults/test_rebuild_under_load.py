@@ -18,7 +18,7 @@ from touchline.client import Client
 from touchline.projection.v1.projection_pb2 import GENERATION_STATE_SERVING, Generation
 
 CUSTOMERS = 200
-EVENTS = 5_000
+EVENTS = 6_000
 
 
 @pytest.mark.timeout(300)
@@ -42,14 +42,14 @@ async def test_rebuilding_and_switching_everything_twice_is_noticed_by_nobody(
                 *("notification/consents", "notification/notifications"),
             }
             before = {one: await _serving(client, *one) for one in names}
-            async with load(client, CUSTOMERS, reads=40, events=100, probes=1) as told:
+            async with load(client, CUSTOMERS, reads=25, events=60, probes=0.5) as told:
                 for service, name in names:
                     workers = random.Random(name).choice((1, 2))
                     rows = await rebuilt_twice_and_rolled_back(told, service, name, workers, print)
                     assert rows or name in ("consents", "attributes", "notifications")
             assert not told.failed
             assert not told.stale
-            assert told.reads > EVENTS // 10
+            assert told.reads > EVENTS // 20
             for one in names:
                 assert (await _serving(client, *one)).generation > before[one].generation
 
