@@ -22,6 +22,8 @@ class Serving:
             whatever its version, as reactors are: they have one generation.
         qualified: How the names of projections begin whose tables are always named with their
             schema, because many of one shape are read at once.
+        complete: Whether nothing but `folds` has to be read before the process is ready; else
+            whoever knows the rest says so by `need`.
 
     Attributes:
         positions: How far generations came, as heard.
@@ -30,14 +32,19 @@ class Serving:
     """
 
     def __init__(
-        self, folds: Mapping[str, int] | None = None, *, qualified: str = "scores:"
+        self,
+        folds: Mapping[str, int] | None = None,
+        *,
+        qualified: str = "scores:",
+        complete: bool = True,
     ) -> None:
         self.positions = Positions()
         self.ready = asyncio.Event()
         self.changed = asyncio.Event()
         self._folds = dict(folds or {})
-        self._needed = frozenset(self._folds)
+        self._needed = set(self._folds)
         self._qualified = qualified
+        self._complete = complete
         self._known: dict[int, Generation] = {}
         self._paused: dict[str, str] = {}
         self._answering: dict[str, Generation] = {}
@@ -59,7 +66,8 @@ class Serving:
     @property
     def missing(self) -> str:
         """A projection that can't be read yet, or nothing."""
-        return next((name for name in sorted(self._needed) if name not in self._answering), "")
+        rest = "" if self._complete else self._qualified.rstrip(":")
+        return next((name for name in sorted(self._needed) if name not in self._answering), rest)
 
     def generation(self, projection: str) -> Generation | None:
         """Return the generation that answers for a projection; None while there is none."""
@@ -90,9 +98,21 @@ class Serving:
         self._folds[projection] = version
         self._choose()
 
+    def need(self, projections: Mapping[str, int]) -> None:
+        """Read these views too, and be ready once they and all that was named can be read.
+
+        Args:
+            projections: The fold version of each.
+        """
+        self._folds.update(projections)
+        self._needed.update(projections)
+        self._complete = True
+        self._choose()
+
     def unwatch(self, projection: str) -> None:
         """Read a view no more."""
         self._folds.pop(projection, None)
+        self._needed.discard(projection)
 
     def take_in(self, generations: Iterable[Generation], paused: Mapping[str, str]) -> None:
         """Take in what the database says; positions are taken in before.

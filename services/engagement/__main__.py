@@ -63,6 +63,7 @@ _PROJECTING = {
     "jit": "off",
     "work_mem": "32MB",
 }
+_READS = {one.name: one.fold_version for one in (IdentityGraph, PublishedModels)}
 FOLDED_TABLES = frozenset(
     {table.name for one in (IdentityGraph, PublishedModels, ScoreLevels) for table in one.tables}
     # The positions that name versions of models may be other events' on the line that is there now.
@@ -87,7 +88,8 @@ async def serve_engagement(
     """Do what the roles say until `stop` is set, then drain the calls and give the leases back."""
     await migrate_engagement(config.database_url)
     async with AsyncExitStack() as stack:
-        serving = Serving({one.name: one.fold_version for one in (IdentityGraph, PublishedModels)})
+        # Which versions of models answer, the supervisor finds out.
+        serving = Serving(_READS, complete=False)
         pool = await stack.enter_async_context(
             open_pool(
                 config.database_url,
@@ -117,7 +119,7 @@ async def serve_engagement(
         sender = Sender(outbox, pool, store, list(crew.projections.values()), owner=owner)
         for stopped in (crew.stop, keeper.stop, sender.stop):
             stack.push_async_callback(stopped)
-        loops = [crew.run(), Supervisor(pool, store, reached, crew).run()]
+        loops = [crew.run(), Supervisor(pool, store, reached, crew, serving).run()]
         if Role.PROJECT in roles:
             loops.append(keeper.run())
         if Role.REACT in roles:

@@ -36,11 +36,13 @@ ON CONFLICT (tenant, name) DO UPDATE
     WHERE serving_models.scoring < excluded.scoring
 
 -- name: left_over
--- Of projections that nobody folds any more: no process holds a range of them.
+-- Of projections that nobody folds any more: no process holds a range of any of their generations.
+-- Who fills one does not count: it is given up.
 SELECT DISTINCT g.projection FROM projection_generations g
 WHERE g.projection = ANY($1) AND NOT EXISTS (
-    SELECT FROM projection_checkpoints c
-    WHERE c.generation = g.id AND c.leased_until > clock_timestamp())
+    SELECT FROM projection_generations o JOIN projection_checkpoints c ON c.generation = o.id
+    WHERE o.projection = g.projection AND o.state <> 'filling'
+        AND c.leased_until > clock_timestamp())
 
 -- name: add_contributions
 INSERT INTO contributions

@@ -204,7 +204,7 @@ class Scores:
         Events come before their erasure but for those of a batch, and those that are folded late
         since their owner was parked.
         """
-        # An erasure is nobody's, and every range gets it: it counts by no rule, whatever its filter.
+        # An erasure is nobody's, and every range gets it: no rule counts it, whatever its filter.
         told = of_customers(events)
         counting = [event for event in told if any(self._scoring.model.candidates(event.record))]
         if not counting:

@@ -24,10 +24,12 @@ from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.generations import switching
 from libs.projection.generations.records import generations
+from libs.projection.serving import Serving
 from libs.projection.sharing import Crew
 from libs.projection.waiting import Checkpoints
-from services.engagement.domain.model import compile_model
-from services.engagement.models import PublishedModels, from_text
+from services.engagement.domain.model import Model
+from services.engagement.models import PublishedModels
+from services.engagement.reading import compiled_model
 from services.engagement.scores import Scores, Scoring, projection_name, tables_of
 
 RETIRING: Final = timedelta(minutes=2)
@@ -50,6 +52,7 @@ class _Version(NamedTuple):
         name: The model's name.
         version: Its version.
         definition: What it says.
+        answers: Whether it answers.
         building: Whether it is to answer once it has caught up.
         wanted: Whether it is to be folded.
     """
@@ -59,6 +62,7 @@ class _Version(NamedTuple):
     name: str
     version: int
     definition: str
+    answers: bool
     building: bool
     wanted: bool
 
@@ -76,6 +80,7 @@ class Supervisor:
         store: History, feed and data keys.
         checkpoints: Tells how far the models are folded.
         crew: Folds, with those of other processes.
+        serving: What the process reads; it is ready once it can read what answers.
         retiring: For how long a version that no longer answers is kept.
     """
 
@@ -83,6 +88,7 @@ class Supervisor:
     store: StoreClient
     checkpoints: Checkpoints
     crew: Crew
+    serving: Serving
     retiring: timedelta = RETIRING
     # By version, the head that was seen when it was first folded here.
     _folded: dict[int, int] = field(default_factory=dict)
@@ -108,7 +114,11 @@ class Supervisor:
         return True
 
     async def _look(self) -> None:
+        models_answer = self.serving.generation(PublishedModels.name) is not None
         versions = await self._versions()
+        if models_answer and not self.serving.is_ready:
+            answering = [v for v in versions if v.answers and self._model_of(v) is not None]
+            self.serving.need({v.projection: Scores.fold_version for v in answering})
         for version in versions:
             if not version.wanted and version.scoring in self._folded:
                 await self.crew.remove(version.projection)
@@ -118,7 +128,7 @@ class Supervisor:
         building = [v for v in versions if v.wanted and v.building]
         for version in building:
             await self._serve_if_caught_up(version)
-        if building:
+        if building or not models_answer:
             self._seen = (-1, 0.0)  # look again soon
         await self._sweep([v for v in versions if not v.wanted])
 
@@ -128,21 +138,28 @@ class Supervisor:
             _Version(
                 *(row["position"], row["tenant"], row["name"], row["version"]),
                 row["definition"],
-                building=row["newest"] and row["position"] != row["serving"],
-                wanted=row["newest"] or row["retiring"] or row["position"] == row["serving"],
+                answers=(answers := row["position"] == row["serving"]),
+                building=row["newest"] and not answers,
+                wanted=row["newest"] or row["retiring"] or answers,
             )
             for row in rows
         ]
 
-    async def _start(self, version: _Version) -> None:
+    def _model_of(self, version: _Version) -> Model | None:
+        """Return what a version says; None if only an older release could make sense of it."""
         if version.scoring in self._broken:
-            return
+            return None
         try:
-            model = compile_model(from_text(version.definition))
+            return compiled_model(version.scoring, version.definition)
         except ExpressionError as error:
-            # An older release took it. The version before answers on.
+            # The version before answers on.
             self._broken.add(version.scoring)
             _log.error("model does not compile", projection=version.projection, reason=str(error))
+            return None
+
+    async def _start(self, version: _Version) -> None:
+        model = self._model_of(version)
+        if model is None:
             return
         head = await self.store.head()
         scoring = Scoring(version.scoring, version.tenant, version.version, model)
@@ -172,9 +189,10 @@ class Supervisor:
             await self._delete(row["projection"], scorings[row["projection"]])
 
     async def _delete(self, projection: str, scoring: int) -> None:
-        for one in await generations(self.pool):
-            if one.projection == projection:
-                # Else somebody reads it still, and it goes the next time.
-                with suppress(asyncpg.LockNotAvailableError):
+        await switching.resume(self.pool, projection)  # nobody is left who could
+        # Else somebody reads or fills one still, and it goes the next time.
+        with suppress(asyncpg.LockNotAvailableError):
+            for one in await generations(self.pool):
+                if one.projection == projection:
                     await switching.give_up(self.pool, one, tables_of(scoring))
-        _log.info("model is forgotten", projection=projection)
+            _log.info("model is forgotten", projection=projection)

@@ -17,6 +17,7 @@ from libs.postgres.queries import load_queries
 from libs.projection import parking
 from libs.projection.generations.records import introduce, serving
 from libs.projection.identity_graph import IdentityGraph
+from services.engagement.scores import Scores
 from services.notification.expectations.keeping import NAME as EXPECTATIONS
 from tests.customers import email, of, record, told
 from tests.expecting import HOUR, Awaiting, now_us
@@ -42,6 +43,7 @@ from touchline.projection.v1 import projection_service_pb2 as projection
 
 ANA, BEN = email("ana@example.com"), email("ben@example.com")
 SCORES = "scores:1:default:1"
+_VERSIONS = {IdentityGraph.name: IdentityGraph.fold_version, SCORES: Scores.fold_version}
 _SQL = load_queries(Path(parking.__file__).with_name("queries.sql"))
 
 
@@ -122,7 +124,7 @@ async def _serving(
     try:
         generations = {}
         for one in projections:
-            version = IdentityGraph.fold_version if one == IdentityGraph.name else 1
+            version = _VERSIONS.get(one, 1)
             await introduce(connection, one, version)  # as who folds it first
             found = await serving(connection, one, version)
             assert found

@@ -242,7 +242,9 @@ async def test_a_version_that_no_longer_answers_is_deleted(
         store = StoreClient(nats)
         models = PublishedModels(store, config.identity_keys)
         crew = Crew(url, pool, store, uuid4(), [models], settings={}, serving=serving)
-        supervisor = Supervisor(pool, store, checkpoints, crew, retiring=timedelta(seconds=0))
+        supervisor = Supervisor(
+            *(pool, store, checkpoints, crew, serving), retiring=timedelta(seconds=0)
+        )
         async with stopped_after(crew), running(crew.run(), supervisor.run()):
             model = await published(client, uses(1))
             await record(client, told(used(ago(), "app"), new_email()))
