@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -85,7 +86,7 @@ async def published(client: Client) -> str:
     definition = eng.ModelDefinition(
         name=f"rebuilt-{next(_names)}",
         rules=[
-            eng.ScoringRule(name="any", weight=1, half_life=timedelta(days=3)),
+            eng.ScoringRule(name="any", weight=1, half_life=Duration(seconds=3 * 86_400)),
             eng.ScoringRule(name="app", weight=2, condition='event.fact.product == "app"'),
         ],
         levels=[eng.ScoreLevel(name="low", from_score=4), eng.ScoreLevel(name="top", from_score=9)],
@@ -128,7 +129,8 @@ async def answers_of(
         ranked = (await client.engagement.ListScores(ranking)).scores
         found.append([(one.profile_id, one.score, one.level) for one in ranked])
         for who in people:
-            asked = {"profile": of(who), "model": model, "after_position": after, "as_of": as_of}
+            asked: dict[str, Any] = {"profile": of(who), "model": model}
+            asked |= {"after_position": after, "as_of": as_of}
             one = (await client.engagement.GetScore(api.GetScoreRequest(**asked))).score
             told_of = await client.engagement.ExplainScore(api.ExplainScoreRequest(**asked))
             found.append((one.score, one.level, told_of.score.score))
@@ -208,7 +210,8 @@ async def test_of_two_models_each_is_read_in_the_schema_that_answers_for_it(
     await eventually(is_told)
     asked = api.GetScoreRequest(profile=of(people[0]), model=moved, after_position=after)
     score = (await client.engagement.GetScore(asked)).score
-    assert crossed == [("low", pytest.approx(score.score))]
+    assert [level for level, _ in crossed] == ["low"]
+    assert crossed[0][1] == pytest.approx(score.score)
 
 
 async def adopted(engaged: Engaged, name: str) -> None:
