@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -158,6 +159,21 @@ async def test_given_a_generation_in_public_then_dropping_it_leaves_the_tables_t
         compared = await found.compare("ledger")
         assert [one.live_rows for one in compared.tables] == [compared.position, 0]
         assert [one.differing_rows for one in compared.tables] == [0, 0]
+
+
+async def test_given_a_switch_a_moment_ago_then_dropping_waits_until_every_process_has_heard_of_it(
+    database_from_template: MakeDatabase, lent: Lent
+) -> None:
+    url = await database_from_template(build_ledger)
+    async with desk(url, lent.client, [Ledger()]) as found:
+        await found.reached(len(CUSTOMERS), "ledger")
+        await found.rebuilt(Ledger())
+        await found.compare("ledger")
+        first = (await found.switch("ledger")).previous
+        retired_at = (await found.generation(first)).retired_at
+        await found.drop("ledger", first)
+        dropped_at = await found.pool.fetchval("SELECT clock_timestamp()")
+        assert dropped_at - retired_at >= timedelta(seconds=3)
 
 
 async def test_given_a_table_that_others_have_rows_in_then_only_its_own_are_deleted_in_parts(

@@ -161,6 +161,7 @@ class GenerationCalls:
             its = [one for one in await self._its(projection) if one.id == request.generation]
             if not its:
                 raise errors.generation_not_found(projection.name, request.generation, "")
+            await switching.heard(self._pool, request.generation)
             try:
                 dropped = await switching.drop(self._pool, its[0], projection.tables)
             except asyncpg.LockNotAvailableError as error:

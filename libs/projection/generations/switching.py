@@ -4,7 +4,9 @@ Each step is one transaction, conditional on the state it leads from: so it is d
 tries, and by nobody half. Every process hears of it on the channel CHANGED.
 """
 
+import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +20,7 @@ from libs.projection.generations.records import generations
 from libs.projection.partitions import ALL, divided
 from libs.projection.projection import Connection, Projection, Table
 
+_HEARD_WITHIN: Final = timedelta(seconds=3)
 _SQL: Final = load_queries(Path(__file__).with_name("switching.sql"))
 
 
@@ -167,6 +170,19 @@ async def switch(
 async def remember(pool: asyncpg.Pool, generation: int, position: int, differing: int) -> None:
     """Remember how a generation compared with the one that answers."""
     await pool.execute(_SQL["remember"], generation, position, differing)
+
+
+async def heard(pool: asyncpg.Pool, generation: int) -> None:
+    """Wait until every process that lives has heard that a generation is retired, if it is.
+
+    Until then some may read it: to them its tables would be empty.
+
+    Args:
+        pool: Connections to the database.
+        generation: Its id.
+    """
+    seconds = await pool.fetchval(_SQL["is_heard_in"], generation, _HEARD_WITHIN)
+    await asyncio.sleep(seconds or 0)
 
 
 async def drop(pool: asyncpg.Pool, generation: Generation, its: Iterable[Table]) -> bool:

@@ -84,6 +84,12 @@ UPDATE projection_generations SET state = 'retired', retired_at = clock_timestam
 -- name: lock
 SELECT state FROM projection_generations WHERE id = $1 FOR UPDATE
 
+-- name: is_heard_in
+-- Every process hears of a switch when it is told, and at the latest when it looks again.
+SELECT greatest(0, extract(epoch FROM retired_at + $2::interval - clock_timestamp()))::float8
+FROM projection_generations
+WHERE id = $1 AND state = 'retired'
+
 -- name: pause
 INSERT INTO projection_pauses (projection, reason) VALUES ($1, $2)
 ON CONFLICT (projection) DO UPDATE SET reason = excluded.reason

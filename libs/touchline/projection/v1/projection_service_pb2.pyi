@@ -39,7 +39,7 @@ class _RebuildStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RebuildS
     """It follows the line. In the last message."""
 
 class RebuildStage(_RebuildStage, metaclass=_RebuildStageEnumTypeWrapper):
-    """What a rebuild does."""
+    """What a rebuild does. A message may tell of an earlier stage again, such as between two indexes."""
 
 REBUILD_STAGE_UNSPECIFIED: RebuildStage.ValueType  # 0
 """Not said. Never sent."""

@@ -165,7 +165,8 @@ class ProjectionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DropGeneration(self, request, context):
-        """Drops a generation that does not answer, such as one that is being filled.
+        """Drops a generation that does not answer, such as one that is being filled. After a switch it
+        waits up to three seconds, until every process has heard that it answers no more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class ProjectionServiceStub:
     RollBackProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.RollBackProjectionRequest, _projection_service_pb2.RollBackProjectionResponse]
     """Lets the generation answer again that did before the last switch."""
     DropGeneration: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.DropGenerationRequest, _projection_service_pb2.DropGenerationResponse]
-    """Drops a generation that does not answer, such as one that is being filled."""
+    """Drops a generation that does not answer, such as one that is being filled. After a switch it
+    waits up to three seconds, until every process has heard that it answers no more.
+    """
     PauseProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.PauseProjectionRequest, _projection_service_pb2.PauseProjectionResponse]
     """Stops folding a projection, in every process. It is read on as it stands."""
     ResumeProjection: _aio.UnaryUnaryMultiCallable[_projection_service_pb2.ResumeProjectionRequest, _projection_service_pb2.ResumeProjectionResponse]
@@ -140,7 +142,9 @@ class ProjectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _projection_service_pb2.DropGenerationRequest,
         context: _aio.ServicerContext[_projection_service_pb2.DropGenerationRequest, _abc.Awaitable[_projection_service_pb2.DropGenerationResponse]],
     ) -> _abc.Awaitable[_projection_service_pb2.DropGenerationResponse]:
-        """Drops a generation that does not answer, such as one that is being filled."""
+        """Drops a generation that does not answer, such as one that is being filled. After a switch it
+        waits up to three seconds, until every process has heard that it answers no more.
+        """
 
     @_abc_1.abstractmethod
     def PauseProjection(
