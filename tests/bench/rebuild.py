@@ -34,9 +34,9 @@ from tests.bench.stage import Stage
 
 DEFINITION: Final = (
     "From the first range that a worker takes until the generation follows: history over NATS, the "
-    "fold, rows, checkpoints, indexes. Nothing else runs but ingestion and the servers; the line was "
-    "vacuumed, and what was written before is on disk. The COPY is of the rows that came of it, into "
-    "an empty copy of the same tables, indexes made after."
+    "fold, rows, checkpoints, indexes. Nothing else runs but ingestion and the servers; the line "
+    "is vacuumed, and what was written before is on disk. The COPY is of the rows that came of it, "
+    "into an empty copy of the same tables, indexes made after."
 )
 _FOLDED: Final = (
     *(("profile", "timeline"), ("profile", "identity_graph"), ("profile", "consents")),
