@@ -51,6 +51,8 @@ _TIMEOUT_SECONDS: Final = 10.0
 # An erasure of a time range reads every event of its identities.
 _ERASE_SECONDS: Final = 120.0
 _CACHED_KEYS: Final = 200_000
+# Of events that an erasure of other times left: few, and each takes as much as ten keys.
+_CACHED_EVENT_KEYS: Final = 20_000
 
 Answer = TypeVar("Answer", bound=Message)
 Known = TypeVar("Known")
@@ -68,7 +70,7 @@ class StoreClient:
         self.connection = connection
         self._timeout = timeout
         self._data_keys: LruCache[tuple[int, bytes], DataKey] = LruCache(_CACHED_KEYS)
-        self._event_keys: LruCache[tuple[int, bytes], AESGCM] = LruCache(_CACHED_KEYS)
+        self._event_keys: LruCache[tuple[int, bytes], AESGCM] = LruCache(_CACHED_EVENT_KEYS)
 
     async def head(self) -> Head:
         """Return where the line ends.
@@ -208,7 +210,7 @@ class StoreClient:
         """Forget every key that was fetched, since somebody was erased; they are asked for anew."""
         # Answers that are under way go into what is dropped here.
         self._data_keys = LruCache(_CACHED_KEYS)
-        self._event_keys = LruCache(_CACHED_KEYS)
+        self._event_keys = LruCache(_CACHED_EVENT_KEYS)
 
     def remembered(self, tenant: int, identity_keys: Iterable[bytes]) -> int:
         """Return of how many identities a data key is in this process's memory."""

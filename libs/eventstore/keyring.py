@@ -195,7 +195,7 @@ class Keyring:
     def with_new_event_secret(self, tenant: int, identity_key: bytes, key: DataKey) -> bytes:
         """Returns a data key as the store keeps it, with another event secret."""
         while True:
-            new = data_key(key.secret, os.urandom(KEY_BYTES))
+            new = data_key(key.secret, os.urandom(KEY_BYTES), ready=True)
             if new.event_secret_id != key.event_secret_id:
                 return self._master_key.wrap(new.secret + new.event_secret, tenant, identity_key)
 
@@ -237,6 +237,6 @@ class Keyring:
 
 
 def _remember(era: Era, tenant: int, identity_key: bytes, secrets: bytes) -> DataKey:
-    key = data_key(secrets[:KEY_BYTES], secrets[KEY_BYTES:])
+    key = data_key(secrets[:KEY_BYTES], secrets[KEY_BYTES:], ready=True)
     era.data_keys.put((tenant, identity_key), key)
     return key

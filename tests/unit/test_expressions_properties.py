@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,7 +118,7 @@ def _word(enum: Any, number: int) -> str:
 def test_channel_direction_and_visibility_are_those_that_filters_see(fact: str) -> None:
     event = _filled(fact)
     value = event_value(event)
-    key = DataKey(bytes(32), AESGCM(bytes(32)), b"key0")
+    key = DataKey(bytes(32), b"key0")
     row = seal_event(SealedTenant(1, bytes(32)), event, [IdentitySeal(b"owner", key, b"", b"")])
     envelope = RecordedEvent.FromString(row.record)
     assert (value["channel"], value["direction"], value["visibility"]) == (
