@@ -33,6 +33,7 @@ _BATCH: Final = 10
 _FOREVER: Final = 10**9
 _MOMENT_SECONDS: Final = 0.3
 _MOST_UNDER_WAY: Final = 200
+_MOST_REPEATS: Final = 30
 
 Tell = Callable[[str], None]
 
@@ -50,6 +51,8 @@ class Load:
         failed: Calls that failed, by their kind and reason.
         stale: Reads that lacked what their caller had just written.
         recorded: How many events were.
+        repeated: How often comparing, switching or rolling back was refused for a moment and tried
+            again, as the refusal says.
     """
 
     client: Client
@@ -60,6 +63,7 @@ class Load:
     failed: Counter[str] = field(default_factory=Counter)
     stale: Counter[str] = field(default_factory=Counter)
     recorded: int = 0
+    repeated: int = 0
     _probes: int = 0
 
     @property
@@ -253,15 +257,16 @@ async def rebuilt_twice_and_rolled_back(
         generation = await rebuild(client, service, name, workers)
         tell(f"{service}/{name}: comparing")
         load.doing = "compare"
-        compared = await compare(client, service, name)
+        compared = await _until_ready(load, lambda: compare(client, service, name))
         differing = {one.table: one.differing_rows for one in compared.tables}
         assert not any(differing.values()), f"{service}/{name}: {compared}"
         rows += sum(one.live_rows for one in compared.tables)
         tell(f"{service}/{name}: switching")
-        switched = await _in_a_moment(load, switch(client, service, name))
+        switched = await _in_a_moment(load, lambda: switch(client, service, name))
         assert switched.generation == generation
     request = api.RollBackProjectionRequest(projection=name)
-    back = await _in_a_moment(load, client.projections[service].RollBackProjection(request))
+    roll_back = client.projections[service].RollBackProjection
+    back = await _in_a_moment(load, lambda: roll_back(request))
     assert back.previous == generation
     load.doing = "nothing"
     await _drop_retired(client, service, name)
@@ -277,13 +282,26 @@ async def _drop_retired(client: Client, service: str, name: str) -> None:
             await client.projections[service].DropGeneration(request)
 
 
-async def _in_a_moment(load: Load, call: Awaitable[Any]) -> Any:
+async def _in_a_moment(load: Load, call: Callable[[], Awaitable[Any]]) -> Any:
     """Do something that takes a moment; the time around it counts as it."""
     load.doing = "switch"
     await asyncio.sleep(_MOMENT_SECONDS)
-    answer = await call
+    answer = await _until_ready(load, call)
     await asyncio.sleep(_MOMENT_SECONDS)
     return answer
+
+
+async def _until_ready(load: Load, call: Callable[[], Awaitable[Any]]) -> Any:
+    """Do what two generations have to meet for, again if they did not: a busy one may be late."""
+    for _ in range(_MOST_REPEATS):
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if CallFailed.of(error).reason != "GENERATION_NOT_READY":
+                raise
+        load.repeated += 1
+        await asyncio.sleep(_MOMENT_SECONDS)
+    return await call()
 
 
 def _of(customer: int) -> ProfileReference:

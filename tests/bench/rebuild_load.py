@@ -61,5 +61,6 @@ async def measure(report: Report, stage: Stage, scale: Scale) -> None:
     report.add(
         Figure("rebuild_load_failed", failed, "calls", f"of {told.reads:,} reads; {kinds}"),
         Figure("rebuild_load_stale", stale, "reads", "that lacked what their caller had written"),
+        Figure("rebuild_load_repeated", told.repeated, "calls", "meetings that came too late"),
         Figure("rebuild_load_compared", rows, "rows", "each equal to the generation that answered"),
     )
