@@ -50,10 +50,10 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             raise failed[0] from None
         raise
     finally:
-        await _end(tasks)
+        await end(tasks)
 
 
-async def _end(tasks: Collection["asyncio.Task[None]"]) -> None:
+async def end(tasks: Collection["asyncio.Task[None]"]) -> None:
     """Cancel tasks until they have ended: nats-py swallows a cancellation while it flushes."""
     pending = set(tasks)
     while pending:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from libs.eventstore.chain import GENESIS, extend
 from libs.identity.graph import Edge, Node, clash_label, edges_of, fold
 from libs.identity.keys import partition_of
+from libs.projection.batches import Batch
 from libs.projection.partitions import ALL, Partitions
 from libs.projection.projection import Connection, Projection, Recorded
 from touchline.events.v1.decisions_pb2 import (
@@ -154,7 +155,7 @@ def _decision(decides: Decides, version: int) -> IdentityDecision:
 
 def batches_of(
     events: Sequence[Recorded], sizes: Iterable[int] = (), wanted: Partitions = ALL
-) -> list[EventBatch]:
+) -> list[Batch]:
     """Events from position 1 on as they are sent, in batches of some sizes, the rest at once.
 
     Args:
@@ -172,14 +173,14 @@ def batches_of(
         )
         for event in events
     ]
-    sent, chain, done = list[EventBatch](), GENESIS, 0
+    sent, chain, done = list[Batch](), GENESIS, 0
     for size in [*sizes, len(packed)]:
         if own := packed[done : done + size]:
             batch = EventBatch(store_id=STORE, previous_chain=chain, first=done + 1, events=own)
             done += len(own)
             batch.chain = chain = extend(chain, [event.content_hash for event in own])
             batch.last = done
-            sent.append(batch)
+            sent.append(Batch(batch))
     return sent
 
 

@@ -12,10 +12,10 @@ import structlog
 
 from libs.eventstore.chain import Head
 from libs.eventstore.client import StoreClient
-from libs.eventstore.feed import follow_feed
 from libs.postgres.pool import UNREACHABLE
 from libs.projection.checkpoints import LEASE, Gone, Halted, LostLease, Ownership
 from libs.projection.continuity import Checkpoint, Discontinuity, Fork
+from libs.projection.feed import IDLE_SECONDS, Arrived, Feed
 from libs.projection.folding import Folding
 from libs.projection.generations.generation import Generation
 from libs.projection.introducing import check_version, own_generation
@@ -23,14 +23,7 @@ from libs.projection.parking import is_outage
 from libs.projection.parking.refolding import refold_asked
 from libs.projection.partitions import ALL, Partitions
 from libs.projection.projection import Projection
-from libs.projection.reading import (
-    IDLE_SECONDS,
-    Arrived,
-    Stretch,
-    arriving,
-    read_feed,
-    read_history,
-)
+from libs.projection.reading import Stretch, read_feed, read_history
 from libs.projection.restored import continued_elsewhere
 from libs.projection.state import RunnerState, measure
 from libs.tasks import running
@@ -65,6 +58,7 @@ class Runner:
         pool: Connections to the projection's database, which find the generation's tables.
         store: History, and the connection on which the feed comes.
         owner: Names this process.
+        feed: That of the process. Default: its own.
         generation: What to fold; None: the one that answers, or the first one there is.
         partitions: Whose events.
         lease: For how long the range stays this process's own without a sign of life.
@@ -80,6 +74,7 @@ class Runner:
         store: StoreClient,
         owner: UUID,
         *,
+        feed: Feed | None = None,
         generation: Generation | None = None,
         partitions: Partitions = ALL,
         lease: timedelta = LEASE,
@@ -90,9 +85,9 @@ class Runner:
         self.generation = generation
         self.partitions = partitions
         self.state = RunnerState()
-        self.pace = pace
         self._pool = pool
         self._store = store
+        self._feed = feed or Feed(store.connection)
         self._owner = owner
         self._lease = lease
         self.pace = pace
@@ -175,7 +170,7 @@ class Runner:
 
     async def _follow(self) -> None:
         await self._catch_up()
-        async with follow_feed(self._store.connection) as subscription:
+        async with self._feed.follow() as follower:
             # What was recorded before the subscription began is in history.
             await self._catch_up()
             await self._ownership.resume(self.checkpoint.epoch)
@@ -184,21 +179,17 @@ class Runner:
                 self.state.enter(ProjectionState.PROJECTION_STATE_LIVE)
                 # Here and not only when the feed rests: it may never.
                 await self._refold_asked()
-                if subscription.pending_msgs:
-                    # They come fast: a transaction costs the same for many, and others need the
-                    # processor as well.
-                    await asyncio.sleep(
-                        max(0.0, began + self.pace.total_seconds() - time.monotonic())
-                    )
+                # A transaction costs the same for many, and others need the processor as well.
+                await asyncio.sleep(began + self.pace.total_seconds() - time.monotonic())
                 # Somebody waits when asking for a refold.
                 idle = _PARKED_IDLE_SECONDS if self._folding.parked else IDLE_SECONDS
-                arrived = await arriving(subscription, idle)
+                arrived = await follower.arriving(idle)
                 if not arrived.batches:
                     await self._renew()
                     if self._is_at(await self._store.head()):
                         continue
                     # An event may just be on its way.
-                    arrived = await arriving(subscription, _ON_ITS_WAY_SECONDS)
+                    arrived = await follower.arriving(_ON_ITS_WAY_SECONDS)
                 if not arrived.batches:
                     return  # the feed is silent, or the store is another: history tells
                 began = time.monotonic()

@@ -14,7 +14,7 @@ import asyncpg
 from libs.eventstore.chain import GENESIS, Head
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.projection.continuity import head_of, next_events
+from libs.projection.batches import Batch
 from libs.projection.generations import switching, tables
 from libs.projection.generations.filling import SETTINGS
 from libs.projection.projection import Recorded, decode
@@ -85,8 +85,9 @@ async def _read(stage: Stage, steps: _Steps) -> list[EventBatch]:
 def _check(pages: list[EventBatch]) -> None:
     at = Head(b"", 0, GENESIS)
     for page in pages:
-        next_events(at, page)
-        at = head_of(page)
+        batch = Batch(page)
+        batch.known_at(at)
+        at = batch.end
 
 
 async def _write(stage: Stage, steps: _Steps, events: list[Recorded]) -> None:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.postgres.pool import open_pool
+from libs.projection.batches import Batch
 from libs.projection.checkpoints import Ownership
 from libs.projection.folding import Folding
 from libs.projection.generations.generation import Generation
@@ -42,7 +43,6 @@ from tests.lines import (
 )
 from tests.servers import SharedPostgres
 from tests.services import new_views
-from touchline.store.v1.store_pb2 import EventBatch
 
 TABLES = (
     *("timeline", "timeline_retractions"),
@@ -162,7 +162,7 @@ async def test_given_any_ranges_that_are_split_held_and_met_then_the_rows_are_th
         if turn.split is not None:
             await ranges.split(turn.split)
         if turn.held_after is not None:
-            await ranges.hold(batch.first - 1 + turn.held_after)
+            await ranges.hold(batch.end.position - len(batch.events) + turn.held_after)
         async with asyncio.TaskGroup() as group:
             group.create_task(ranges.meet(recorded(line)))
             for partitions, folding in ranges.foldings.items():
@@ -174,7 +174,7 @@ async def test_given_any_ranges_that_are_split_held_and_met_then_the_rows_are_th
     assert place.position == len(line)
 
 
-async def fold_one(folding: Folding, stretch: Stretch, batch: EventBatch) -> None:
+async def fold_one(folding: Folding, stretch: Stretch, batch: Batch) -> None:
     """Folds what a range has of a batch."""
     stretch.add(batch)
     await folding.fold(stretch)

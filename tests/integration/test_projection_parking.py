@@ -353,7 +353,7 @@ async def test_given_a_record_that_cannot_be_read_then_the_projection_halts_and_
     def unreadable(*_: object) -> list[Recorded]:
         raise DecodeError
 
-    monkeypatch.setattr("libs.projection.reading.decode", unreadable)
+    monkeypatch.setattr("libs.projection.batches.decode", unreadable)
     async with driven(Timeline(), pool, lent) as runner:
         await until(lambda: runner.state.state == HALTED, 15)
         assert "touchline verify" in runner.state.halt_reason

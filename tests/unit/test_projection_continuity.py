@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.eventstore.chain import GENESIS, Head, extend
-from libs.projection.continuity import Checkpoint, Damaged, Discontinuity, Fork, Gap, next_events
-from libs.projection.continuity import head_of as end_of
+from libs.projection.batches import Batch
+from libs.projection.continuity import Checkpoint, Damaged, Discontinuity, Fork, Gap
 from touchline.store.v1.store_pb2 import EventBatch, PackedEvent
 
 STORE, OTHER_STORE = b"s" * 16, b"o" * 16
@@ -34,6 +34,15 @@ def batch(first: int, last: int, hashes: Sequence[bytes] = HASHES) -> EventBatch
         last=last,
         events=events,
     )
+
+
+def next_events(place: Head, told: EventBatch) -> Sequence[PackedEvent]:
+    read = Batch(told)
+    return read.events[read.known_at(place) :]
+
+
+def end_of(told: EventBatch) -> Head:
+    return Batch(told).end
 
 
 def positions(events: Sequence[PackedEvent]) -> list[int]:

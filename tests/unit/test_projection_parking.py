@@ -11,6 +11,7 @@ from asyncpg.exceptions import _base
 
 from libs.eventstore.chain import GENESIS, Head, extend
 from libs.eventstore.errors import SealBroken, StoreUnavailable
+from libs.projection.batches import Batch
 from libs.projection.continuity import Damaged
 from libs.projection.parking import error_text, is_outage
 from libs.projection.reading import Stretch, read_feed
@@ -101,6 +102,6 @@ def test_a_record_of_the_feed_that_cannot_be_read_breaks_the_stretch_off_before_
         )
         for first, last, record in [(1, 2, b""), (3, 3, b"\xff")]
     ]
-    stretch, broken = read_feed(Head(b"", 0, GENESIS), [good, bad])
+    stretch, broken = read_feed(Head(b"", 0, GENESIS), [Batch(good), Batch(bad)])
     assert (stretch.end.position, len(stretch.events)) == (2, 2)
     assert isinstance(broken, Damaged)

@@ -43,6 +43,18 @@ def test_a_stretch_that_is_cut_anywhere_is_both_its_parts(
     assert before.cut(START, position) == (before, Stretch(before.end, partitions=partitions))
 
 
+@given(line=lines(), sizes=batch_sizes, others=st.lists(ranges, max_size=4), partitions=ranges)
+def test_a_batch_that_others_have_read_from_other_places_says_the_same(
+    line: list[Told], sizes: list[int], others: list[Partitions], partitions: Partitions
+) -> None:
+    shared = batches_of(recorded(line), sizes)
+    for number, other in enumerate(others):
+        place, _ = read_feed(START, shared[:number], other)
+        read_feed(place.end, shared, other)
+    alone, _ = read_feed(START, batches_of(recorded(line), sizes), partitions)
+    assert read_feed(START, shared, partitions) == (alone, None)
+
+
 def test_every_range_gets_an_erasure_with_its_own_identities_only() -> None:
     line = [Told(1, erases=tuple(KINDS))]
     found = list[bytes]()

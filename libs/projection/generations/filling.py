@@ -23,6 +23,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE, Halted, LostLease, Ownership
 from libs.projection.continuity import Discontinuity, Fork
 from libs.projection.folding import Folding, NotErased, TooManyParked
+from libs.projection.generations import tables
 from libs.projection.generations.ahead import Sizes, read_ahead
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.switching import waits_for
@@ -131,7 +132,7 @@ class Filler:
         return True
 
     async def _fold(self, folding: Folding, hold: Ownership) -> None:
-        partitions = hold.partitions
+        partitions, stretches_folded = hold.partitions, 0
         try:
             async with read_ahead(self._store, folding.at, partitions, self.sizes) as stretches:
                 async for stretch in stretches:
@@ -139,6 +140,9 @@ class Filler:
                     if self._stop.is_set():
                         return
                     await folding.fold(stretch)
+                    stretches_folded += 1
+                    if stretches_folded.bit_count() == 1:  # each time there are twice as many rows
+                        await tables.analyze(self._pool, self._generation, self._projection.tables)
                     await self.go_on()
         except Fork as fork:  # the store may have been restored
             try:

@@ -16,6 +16,7 @@ from libs.eventstore.client import StoreClient
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import FoldsAnew, RangeState, read_folding, read_ranges
+from libs.projection.feed import Feed
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.meeting import NotMet
 from libs.projection.generations.records import generations
@@ -88,6 +89,7 @@ class Crew:
         self.projections = {one.name: one for one in folds}
         self.runners: list[Runner] = []
         self._pool, self._store, self._owner = pool, store, owner
+        self._feed = Feed(store.connection)
         self._pace = pace
         self._serving = serving
         self._projects, self._reacts = projects, reacts
@@ -247,6 +249,7 @@ class Crew:
             return
         runner = Runner(
             *(fold, pool, self._store, self._owner),
+            feed=self._feed,
             generation=share.generation,
             partitions=share.partitions,
             pace=self._pace,

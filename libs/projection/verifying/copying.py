@@ -10,14 +10,15 @@ from typing import Final
 
 import asyncpg
 
-from libs.eventstore.chain import GENESIS, Head, extend
+from libs.eventstore.chain import GENESIS, Head
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
-from libs.projection.continuity import Discontinuity, next_events
+from libs.projection.continuity import Discontinuity
 from libs.projection.parking import Key, error_text, key_of
-from libs.projection.projection import Projection, Recorded, Table, decode
+from libs.projection.projection import Projection, Recorded, Table
+from libs.projection.reading import Stretch
 
 SCHEMA_PREFIX: Final = "touchline_copy_"
 """What the schemas of copies begin with; whatever else is called so is dropped."""
@@ -158,14 +159,6 @@ async def live_state(connection: asyncpg.Connection, projection: Projection) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Successive events, and where they end."""
-
-    events: list[Recorded]
-    end: Head
-
-
 @dataclass(slots=True)
 class Copy:
     """A fold that goes on in a scratch schema.
@@ -195,14 +188,14 @@ class Copy:
             StoreError: the store can't be reached.
         """
         self._leave_out(live)
-        chunk = await self._read(self.at, live.position)
-        while chunk.events:
+        stretch = await self._read(self.at, live.position)
+        while stretch.events:
             # What comes next is read while this is folded.
-            following = asyncio.create_task(self._read(chunk.end, live.position))
+            following = asyncio.create_task(self._read(stretch.end, live.position))
             try:
-                await self._fold(chunk)
+                await self._fold(stretch)
                 yield self.at.position
-                chunk = await following
+                stretch = await following
             finally:
                 following.cancel()
         if self.at.position < live.position:
@@ -226,23 +219,22 @@ class Copy:
             )
         self._left_out = live.parked
 
-    async def _read(self, start: Head, up_to: int) -> _Chunk:
-        end, events = start, list[Recorded]()
-        while len(events) < _BATCH and end.position < up_to:
-            batch = (await self.store.history(end.position)).batch
+    async def _read(self, start: Head, up_to: int) -> Stretch:
+        stretch = Stretch(start)
+        while len(stretch.events) < _BATCH and stretch.end.position < up_to:
+            page = await self.store.history(stretch.end.position)
             try:
-                packed = next_events(end, batch)[: up_to - end.position]
+                stretch.add_page(page)
             except Discontinuity as error:
                 raise Unverifiable(f"the store's history {error}.") from error
-            if not packed:
+            if not page.batch.events:
                 break
-            events += decode(end.position + 1, packed)
-            chain = extend(end.chain, [event.content_hash for event in packed])
-            end = Head(batch.store_id, end.position + len(packed), chain)
-        return _Chunk(events, end)
+        if stretch.end.position > up_to:
+            stretch, _ = stretch.cut(start, up_to)
+        return stretch
 
-    async def _fold(self, chunk: _Chunk) -> None:
-        events = [event for event in chunk.events if not self._is_left_out(event)]
+    async def _fold(self, stretch: Stretch) -> None:
+        events = [event for event in stretch.events if not self._is_left_out(event)]
         if events:
             try:
                 await self.projection.prepare(events)
@@ -255,7 +247,7 @@ class Copy:
                     f"the events from {events[0].position} to {events[-1].position} can't be "
                     f"folded into the copy of {self.projection.name} ({error_text(error)})."
                 ) from error
-        self.at = chunk.end
+        self.at = stretch.end
 
     def _is_left_out(self, event: Recorded) -> bool:
         if not self._left_out:
