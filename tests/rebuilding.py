@@ -32,7 +32,7 @@ _FIRST_PROBED: Final = 8_000_000  # customers whom nobody else writes to
 _BATCH: Final = 10
 _FOREVER: Final = 10**9
 _MOMENT_SECONDS: Final = 0.3
-_MOST_UNDER_WAY: Final = 200
+_MOST_UNDER_WAY: Final = 16
 _MOST_REPEATS: Final = 30
 
 Tell = Callable[[str], None]

@@ -1,7 +1,7 @@
-"""A bounded cache that forgets what was not used for the longest time."""
+"""A bounded cache that forgets what was not used for a long time."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import chain
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -9,34 +9,40 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """Remembers the last `size` values that were used.
+    """Remembers at most `size` values, and of those used at least the last half as many.
 
-    functools.lru_cache can't take a value that was computed elsewhere, nor many at once.
+    It keeps a younger and an older half: what is used moves to the younger, and when that is full
+    it becomes the older, which is forgotten. That takes half the memory of an order of all values,
+    and half the time. functools.lru_cache can't take a value that was computed elsewhere, nor many
+    at once.
     """
 
-    __slots__ = ("_size", "_values")
+    __slots__ = ("_half", "_old", "_young")
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[K, V] = OrderedDict()
+        self._half = size // 2
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
         """Returns what is remembered, or None."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
+        value = self._young.get(key)
+        if value is None and (value := self._old.pop(key, None)) is not None:
+            self.put(key, value)
         return value
 
     def put(self, key: K, value: V) -> None:
         """Remembers a value."""
-        self._values[key] = value
-        if len(self._values) > self._size:
-            self._values.popitem(last=False)
+        self._old.pop(key, None)
+        self._young[key] = value
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
 
     def values(self) -> Iterable[V]:
         """Returns all that is remembered; using none of it."""
-        return self._values.values()
+        return chain(self._young.values(), self._old.values())
 
     def forget(self, key: K) -> None:
         """Forgets a value, if it was remembered."""
-        self._values.pop(key, None)
+        self._young.pop(key, None)
+        self._old.pop(key, None)

@@ -66,15 +66,28 @@ class Stage:
         return environment_of(_SERVICES[service], listen, self.servers, self.secrets, more or {})
 
     @asynccontextmanager
-    async def run(self, service: str, more: Mapping[str, str] | None = None) -> AsyncIterator[str]:
-        """Run a service, perhaps with more settings, and tell its address."""
+    async def run(
+        self, service: str, more: Mapping[str, str] | None = None, roles: str = ""
+    ) -> AsyncIterator[str]:
+        """Run a service and tell its address.
+
+        Args:
+            service: Its name.
+            more: Further settings.
+            roles: What the process does of what the service does, parted by commas. Default: all.
+        """
         address = free_address()
+        name = "-".join([service, *roles.split(",")]) if roles else service
+        own = {"TOUCHLINE_WORKER_LISTEN": address, **(more or {})}
         child = Child(
-            name=service,
-            argv=(sys.executable, *self._profiler(service), "-m", f"services.{service}"),
-            env=self.settings(service, address, more),
+            name=name,
+            argv=(
+                *(sys.executable, *self._profiler(service), "-m", f"services.{service}"),
+                *(("--roles", roles) if roles else ()),
+            ),
+            env=self.settings(service, address, own),
             cwd=CHECKOUT,
-            log=self.home / "log" / f"{service}.log",
+            log=self.home / "log" / f"{name}.log",
             on_line=self._heard,
         )
         process = await start(child, lambda: _serves(address))

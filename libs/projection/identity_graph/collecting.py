@@ -12,7 +12,7 @@ from touchline.events.v1.decisions_pb2 import IDENTITY_DECISION_KIND_MERGED, Ide
 from touchline.events.v1.event_pb2 import EVENT_TYPE_IDENTITY_DECIDED, EVENT_TYPE_PROFILE_ERASED
 from touchline.store.v1.store_pb2 import RecordedEvent, SealedIdentity
 
-_CACHED: Final = 200_000
+_CACHED: Final = 400_000
 _DECIDED, _ERASED = EVENT_TYPE_IDENTITY_DECIDED, EVENT_TYPE_PROFILE_ERASED
 
 LEFT, RIGHT, JOINED = 0, 1, 2
@@ -66,7 +66,7 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Name, bytes] = {}
+        self._known: LruCache[Name, bytes] = LruCache(_CACHED)
         self._first_seen: LruCache[Pair, tuple[int, bytes]] = LruCache(_CACHED)
 
     def forget(self, pairs: Iterable[Pair]) -> None:
@@ -77,15 +77,13 @@ class Collector:
     def collect(self, events: Sequence[Recorded]) -> Batch:
         """Return what events say, in the order of their positions."""
         batch, known = Batch(), self._known
-        if len(known) > _CACHED:
-            known.clear()
         for event in of_customers(events):
             record = event.record
             tenant, identities = record.tenant, record.identities
             for sealed in identities:
                 name = (tenant, sealed.identity_key)
                 if known.get(name) != sealed.key_id:
-                    known[name] = sealed.key_id
+                    known.put(name, sealed.key_id)
                     first_position, *_ = batch.identities.get(name, (event.position,))
                     batch.identities[name] = (first_position, event.position, sealed)
             if record.retracts:
@@ -122,7 +120,7 @@ class Collector:
             for key in erasure.identity_keys:
                 name = (event.record.tenant, key)
                 batch.erasures[name] = (event.position, event.recorded_at_us)
-                self._known.pop(name, None)
+                self._known.forget(name)
 
 
 def edges_decided(record: RecordedEvent) -> tuple[Edge, ...]:
