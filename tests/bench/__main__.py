@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -69,8 +70,7 @@ async def measure(
         async with open_stage(profiled=profiled) as stage:
             await rebuild.measure(report, stage, rebuilt or scale.rebuilt)
     if "rebuild_load" in wanted:
-        async with open_stage(profiled=profiled) as stage:
-            await rebuild_load.measure(report, stage, scale)
+        await rebuild_load.measure(report, partial(open_stage, profiled=profiled), scale)
     if wanted & _LARGE:
         async with open_stage(profiled=profiled) as stage:
             await _on_a_large_store(report, stage, scale, wanted)

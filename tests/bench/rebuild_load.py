@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +29,8 @@ DEFINITION: Final = (
     f"once, while {READS} sales views a second are read, if the machine gets as far, and {EVENTS} "
     f"events a second recorded; {_PROBES} customers a second record three times and read four "
     "answers after each (`after_position`). Of each service one process serves and another folds. "
-    "Readers, writers, services and servers share the machine. A fifth of all that with --quick."
+    "Readers, writers, services and servers share the machine. The line begins anew for each "
+    "service's projections. A fifth of all that with --quick."
 )
 
 
@@ -53,31 +56,47 @@ class _Moment:
         )
 
 
-async def measure(report: Report, stage: Stage, scale: Scale) -> None:
-    """Hold the load, rebuild everything, and report what reads took meanwhile."""
+async def measure(
+    report: Report, stages: Callable[[], AbstractAsyncContextManager[Stage]], scale: Scale
+) -> None:
+    """Hold the load, rebuild everything, and report what reads took meanwhile.
+
+    Args:
+        report: Takes the figures.
+        stages: Opens a stage: one for each service, since the line grows all the time.
+        scale: How much of the load.
+    """
     report.heading("Rebuilding everything under load", DEFINITION)
-    share = 0.2 if scale is QUICK else 1.0
-    async with AsyncExitStack() as stack:
-        client = await _client(stage, stack)
-        await client.record(made.events(scale.batch_events, _CUSTOMERS))
-        rates = {"reads": READS * share, "events": EVENTS * share, "probes": _PROBES * share}
-        async with load(client, _CUSTOMERS, **rates) as told:
-            await asyncio.sleep(_QUIET_SECONDS)
-            meter, began = CpuMeter(), _Moment.of(told)
-            rows = await _rebuild_all(report, told)
-            _, reads, events = _Moment.of(told).since(began)
-            cores = meter.cores()
-    report.add(Figure("rebuild_load_reads", reads, "calls/s", "meanwhile", (), cores))
-    report.add(Figure("rebuild_load_events", events, "events/s", "meanwhile"))
+    loads, rows = list[Load](), 0
+    for service in SERVICES:
+        async with stages() as stage, AsyncExitStack() as stack:
+            client = await _client(stage, stack)
+            await client.record(made.events(scale.batch_events, _CUSTOMERS))
+            share = 0.2 if scale is QUICK else 1.0
+            rates = {"reads": READS * share, "events": EVENTS * share, "probes": _PROBES * share}
+            async with load(client, _CUSTOMERS, **rates) as told:
+                loads.append(told)
+                await asyncio.sleep(_QUIET_SECONDS)
+                rows += await _rebuild_all(report, told, service)
+    _report(report, loads, rows)
+
+
+def _report(report: Report, loads: Sequence[Load], rows: int) -> None:
     for doing in ("nothing", "fill", "compare", "switch"):
-        report.add(*percentiles(f"rebuild_load_view_{doing}", told.millis[doing]))
-        report.add(*percentiles(f"rebuild_load_after_write_{doing}", told.waits[doing]))
-    failed, stale = sum(told.failed.values()), sum(told.stale.values())
-    kinds = "; ".join(f"{kind}: {count}" for kind, count in told.failed.items())
+        views = [took for told in loads for took in told.millis[doing]]
+        waits = [took for told in loads for took in told.waits[doing]]
+        report.add(*percentiles(f"rebuild_load_view_{doing}", views))
+        report.add(*percentiles(f"rebuild_load_after_write_{doing}", waits))
+    failed = sum((told.failed for told in loads), Counter())
+    stale = sum((told.stale for told in loads), Counter())
+    note = "; ".join(f"{kind}: {count}" for kind, count in failed.items())
+    reads, repeated = sum(told.reads for told in loads), sum(told.repeated for told in loads)
+    recorded = sum(told.recorded for told in loads)
     report.add(
-        Figure("rebuild_load_failed", failed, "calls", f"of {told.reads:,} reads; {kinds}"),
-        Figure("rebuild_load_stale", stale, "reads", "that lacked what their caller had written"),
-        Figure("rebuild_load_repeated", told.repeated, "calls", "meetings that came too late"),
+        Figure("rebuild_load_recorded", recorded, "events", "meanwhile"),
+        Figure("rebuild_load_failed", failed.total(), "calls", f"of {reads:,} reads; {note}"),
+        Figure("rebuild_load_stale", stale.total(), "reads", "without what their caller wrote"),
+        Figure("rebuild_load_repeated", repeated, "calls", "meetings that came too late"),
         Figure("rebuild_load_compared", rows, "rows", "each equal to the generation that answered"),
     )
 
@@ -97,18 +116,19 @@ async def _client(stage: Stage, stack: AsyncExitStack) -> Client:
     return await stack.enter_async_context(connecting)
 
 
-async def _rebuild_all(report: Report, told: Load) -> int:
-    """Rebuild one projection after the other; return how many rows were compared."""
-    # What folds longest first: the line grows all the time.
-    names, rows = sorted(await foldings(told.client), key=_by_length), 0
-    with report.progress("rebuilding", len(names)) as advance:
-        for number, (service, name) in enumerate(names, 1):
-            before = _Moment.of(told)
+async def _rebuild_all(report: Report, told: Load, service: str) -> int:
+    """Rebuild a service's projections one after the other; return how many rows were compared."""
+    names, rows = [one for one in await foldings(told.client) if one[0] == service], 0
+    # What folds longest first: the line grows meanwhile.
+    names.sort(key=_by_length)
+    with report.progress(f"rebuilding all of {service}", len(names)) as advance:
+        for number, (_, name) in enumerate(names, 1):
+            meter, before = CpuMeter(), _Moment.of(told)
             equal = await rebuilt_twice_and_rolled_back(told, service, name)
             seconds, reads, events = _Moment.of(told).since(before)
             note = f"{equal:,} rows equal; meanwhile {reads:,.0f} reads/s, {events:,.0f} events/s"
             figure = f"rebuild_load_{service}_{name.partition(':')[0]}"
-            report.add(Figure(figure, seconds, "s", note))
+            report.add(Figure(figure, seconds, "s", note, (), meter.cores()))
             advance(number)
             rows += equal
     return rows

@@ -23,10 +23,10 @@ from libs.postgres.queries import load_queries
 from libs.projection.checkpoints import LEASE, Halted, LostLease, Ownership
 from libs.projection.continuity import Discontinuity, Fork
 from libs.projection.folding import Folding, NotErased, TooManyParked
-from libs.projection.generations import tables
 from libs.projection.generations.ahead import Sizes, read_ahead
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.switching import waits_for
+from libs.projection.generations.upkeep import Upkeep
 from libs.projection.parking import MOST_PARKED, is_outage
 from libs.projection.partitions import Partitions
 from libs.projection.projection import Projection
@@ -132,7 +132,8 @@ class Filler:
         return True
 
     async def _fold(self, folding: Folding, hold: Ownership) -> None:
-        partitions, stretches_folded = hold.partitions, 0
+        partitions = hold.partitions
+        upkeep = Upkeep(self._pool, self._generation, self._projection.tables)
         try:
             async with read_ahead(self._store, folding.at, partitions, self.sizes) as stretches:
                 async for stretch in stretches:
@@ -140,9 +141,7 @@ class Filler:
                     if self._stop.is_set():
                         return
                     await folding.fold(stretch)
-                    stretches_folded += 1
-                    if stretches_folded.bit_count() == 1:  # each time there are twice as many rows
-                        await tables.analyze(self._pool, self._generation, self._projection.tables)
+                    await upkeep.filled()
                     await self.go_on()
         except Fork as fork:  # the store may have been restored
             try:

@@ -1,6 +1,9 @@
 -- name: paused
 SELECT reason FROM projection_pauses WHERE projection = $1
 
+-- name: pages
+SELECT coalesce(pg_relation_size(to_regclass($1)), 0) / current_setting('block_size')::bigint
+
 -- name: end_zombies
 -- Sessions of workers that write a generation's tables: those of processes that froze, and whose
 -- ranges are others' now. No time limit ends a COPY that waits for its client.

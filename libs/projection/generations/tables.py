@@ -49,17 +49,6 @@ async def index(connection: Connection, generation: Generation, tables: Iterable
                 )
 
 
-async def analyze(pool: asyncpg.Pool, generation: Generation, tables: Iterable[Table]) -> None:
-    """Have the tables that a fold also reads planned for as they are.
-
-    Without statistics a tenant seems to have one row in two hundred, whatever it has, and the
-    statements of a fold read all of it: that was half of what PostgreSQL did at 1,000 events/s.
-    """
-    for table in tables:
-        if not table.append_only:
-            await pool.execute(f"ANALYZE (SKIP_LOCKED) {generation.schema}.{table.name}")
-
-
 async def drop(pool: asyncpg.Pool, generation: Generation, tables: Iterable[Table]) -> None:
     """Drop a generation's tables; of one in public, whose tables others copy, the rows.
 
