@@ -18,9 +18,11 @@ from tests.bench import events as made
 from tests.bench.load import ticks
 from touchline.client import Client
 from touchline.engagement.v1 import engagement_service_pb2 as engagement
-from touchline.events.v1.event_pb2 import Event
+from touchline.events.v1.event_pb2 import EVENT_TYPE_ORDER_CHANGED, Event
+from touchline.events.v1.filter_pb2 import EventFilter
 from touchline.failures import CallFailed
 from touchline.notification.v1 import notification_service_pb2 as notification
+from touchline.notification.v1.notification_pb2 import Notice, RuleDefinition
 from touchline.profile.v1 import profile_service_pb2 as profile
 from touchline.profile.v1.profile_pb2 import ProfileReference
 from touchline.profile.v1.views_pb2 import VIEW_KIND_SALES
@@ -34,6 +36,15 @@ _FOREVER: Final = 10**9
 _MOMENT_SECONDS: Final = 0.3
 _MOST_UNDER_WAY: Final = 16
 _MOST_REPEATS: Final = 30
+
+_RULE: Final = RuleDefinition(
+    name="large-order",
+    on=EventFilter(types=[EVENT_TYPE_ORDER_CHANGED]),
+    condition="event.fact.amount.amount >= 450.0",
+    reason="Ordered on {{ event.at }}",
+    notices=[Notice(reference="team:bench", title="A large order")],
+)
+"""Of a hundredth of the events somebody is told."""
 
 Tell = Callable[[str], None]
 
@@ -103,7 +114,9 @@ class Load:
 
         async with asyncio.TaskGroup() as calls:
             async for _ in ticks(per_second / _BATCH, _FOREVER):
-                batch = [made.event_of(rng.randrange(self.customers), rng) for _ in range(_BATCH)]
+                batch = [
+                    made.varied_event_of(rng.randrange(self.customers), rng) for _ in range(_BATCH)
+                ]
                 calls.create_task(once(batch))
 
     async def write_and_read(self, per_second: float) -> None:
@@ -196,6 +209,8 @@ async def load(
         probes: Customers a second who record three times, and read four answers after each.
     """
     told = Load(client, customers)
+    rule = notification.PublishRuleRequest(definition=_RULE, published_by="bench")
+    await client.notification.PublishRule(rule)
     async with running(told.read(reads), told.record(events), told.write_and_read(probes)):
         yield told
 

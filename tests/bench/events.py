@@ -70,10 +70,7 @@ def event_of(customer: int, rng: random.Random, span_seconds: int = YEAR_SECONDS
 
 
 def varied_event_of(customer: int, rng: random.Random) -> Event:
-    """Return an event of one customer of which every view that can be rebuilt has something.
-
-    As `event_of`; but a tenth tells traits, a twentieth each consents and what somebody is told.
-    """
+    """Return an event as `event_of`, but that a tenth tells traits, and a twentieth consents."""
     event = event_of(customer, rng)
     share = rng.random()
     if share < 0.1:
@@ -85,7 +82,16 @@ def varied_event_of(customer: int, rng: random.Random) -> Event:
         event.consent_changed.status = rng.choice(
             (facts.CONSENT_STATUS_GRANTED, facts.CONSENT_STATUS_WITHDRAWN)
         )
-    elif share < 0.2:
+    return event
+
+
+def any_event_of(customer: int, rng: random.Random) -> Event:
+    """Return an event as `varied_event_of`, but that a twentieth tells what somebody is told.
+
+    No caller may say that. Every view that can be rebuilt has something of such events.
+    """
+    event = varied_event_of(customer, rng)
+    if rng.random() < 0.05:
         told = event.notification_decided
         told.rule, told.rule_version = "complaint-broken", 1
         told.recipient.reference = f"agent-{rng.randrange(50)}"

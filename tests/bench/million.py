@@ -168,7 +168,7 @@ async def seal(spec: Spec, tell: Tell) -> AsyncIterator[Callable[[], Awaitable[R
 
         async def work() -> Result:
             rng = random.Random(spec["number"] + _WORKERS * spec.get("seed", 0))
-            make = load.varied_event_of if spec.get("varied") else load.event_of
+            make = load.any_event_of if spec.get("varied") else load.event_of
             ordinals = range(spec["number"], spec["stored"], _WORKERS)
             for start in range(0, len(ordinals), _CHUNK):
                 chunk = ordinals[start : start + _CHUNK]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from libs.embedded import create_database, database_url_for, drop_database
+from libs.eventstore.chain import Head
 from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreUnavailable
 from libs.projection import folding
@@ -191,6 +192,44 @@ class Pages(StoreClient):
         partitions, up_to = (*wanted, None, 0)[:2] if wanted else (None, 0)
         last = min(up_to or after + self.size, after + self.size)
         return await super().history(after, partitions, last)
+
+
+class Growing(Pages):
+    """A store whose line is longer each time somebody asks where it ends."""
+
+    def __init__(self, store: StoreClient, end: int, by: int) -> None:
+        super().__init__(store, size=20)
+        self.end, self.by = end, by
+
+    async def head(self) -> Head:
+        """Says that there is more by now."""
+        self.end += self.by
+        return replace(await super().head(), position=self.end)
+
+    async def history(self, after: int, *wanted: Any) -> GetHistoryResponse:
+        """Has nothing beyond the end."""
+        partitions, up_to = (*wanted, None, 0)[:2] if wanted else (None, 0)
+        page = await super().history(after, partitions, min(up_to or self.end, self.end))
+        page.head_position = self.end
+        return page
+
+
+async def test_filling_ends_though_the_line_goes_on_as_fast_as_it_is_filled(scene: Scene) -> None:
+    generation = await scene.begin("timeline")
+    store = Growing(scene.lent.client, end=100, by=11)
+    await scene.work(generation, Sizes(events=1, pages=1, near=10), store=store)
+    assert (await generation_named(scene.pool, generation.id)).state == "following"
+    assert 90 <= await place_of(scene.pool, generation.id) < 150
+
+
+@pytest.mark.parametrize(
+    ("position", "head", "is_far"),
+    [(0, 10, False), (0, 11, True), (100, 140, False), (100, 141, True)],
+)
+def test_what_was_filled_once_may_be_further_from_the_head_than_what_was_not(
+    position: int, head: int, is_far: bool
+) -> None:
+    assert Sizes(near=10).is_far(position, head) is is_far
 
 
 async def told(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -23,6 +23,7 @@ _PAGES: Final = 4
 _ASKED: Final = 2
 _GROWTH: Final = 64
 _STRETCHES: Final = 1
+_LEFT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,15 @@ class Sizes:
     events: int = 20_000
     pages: int = 64
     near: int = 5_000
+
+    def is_far(self, position: int, head: int) -> bool:
+        """Tell whether a range is to be filled, or filled on, before its generation follows.
+
+        One that was filled up to near the head is not far once the head has moved a little: while
+        what comes next is filled it moves again, and filling would never end.
+        """
+        left = self.near if position == 0 else _LEFT * self.near
+        return head - position > left
 
 
 @asynccontextmanager

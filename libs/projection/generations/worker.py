@@ -164,8 +164,7 @@ class Worker:
         head = (await self._store.head()).position
         await self._filler.go_on()
         ranges = [one for one in await read_ranges(self._pool) if one.generation == found.id]
-        near = self._filler.sizes.near
-        far = [one for one in ranges if head - one.checkpoint.position > near]
+        far = [one for one in ranges if self._filler.sizes.is_far(one.checkpoint.position, head)]
         free = [one for one in far if not one.leased]
         if free:
             await self._filler.fill(free[0].partitions)
