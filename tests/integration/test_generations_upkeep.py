@@ -87,13 +87,10 @@ async def test_given_rows_that_are_committed_for_a_while_then_they_are_marked(
     for transaction in range(5):
         await fill(pool, generation, transaction)
         await upkeep.filled()
-    first, last = (
-        0,
-        await pool.fetchval("SELECT pg_relation_size($1::text::regclass) / 8192 - 1", name),
-    )
-    marked, rows = await pool.fetchrow(MARKED, name, first)
+    pages = await pool.fetchval("SELECT pg_relation_size(to_regclass($1)) / 8192", name)
+    marked, rows = await marked_in(pool, name, 0)
     assert marked == rows > 0
-    marked, rows = await pool.fetchrow(MARKED, name, last)
+    marked, rows = await marked_in(pool, name, pages - 1)
     assert marked == 0 < rows  # PostgreSQL would not have done it by itself
 
 
