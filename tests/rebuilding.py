@@ -34,6 +34,7 @@ _FIRST_PROBED: Final = 8_000_000  # customers whom nobody else writes to
 _BATCH: Final = 10
 _FOREVER: Final = 10**9
 _MOMENT_SECONDS: Final = 0.3
+_RECENT_SECONDS: Final = 3600  # rules act on nothing that is a day old
 _MOST_UNDER_WAY: Final = 16
 _MOST_REPEATS: Final = 30
 
@@ -114,9 +115,8 @@ class Load:
 
         async with asyncio.TaskGroup() as calls:
             async for _ in ticks(per_second / _BATCH, _FOREVER):
-                batch = [
-                    made.varied_event_of(rng.randrange(self.customers), rng) for _ in range(_BATCH)
-                ]
+                customers = (rng.randrange(self.customers) for _ in range(_BATCH))
+                batch = [made.varied_event_of(one, rng, _RECENT_SECONDS) for one in customers]
                 calls.create_task(once(batch))
 
     async def write_and_read(self, per_second: float) -> None:

@@ -167,13 +167,10 @@ class Feed:
         source = await self._join(follower)
         try:
             yield follower
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
+            source.is_doubted = True
+        except Exception:
             source.is_doubted = True
             raise
-        else:
-            source.is_doubted = True
         finally:
             source.followers.discard(follower)
             if not source.followers:

@@ -69,9 +69,9 @@ def event_of(customer: int, rng: random.Random, span_seconds: int = YEAR_SECONDS
     return event
 
 
-def varied_event_of(customer: int, rng: random.Random) -> Event:
+def varied_event_of(customer: int, rng: random.Random, span_seconds: int = YEAR_SECONDS) -> Event:
     """Return an event as `event_of`, but that a tenth tells traits, and a twentieth consents."""
-    event = event_of(customer, rng)
+    event = event_of(customer, rng, span_seconds)
     share = rng.random()
     if share < 0.1:
         event.traits_observed.traits["city"] = rng.choice(("Linz", "Graz", "Wien"))

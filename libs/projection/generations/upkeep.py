@@ -34,7 +34,7 @@ class Upkeep:
         self._filled = 0
         # How many pages each of the others had after the last transactions, the oldest first.
         self._pages = {
-            name: deque([0], maxlen=_TRANSACTIONS) for name, append_only in named if append_only
+            name: deque[int](maxlen=_TRANSACTIONS) for name, append_only in named if append_only
         }
 
     async def filled(self) -> None:
