@@ -135,7 +135,8 @@ class Survivors:
         return UUID(record.event_id), record.owner_key, record.occurred_at_us, wrapped
 
     async def _keep(self, tenant: int, era: Era, kept: Sequence[Kept]) -> bool:
-        columns = [list(column) for column in zip(*kept, strict=True)]
+        # In one order: two erasures that keep the same keys would else wait for each other.
+        columns = [list(column) for column in zip(*sorted(kept), strict=True)]
         async with database_errors():
             done: bool = await self._pool.fetchval(
                 _SQL["keep_event_keys"], tenant, era.erasures, *columns
