@@ -12,8 +12,8 @@ class LruCache(Generic[K, V]):
     """Remembers at most `size` values, and of those used at least the last half as many.
 
     It keeps a younger and an older half: what is used moves to the younger, and when that is full
-    it becomes the older, which is forgotten. That takes half the memory of an order of all values,
-    and half the time. functools.lru_cache can't take a value that was computed elsewhere, nor many
+    it becomes the older, which is forgotten. That takes two thirds of the memory of an order of all
+    values, and of the time. functools.lru_cache can't take a value that was computed elsewhere, nor many
     at once.
     """
 

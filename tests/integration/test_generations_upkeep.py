@@ -106,3 +106,4 @@ async def test_given_a_generation_that_is_dropped_meanwhile_then_nothing_is_done
         await switching.drop(pool, generation, fold.tables)
         for _ in range(4):
             await upkeep.filled()
+        assert await pool.fetchval("SELECT to_regnamespace($1)", generation.schema) is None

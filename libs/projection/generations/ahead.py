@@ -23,7 +23,8 @@ _PAGES: Final = 4
 _ASKED: Final = 2
 _GROWTH: Final = 64
 _STRETCHES: Final = 1
-_LEFT: Final = 4
+# How many times as far from the head a range may be that was begun.
+_SLACK: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Sizes:
         One that was filled up to near the head is not far once the head has moved a little: while
         what comes next is filled it moves again, and filling would never end.
         """
-        left = self.near if position == 0 else _LEFT * self.near
+        left = self.near if position == 0 else _SLACK * self.near
         return head - position > left
 
 
