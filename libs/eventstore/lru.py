@@ -13,8 +13,8 @@ class LruCache(Generic[K, V]):
 
     It keeps a younger and an older half: what is used moves to the younger, and when that is full
     it becomes the older, which is forgotten. That takes two thirds of the memory of an order of all
-    values, and of the time. functools.lru_cache can't take a value that was computed elsewhere, nor many
-    at once.
+    values, and of the time. functools.lru_cache can't take a value that was computed elsewhere, nor
+    many at once.
     """
 
     __slots__ = ("_half", "_old", "_young")
