@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
-
 from services.ingestion.__main__ import serve_ingestion
 from services.ingestion.config import read_config
 from tests.services import Service
@@ -48,18 +46,6 @@ async def ingestion_on(database_url: str, nats_url: str) -> AsyncIterator[Ingest
             yield Ingestion(service, database_url, client)
     finally:
         await service.stop()
-
-
-@asynccontextmanager
-async def held_appends(database_url: str) -> AsyncIterator[None]:
-    """Make every append wait, as on a slow disk, until the block ends."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT FROM store_head FOR UPDATE")
-            yield
-    finally:
-        await connection.close()
 
 
 async def record(client: Client, event: Event, within: float = 30.0) -> Verdict:

@@ -22,11 +22,13 @@ from libs.embedded import database_url_for
 from libs.telemetry import declared
 from tests.customers import email
 from tests.events import an_event
+from tests.ingesting import until_queued
 from tests.otlp import Point, Receiver, attributes_of, receiving
 from tests.peers import MailServer
 from tests.ruling import a_rule, notice
 from tests.running import Installation, Up, children
 from tests.servers import SharedPostgres, start_nats
+from tests.store import held_head
 from tests.waiting import until
 from touchline.client import Client
 from touchline.events.v1.facts_pb2 import EXPECTATION_OUTCOME_KEPT
@@ -275,7 +277,10 @@ def way(traced: Traced, caller: str) -> list[str]:
 
 async def test_callers_who_share_a_batch_find_it_linked_to_their_traces(traced: Traced) -> None:
     callers = [new_traceparent() for _ in range(20)]  # fewer than a span has links
-    await asyncio.gather(*map(traced.record, callers))
+    async with held_head(database_url_for(traced.servers[0], "touchline_store")):
+        recording = asyncio.gather(*map(traced.record, callers))
+        await traced.call("", lambda client: until_queued(client, len(callers)))
+    await recording
 
     shared = {"append_events", f"send {FEED}"}
     for caller in callers:

@@ -15,8 +15,9 @@ from libs.eventstore.errors import NothingToErase, StoreError
 from libs.eventstore.records import open_event
 from tests.custom_types import register_type
 from tests.events import FACTS, an_event
-from tests.ingesting import held_appends, record, record_batch
+from tests.ingesting import record, record_batch
 from tests.services import Touchline
+from tests.store import held_head
 from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import MESSAGE_TOO_LARGE, CallFailed, readable_failures
@@ -249,7 +250,7 @@ async def test_a_deadline_that_passes_leaves_an_event_that_is_recorded_once(
     shared_touchline: Touchline,
 ) -> None:
     client, event = shared_touchline.client, an_event()
-    async with held_appends(shared_touchline.stores.events):
+    async with held_head(shared_touchline.stores.events):
         with pytest.raises(CallFailed) as failed, readable_failures():
             await record(client, event, within=0.2)
         assert failed.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -16,7 +16,6 @@ from services.ingestion import __main__ as process
 from tests.events import an_event
 from tests.ingesting import (
     Ingestion,
-    held_appends,
     ingestion_on,
     record,
     record_batch,
@@ -27,6 +26,7 @@ from tests.ingesting import (
 )
 from tests.servers import MakeDatabase, OwnNats, OwnPostgres
 from tests.services import build_event_store, mint_store
+from tests.store import held_head
 from touchline.client import Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import CallFailed, readable_failures
@@ -72,7 +72,7 @@ async def assert_each_is_recorded_once(client: Client, events: list[Event]) -> N
 
 async def test_calls_in_flight_are_answered_when_the_service_stops(ingestion: Ingestion) -> None:
     events = [an_event() for _ in range(100)]
-    async with held_appends(ingestion.database_url):
+    async with held_head(ingestion.database_url):
         calls = [asyncio.ensure_future(record(ingestion.client, event)) for event in events]
         await until_queued(ingestion.client, len(events))
         stopped = asyncio.ensure_future(ingestion.service.stop())
@@ -118,7 +118,7 @@ async def test_a_full_queue_is_told_with_the_time_to_come_back(
         client = ingestion.client
         batches = [[an_event() for _ in range(1000)] for _ in range(2)]
         late = an_event()
-        async with held_appends(ingestion.database_url):
+        async with held_head(ingestion.database_url):
             calls = [asyncio.ensure_future(record_batch(client, batch)) for batch in batches]
             await until_queued(client, 2000)
             with pytest.raises(CallFailed) as failed, readable_failures():

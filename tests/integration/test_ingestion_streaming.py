@@ -12,9 +12,10 @@ from libs.eventstore.appender import Appender
 from services.ingestion import __main__ as process
 from services.ingestion.calls import streaming
 from tests.events import an_event
-from tests.ingesting import Ingestion, held_appends, ingestion_on, record, status, until_queued
+from tests.ingesting import Ingestion, ingestion_on, record, status, until_queued
 from tests.proxy import proxied
 from tests.services import Touchline
+from tests.store import held_head
 from tests.waiting import until
 from touchline.client import Client
 from touchline.events.v1.event_pb2 import Event
@@ -120,7 +121,7 @@ async def test_who_sends_faster_than_the_disk_is_stopped_at_the_window(
             await send(stream, sequence, events)
             sent += 1
 
-    async with held_appends(shared_touchline.stores.events):
+    async with held_head(shared_touchline.stores.events):
         sending = asyncio.ensure_future(send_without_end())
         await until_queued(client, 400)
         await asyncio.sleep(0.3)
@@ -141,7 +142,7 @@ async def test_a_bad_batch_ends_the_stream_after_the_answers_before_it(
 ) -> None:
     stream = await opened(shared_touchline.client)
     good, never = some_events(1), some_events(1)
-    async with held_appends(shared_touchline.stores.events):
+    async with held_head(shared_touchline.stores.events):
         await send(stream, 1, good)
         await send(stream, 41, some_events(count))
         await send(stream, 42, never)
@@ -158,7 +159,7 @@ async def test_a_full_queue_is_waited_for_and_leaves_room_for_single_calls(
 ) -> None:
     stream = await opened(second.client)
     batches = [some_events(70) for _ in range(5)]
-    async with held_appends(second.database_url):
+    async with held_head(second.database_url):
         for sequence, events in enumerate(batches):
             await send(stream, sequence, events)
         await until_queued(second.client, 140)
@@ -177,7 +178,7 @@ async def test_a_caller_who_vanishes_leaves_whole_batches_and_no_task(
 ) -> None:
     client, batches = shared_touchline.client, [some_events(100) for _ in range(4)]
     stream = await opened(client)
-    async with held_appends(shared_touchline.stores.events):
+    async with held_head(shared_touchline.stores.events):
         for sequence, events in enumerate(batches):
             await send(stream, sequence, events)
         await until_queued(client, 400)
@@ -200,7 +201,7 @@ async def test_a_stop_answers_what_is_in_hand_and_sends_the_caller_elsewhere(
     second: Ingestion,
 ) -> None:
     stream, idle = await opened(second.client), await opened(second.client)
-    async with held_appends(second.database_url):
+    async with held_head(second.database_url):
         for sequence in range(2):
             await send(stream, sequence, some_events(70))
         await until_queued(second.client, 140)
