@@ -155,6 +155,29 @@ async def test_given_a_comparison_under_way_then_nobody_drops_what_it_reads(
     await at_desk.drop("ledger", new)
 
 
+async def test_given_tables_that_are_emptied_before_they_are_read_then_no_difference_is_told(
+    at_desk: Desk,
+) -> None:
+    await at_desk.rebuilt(Ledger())
+    await at_desk.compare("ledger")
+    first = (await at_desk.switch("ledger")).previous  # whose tables in public others copy
+    async with at_desk.pool.acquire() as emptying, emptying.transaction():
+        await emptying.execute("LOCK TABLE public.ledger IN ACCESS EXCLUSIVE MODE")
+        comparing = asyncio.create_task(refused(at_desk.compare("ledger", first)))
+        await comes(lambda: _waits_to_compare(at_desk))
+        await at_desk.pool.execute(
+            "DELETE FROM projection_checkpoints WHERE generation = $1", first
+        )
+        await emptying.execute("TRUNCATE public.ledger")
+    assert "One of them was dropped. Look again." in (await comparing).message
+
+
+async def _waits_to_compare(desk: Desk) -> bool:
+    """Whether a comparison has its snapshot, and waits for the tables."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LOCK%' AND wait_event = $1"
+    return bool(await desk.pool.fetchval(waiting, "relation"))
+
+
 async def test_given_a_pause_or_a_halt_then_it_is_told_and_nothing_is_switched(
     at_desk: Desk,
 ) -> None:

@@ -24,6 +24,7 @@ _CLOSE_SECONDS: Final = 5.0
 _COMPARED: Final = 20
 _FORGOTTEN_SECONDS: Final = 0.5
 _PARKED: Final = "parked_keys"
+_DROPPED: Final = "One of them was dropped. Look again."
 _SQL: Final = load_queries(Path(__file__).with_name("comparing.sql"))
 
 
@@ -115,6 +116,9 @@ async def _snapshot(
             if (here["lowest"], here["highest"]) != (position, position):
                 raise NotMet("They went on before they could be looked at. Try again.")
             await _keep(connection, serving, other, tables)
+            # What drops them forgets where they stood, and then empties what the snapshot has seen.
+            if await pool.fetchval(_SQL["standing"], both) != len(both):
+                raise NotMet(_DROPPED)
             yield connection, position
     finally:
         with suppress(TimeoutError, *UNREACHABLE):
@@ -129,7 +133,7 @@ async def _keep(
     try:
         await connection.execute(f"LOCK TABLE {', '.join(names)} IN ACCESS SHARE MODE")
     except asyncpg.UndefinedTableError as error:
-        raise NotMet("One of them was dropped. Look again.") from error
+        raise NotMet(_DROPPED) from error
 
 
 async def _compare_parked(

@@ -6,3 +6,6 @@ ORDER BY tenant, owner_key
 -- name: here
 SELECT min(position) AS lowest, max(position) AS highest
 FROM projection_checkpoints WHERE generation = ANY($1)
+
+-- name: standing
+SELECT count(DISTINCT generation) FROM projection_checkpoints WHERE generation = ANY($1)
