@@ -1,8 +1,6 @@
 """Runs the engagement service: its projections, its scoring models, and the reads of scores."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
@@ -10,31 +8,23 @@ from uuid import uuid4
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, Phase, migrate_service
-from libs.postgres.pool import open_pool
+from libs.postgres.migrations import Phase, migrate_service
 from libs.projection import checkpoints, gauges
 from libs.projection import grpc_api as projection_api
-from libs.projection.checkpoints import FoldsAnew
-from libs.projection.erasing import forgetting
 from libs.projection.generations.keeping import Keeper
-from libs.projection.generations.worker import CannotFill, run_worker
+from libs.projection.generations.worker import named, run_worker
 from libs.projection.hosting import Listening, answering
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.process import connected, run_service
 from libs.projection.projection import Projection
-from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.serving import Serving
 from libs.projection.sharing import Crew
-from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import ALL_ROLES, Role, read_arguments
-from libs.rpc.loop import run
-from libs.rpc.server import ListenError
-from libs.rpc.settings import SettingError, required
-from libs.tasks import START_AGAIN, running
+from libs.rpc.arguments import ALL_ROLES, Role
+from libs.tasks import running
 from libs.telemetry.metrics import observed
 from services.engagement import scores
 from services.engagement.config import Config, read_config
@@ -90,22 +80,14 @@ async def serve_engagement(
     async with AsyncExitStack() as stack:
         # Which versions of models answer, the supervisor finds out.
         serving = Serving(_READS, complete=False)
-        pool = await stack.enter_async_context(
-            open_pool(
-                config.database_url,
-                application="engagement",
-                settings=_PROJECTING,
-                setup=serving.setup,
-            )
+        pool, store, reached = await stack.enter_async_context(
+            connected("engagement", config, serving, FOLDED_TABLES, _PROJECTING)
         )
-        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
-        nats = await stack.enter_async_context(connect_nats(config.nats_url, "engagement"))
-        store, owner = StoreClient(nats), uuid4()
-        forget = forgetting(store, config.identity_keys.values())
-        reached = await stack.enter_async_context(
-            follow_checkpoints(config.database_url, pool, forget, serving)
+        owner = uuid4()
+        lending = aggregates.lend_to_each(
+            store, config.tenants.all, config.identity_keys, lambda lent: Models(env=lent)
         )
-        models = _lent_models(stack, config, store)
+        models = stack.enter_context(lending)
         outbox, levels = Outbox(config.identity_secret), Levels(pool, serving)
         crossing = ScoreLevels(levels, store, reached, outbox, config.tenants)
         crew = Crew(
@@ -162,22 +144,12 @@ async def rebuild_engagement(config: Config, stop: asyncio.Event, generation: in
     """Fill a generation until it follows or `stop` is set."""
     async with connect_nats(config.nats_url, "engagement") as nats:
         store = StoreClient(nats)
-        folds = {one.name: one for one in folds_of(config, store)}
+        always = named(folds_of(config, store))
 
         async def projection(name: str) -> Projection | None:
-            return folds.get(name) or await scores_named(config.database_url, store, name)
+            return await always(name) or await scores_named(config.database_url, store, name)
 
         await run_worker(generation, config.database_url, store, projection, stop, _PROJECTING)
-
-
-def _lent_models(stack: AsyncExitStack, config: Config, store: StoreClient) -> dict[int, Models]:
-    """Return each tenant's models, for as long as the stack is open."""
-    lent = {}
-    for tenant in config.tenants.all:
-        keys = config.identity_keys[tenant.number]
-        environment = stack.enter_context(aggregates.lend(store, tenant, keys))
-        lent[tenant.number] = Models(env=environment)
-    return lent
 
 
 async def _publish_default(models: Mapping[int, Models], shipped: asyncio.Event) -> None:
@@ -203,27 +175,13 @@ async def _publish_default(models: Mapping[int, Models], shipped: asyncio.Event)
 
 def main() -> None:
     """Run the service as a process: its roles, just its migrations, or a rebuild."""
-    told = read_arguments("engagement", sys.argv[1:])
-    traces = telemetry.setup("engagement")
-    try:
-        if told.migrate:
-            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
-            asyncio.run(migrate_engagement(database_url, told.migrate))
-            return
-        config = read_config(os.environ)
-        if told.rebuild:
-            run(lambda stop: rebuild_engagement(config, stop, told.rebuild))
-            return
-        run(lambda stop: serve_engagement(config, stop, told.roles))
-    except (SettingError, MigrationError, ListenError) as error:
-        sys.exit(f"engagement can't start: {error}")
-    except CannotFill as end:
-        sys.exit(f"engagement can't rebuild: {end}")
-    except FoldsAnew as end:
-        sys.stderr.write(f"engagement ends: {end}\n")
-        sys.exit(START_AGAIN)
-    finally:
-        traces.shutdown()
+    run_service(
+        "engagement",
+        read_config,
+        migrate=migrate_engagement,
+        serve=serve_engagement,
+        rebuild=rebuild_engagement,
+    )
 
 
 if __name__ == "__main__":

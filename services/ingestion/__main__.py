@@ -84,7 +84,14 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
             )
         )
         nats = await stack.enter_async_context(connect_nats(config.nats_url, "ingestion"))
-        parts = _put_together(config, pool, nats, _lent_registering(stack, config, nats))
+        # Like every service it reaches the line over NATS, where any replica may answer.
+        lending = aggregates.lend_to_each(
+            StoreClient(nats),
+            config.tenants.all,
+            config.identity_keys,
+            lambda lent: Registering(env=lent),
+        )
+        parts = _put_together(config, pool, nats, stack.enter_context(lending))
         await parts.keyring.check_master_key()
         await parts.keyring.check_identity_secret(config.identity_check)
         await refuse_if_taken(nats, (await parts.store.head()).store_id)
@@ -138,27 +145,13 @@ async def serve_ingestion(config: Config, stop: asyncio.Event) -> None:
         _log.info("ingestion drains", queued=parts.appender.queued_events)
 
 
-def _lent_registering(
-    stack: AsyncExitStack, config: Config, nats: NatsClient
-) -> dict[int, Registering]:
-    """Return what registers each tenant's event types, for as long as the stack is open.
-
-    It reaches the store as every service does: over NATS, where any replica may answer.
-    """
-    store, lent = StoreClient(nats), {}
-    for number, secrets in config.secrets.items():
-        lending = aggregates.lend(store, secrets.tenant, secrets.identity_keys)
-        lent[number] = Registering(env=stack.enter_context(lending))
-    return lent
-
-
 def _put_together(
     config: Config, pool: asyncpg.Pool, nats: NatsClient, registering: Mapping[int, Registering]
 ) -> Parts:
     store = EventStore(pool)
     relay = Relay(pool, store, nats, uuid4(), feed_replicas=config.feed_replicas)
     appender = Appender(store, relay.hand_over)
-    identity_keys = {number: one.identity_keys for number, one in config.secrets.items()}
+    identity_keys = config.identity_keys
 
     def forget() -> None:
         for keys in identity_keys.values():

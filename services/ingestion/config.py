@@ -35,6 +35,11 @@ class Config:
     master_key: MasterKey
     feed_replicas: int
 
+    @property
+    def identity_keys(self) -> dict[int, IdentityKeys]:
+        """By tenant number: what names identities and streams."""
+        return {number: one.identity_keys for number, one in self.secrets.items()}
+
 
 def read_config(environment: Mapping[str, str]) -> Config:
     """Return the settings.

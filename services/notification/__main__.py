@@ -1,40 +1,30 @@
 """Runs the notification service: what it folds, decides, sends and answers."""
 
 import asyncio
-import os
-import sys
 from contextlib import AsyncExitStack
 from uuid import UUID, uuid4
 
 import structlog
 
-from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, Phase, migrate_service
-from libs.postgres.pool import open_pool
+from libs.postgres.migrations import Phase, migrate_service
 from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
-from libs.projection.checkpoints import FoldsAnew
 from libs.projection.consents import Consents
-from libs.projection.erasing import forgetting
 from libs.projection.generations.keeping import Keeper
-from libs.projection.generations.worker import CannotFill, run_worker
+from libs.projection.generations.worker import named, run_worker
 from libs.projection.hosting import Listening, answering
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, Sender
+from libs.projection.process import connected, run_service
 from libs.projection.projection import Projection
-from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.serving import Serving
 from libs.projection.sharing import Crew
 from libs.projection.timeline import Timeline
-from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import ALL_ROLES, Role, read_arguments
-from libs.rpc.loop import run
-from libs.rpc.server import ListenError
-from libs.rpc.settings import SettingError, required
-from libs.tasks import START_AGAIN, running
+from libs.rpc.arguments import ALL_ROLES, Role
+from libs.tasks import running
 from libs.telemetry import declared
 from libs.telemetry.metrics import Reading, observed
 from services.notification.calls import Applications, Parts
@@ -95,25 +85,19 @@ async def serve_notification(
     await migrate_notification(config.database_url)
     async with AsyncExitStack() as stack:
         serving = Serving(_READS)
-        pool = await stack.enter_async_context(
-            open_pool(
-                config.database_url,
-                application="notification",
-                size=_CONNECTIONS,
-                settings=_PROJECTING,
-                setup=serving.setup,
-            )
+        pool, store, reached = await stack.enter_async_context(
+            connected("notification", config, serving, FOLDED_TABLES, _PROJECTING, _CONNECTIONS)
         )
-        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
-        nats = await stack.enter_async_context(connect_nats(config.nats_url, "notification"))
-        store, owner, outbox = StoreClient(nats), uuid4(), Outbox(config.identity_secret)
-        forget = forgetting(store, [one.identity_keys for one in config.readers.values()])
-        reached = await stack.enter_async_context(
-            follow_checkpoints(config.database_url, pool, forget, serving)
+        owner, outbox = uuid4(), Outbox(config.identity_secret)
+        lending = aggregates.lend_to_each(
+            store,
+            config.tenants.all,
+            config.identity_keys,
+            lambda lent: Applications(Rules(env=lent), Promises(env=lent)),
         )
         parts = Parts(
             *(pool, store, reached, config.tenants, config.readers),
-            applications=_applications(stack, config, store),
+            applications=stack.enter_context(lending),
             webhooks=config.webhooks,
         )
         expectations = Expectations(pool, store, outbox, reached, config.readers)
@@ -193,49 +177,19 @@ async def rebuild_notification(config: Config, stop: asyncio.Event, generation: 
     """Fill a generation until it follows or `stop` is set."""
     async with connect_nats(config.nats_url, "notification") as nats:
         store = StoreClient(nats)
-        folds = {one.name: one for one in views_of(config, store)}
-
-        async def projection(name: str) -> Projection | None:
-            return folds.get(name)
-
-        await run_worker(generation, config.database_url, store, projection, stop, _PROJECTING)
-
-
-def _applications(
-    stack: AsyncExitStack, config: Config, store: StoreClient
-) -> dict[int, Applications]:
-    """Return each tenant's aggregates, for as long as the stack is open."""
-    lent = {}
-    for tenant in config.tenants.all:
-        keys = config.readers[tenant.number].identity_keys
-        environment = stack.enter_context(aggregates.lend(store, tenant, keys))
-        lent[tenant.number] = Applications(Rules(env=environment), Promises(env=environment))
-    return lent
+        folds = named(views_of(config, store))
+        await run_worker(generation, config.database_url, store, folds, stop, _PROJECTING)
 
 
 def main() -> None:
     """Run the service as a process: its roles, just its migrations, or a rebuild."""
-    told = read_arguments("notification", sys.argv[1:])
-    traces = telemetry.setup("notification")
-    try:
-        if told.migrate:
-            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
-            asyncio.run(migrate_notification(database_url, told.migrate))
-            return
-        config = read_config(os.environ)
-        if told.rebuild:
-            run(lambda stop: rebuild_notification(config, stop, told.rebuild))
-            return
-        run(lambda stop: serve_notification(config, stop, told.roles))
-    except (SettingError, MigrationError, ListenError) as error:
-        sys.exit(f"notification can't start: {error}")
-    except CannotFill as end:
-        sys.exit(f"notification can't rebuild: {end}")
-    except FoldsAnew as end:
-        sys.stderr.write(f"notification ends: {end}\n")
-        sys.exit(START_AGAIN)
-    finally:
-        traces.shutdown()
+    run_service(
+        "notification",
+        read_config,
+        migrate=migrate_notification,
+        serve=serve_notification,
+        rebuild=rebuild_notification,
+    )
 
 
 if __name__ == "__main__":

@@ -1,40 +1,30 @@
 """Runs the profile service: its projections, and the reads that they serve."""
 
 import asyncio
-import os
-import sys
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import structlog
 
-from libs import telemetry
 from libs.eventstore import aggregates
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.postgres.migrations import MigrationError, Phase, migrate_service
-from libs.postgres.pool import open_pool
+from libs.postgres.migrations import Phase, migrate_service
 from libs.projection import checkpoints, consents, gauges, timeline
 from libs.projection import grpc_api as projection_api
-from libs.projection.checkpoints import FoldsAnew
 from libs.projection.consents import Consents
-from libs.projection.erasing import forgetting
 from libs.projection.generations.keeping import Keeper
-from libs.projection.generations.worker import CannotFill, run_worker
+from libs.projection.generations.worker import named, run_worker
 from libs.projection.hosting import Listening, answering
 from libs.projection.identity_graph import IdentityGraph
+from libs.projection.process import connected, run_service
 from libs.projection.projection import Projection
-from libs.projection.restored import emptied_to_fold_anew
 from libs.projection.runner import QUICK_PACE
 from libs.projection.serving import Serving
 from libs.projection.sharing import Crew
 from libs.projection.timeline import Timeline
-from libs.projection.waiting import follow_checkpoints
-from libs.rpc.arguments import ALL_ROLES, Role, read_arguments
-from libs.rpc.loop import run
-from libs.rpc.server import ListenError
-from libs.rpc.settings import SettingError, required
-from libs.tasks import START_AGAIN, running
+from libs.rpc.arguments import ALL_ROLES, Role
+from libs.tasks import running
 from libs.telemetry.metrics import observed
 from services.profile import attributes
 from services.profile.attributes import AttributeValues
@@ -89,21 +79,10 @@ async def serve_profile(
     await migrate_profile(config.database_url)
     async with AsyncExitStack() as stack:
         serving = Serving(_READS)
-        pool = await stack.enter_async_context(
-            open_pool(
-                config.database_url,
-                application="profile",
-                settings=_PROJECTING,
-                setup=serving.setup,
-            )
+        pool, store, reached = await stack.enter_async_context(
+            connected("profile", config, serving, FOLDED_TABLES, _PROJECTING)
         )
-        await stack.enter_async_context(emptied_to_fold_anew(pool, FOLDED_TABLES))
-        nats = await stack.enter_async_context(connect_nats(config.nats_url, "profile"))
-        store, owner = StoreClient(nats), uuid4()
-        forget = forgetting(store, [one.identity_keys for one in config.readers.values()])
-        reached = await stack.enter_async_context(
-            follow_checkpoints(config.database_url, pool, forget, serving)
-        )
+        owner = uuid4()
         crew = Crew(
             *(config.database_url, pool, store, owner, folds_of(config, store)),
             settings=_PROJECTING,
@@ -117,7 +96,10 @@ async def serve_profile(
             keeper = Keeper(pool, crew.projections, "services.profile")
             stack.push_async_callback(keeper.stop)
             await stack.enter_async_context(running(keeper.run()))
-        deciding = Deciding(pool, store, reached, _applications(stack, config, store))
+        lending = aggregates.lend_to_each(
+            store, config.tenants.all, config.identity_keys, ProfileDecisions
+        )
+        deciding = Deciding(pool, store, reached, stack.enter_context(lending))
         parts = Parts(
             *(pool, store, Profiles(pool, store), deciding),
             *(reached, config.tenants, config.readers),
@@ -144,49 +126,19 @@ async def rebuild_profile(config: Config, stop: asyncio.Event, generation: int) 
     """Fill a generation until it follows or `stop` is set."""
     async with connect_nats(config.nats_url, "profile") as nats:
         store = StoreClient(nats)
-        folds = {one.name: one for one in folds_of(config, store)}
-
-        async def projection(name: str) -> Projection | None:
-            return folds.get(name)
-
-        await run_worker(generation, config.database_url, store, projection, stop, _PROJECTING)
-
-
-def _applications(
-    stack: AsyncExitStack, config: Config, store: StoreClient
-) -> dict[int, ProfileDecisions]:
-    """Return each tenant's aggregates, for as long as the stack is open."""
-    lent = {}
-    for tenant in config.tenants.all:
-        keys = config.readers[tenant.number].identity_keys
-        environment = stack.enter_context(aggregates.lend(store, tenant, keys))
-        lent[tenant.number] = ProfileDecisions(environment)
-    return lent
+        folds = named(folds_of(config, store))
+        await run_worker(generation, config.database_url, store, folds, stop, _PROJECTING)
 
 
 def main() -> None:
     """Run the service as a process: its roles, just its migrations, or a rebuild."""
-    told = read_arguments("profile", sys.argv[1:])
-    traces = telemetry.setup("profile")
-    try:
-        if told.migrate:
-            database_url = required(os.environ, "TOUCHLINE_DATABASE_URL")
-            asyncio.run(migrate_profile(database_url, told.migrate))
-            return
-        config = read_config(os.environ)
-        if told.rebuild:
-            run(lambda stop: rebuild_profile(config, stop, told.rebuild))
-            return
-        run(lambda stop: serve_profile(config, stop, told.roles))
-    except (SettingError, MigrationError, ListenError) as error:
-        sys.exit(f"profile can't start: {error}")
-    except CannotFill as end:
-        sys.exit(f"profile can't rebuild: {end}")
-    except FoldsAnew as end:
-        sys.stderr.write(f"profile ends: {end}\n")
-        sys.exit(START_AGAIN)
-    finally:
-        traces.shutdown()
+    run_service(
+        "profile",
+        read_config,
+        migrate=migrate_profile,
+        serve=serve_profile,
+        rebuild=rebuild_profile,
+    )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,11 @@ class Config:
     tenants: Tenants
     readers: dict[int, Reader]
 
+    @property
+    def identity_keys(self) -> dict[int, IdentityKeys]:
+        """By tenant number: what names identities and streams."""
+        return {number: one.identity_keys for number, one in self.readers.items()}
+
 
 def read_config(environment: Mapping[str, str]) -> Config:
     """Return the settings.

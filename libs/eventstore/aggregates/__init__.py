@@ -13,8 +13,8 @@ here, and why, says docs/adr/0015-aggregates.md.
 """
 
 from libs.eventstore.aggregates.factory import Factory
-from libs.eventstore.aggregates.lending import lend
+from libs.eventstore.aggregates.lending import lend, lend_to_each
 from libs.eventstore.aggregates.topics import give_topics
 from libs.eventstore.aggregates.tracking import MIGRATIONS, LineTrackingRecorder
 
-__all__ = ["MIGRATIONS", "Factory", "LineTrackingRecorder", "give_topics", "lend"]
+__all__ = ["MIGRATIONS", "Factory", "LineTrackingRecorder", "give_topics", "lend", "lend_to_each"]

@@ -1,9 +1,9 @@
 """How synchronous recorders reach the line of the asynchronous service they run in."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -19,6 +19,7 @@ LINE: Final = "AGGREGATES_LINE"
 _MODULE: Final = "libs.eventstore.aggregates"
 
 Answer = TypeVar("Answer")
+Applications = TypeVar("Applications")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,31 @@ def lend(
         yield {"PERSISTENCE_MODULE": _MODULE, LINE: name}
     finally:
         del _lent[name]
+
+
+@contextmanager
+def lend_to_each(
+    client: StoreClient,
+    tenants: Iterable[Tenant],
+    keys: Mapping[int, IdentityKeys],
+    make: Callable[[dict[str, str]], Applications],
+) -> Iterator[dict[int, Applications]]:
+    """Lend the running loop's line to applications of every tenant, until the block ends.
+
+    Args:
+        client: Asks the store; made on the running loop.
+        tenants: Whose aggregates the applications have.
+        keys: By tenant number; they name that tenant's identities.
+        make: Makes a tenant's applications of the environment for them.
+
+    Yields:
+        The applications, by tenant number.
+    """
+    with ExitStack() as stack:
+        yield {
+            one.number: make(stack.enter_context(lend(client, one, keys[one.number])))
+            for one in tenants
+        }
 
 
 def borrowed(name: str | None) -> Line:

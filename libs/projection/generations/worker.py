@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +50,16 @@ _log = structlog.get_logger("rebuild")
 
 class CannotFill(OrderlyEnd):
     """There is nothing this process can fill; the message says why."""
+
+
+def named(folds: Iterable[Projection]) -> Projections:
+    """Return what finds each of some folds by its name."""
+    by_name = {one.name: one for one in folds}
+
+    async def find(name: str) -> Projection | None:
+        return by_name.get(name)
+
+    return find
 
 
 async def run_worker(
