@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.pool import open_pool
+from libs.projection.config import Reader
 from libs.projection.consents import Consents
 from libs.projection.generations.generation import Generation
 from libs.projection.generations.records import generations, serving
@@ -23,7 +24,6 @@ from libs.projection.runner import Runner
 from libs.projection.timeline import Timeline
 from libs.tasks import running
 from services.profile.attributes import AttributeValues
-from services.profile.reading import Reader
 from tests.waiting import until
 from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.facts_pb2 import (

@@ -12,17 +12,17 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
 from libs import telemetry
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
-from libs.identity.keys import IdentityKeys
 from libs.postgres.migrations import MigrationError, Phase
 from libs.postgres.pool import open_pool
 from libs.projection.checkpoints import FoldsAnew
+from libs.projection.config import FoldingConfig
 from libs.projection.erasing import forgetting
 from libs.projection.generations.worker import CannotFill
 from libs.projection.restored import emptied_to_fold_anew
@@ -34,23 +34,7 @@ from libs.rpc.server import ListenError
 from libs.rpc.settings import SettingError, required
 from libs.tasks import START_AGAIN
 
-Config = TypeVar("Config")
-
-
-class ConnectionSettings(Protocol):
-    """Those of a service's settings that say where its database and its servers are."""
-
-    @property
-    def database_url(self) -> str:
-        """Of the service's own database."""
-
-    @property
-    def nats_url(self) -> str:
-        """Of the user that may ask the store and follow the feed."""
-
-    @property
-    def identity_keys(self) -> Mapping[int, IdentityKeys]:
-        """By tenant number: what names identities. They forget who was erased."""
+Config = TypeVar("Config", bound=FoldingConfig)
 
 
 class Connected(NamedTuple):
@@ -70,7 +54,7 @@ class Connected(NamedTuple):
 @asynccontextmanager
 async def connected(
     service: str,
-    config: ConnectionSettings,
+    config: FoldingConfig,
     serving: Serving,
     folded_tables: Collection[str],
     settings: Mapping[str, str],

@@ -8,7 +8,7 @@ import grpc
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
-from libs.identity.keys import IdentityKeys
+from libs.projection.config import Reader
 from libs.projection.profiles import Profile, referred_profile
 from libs.projection.waiting import Checkpoints, waiting_errors
 from libs.rpc import errors
@@ -22,21 +22,6 @@ MAX_REFERENCE: Final = 128
 """Characters of a reference to an employee or a team."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A call's tenant.
-
-    Attributes:
-        tenant: Its number.
-        name: Its name.
-        identity_keys: Names its identities and streams.
-    """
-
-    tenant: int
-    name: str
-    identity_keys: IdentityKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
-from libs.identity.keys import IdentityKeys, tenant_secret
-from libs.rpc.settings import SettingError, read_tenants, required, secret
-from libs.rpc.tenants import Tenants
-from services.notification.calls import Reader, WebhookSettings
+from libs.projection.config import FoldingConfig
+from libs.rpc.settings import SettingError, secret
+from services.notification.calls import WebhookSettings
 from services.notification.deliveries.attempting import Patience
 from services.notification.deliveries.smtp import SmtpSettings
 
@@ -19,40 +18,21 @@ _SMTP_PORTS: Final = {"smtp": 25, "smtps": 465}
 _THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The settings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(FoldingConfig):
+    """The settings, beside those of every service that folds.
 
     Attributes:
-        database_url: Of the service's own database; the login may create tables.
-        nats_url: Of the user that may ask the store and follow the feed.
-        listen: host:port of gRPC.
-        worker_listen: That of a process that does not serve; empty: it listens on nothing.
-        tenants: Who may call.
-        readers: By tenant number: what names identities.
-        identity_secret: Seals the outbox.
         smtp: Where emails are handed in; None: there are no emails.
         webhooks: What holds for every webhook.
         webhook_seconds: How long the request of a webhook may take.
         patience: How long and how often deliveries are tried.
     """
 
-    database_url: str = field(repr=False)
-    nats_url: str = field(repr=False)
-    listen: str
-    worker_listen: str
-    tenants: Tenants
-    readers: dict[int, Reader]
-    identity_secret: bytes = field(repr=False)
     smtp: SmtpSettings | None
     webhooks: WebhookSettings
     webhook_seconds: float
     patience: Patience
-
-    @property
-    def identity_keys(self) -> dict[int, IdentityKeys]:
-        """By tenant number: what names identities and streams."""
-        return {number: one.identity_keys for number, one in self.readers.items()}
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
@@ -61,24 +41,10 @@ def read_config(environment: Mapping[str, str]) -> Config:
     Raises:
         SettingError: One is missing or has no meaning; the message names it and says what it needs.
     """
-    tenants = read_tenants(environment)
-    identity_secret = secret(environment, "TOUCHLINE_IDENTITY_SECRET")
     seconds = _seconds(environment, "TOUCHLINE_DELIVERY_TIMEOUT_SECONDS", 10.0)
-    return Config(
-        database_url=required(environment, "TOUCHLINE_DATABASE_URL"),
-        nats_url=required(environment, "TOUCHLINE_NATS_URL"),
-        listen=environment.get("TOUCHLINE_LISTEN", "127.0.0.1:7440"),
-        worker_listen=environment.get("TOUCHLINE_WORKER_LISTEN", ""),
-        tenants=tenants,
-        readers={
-            tenant.number: Reader(
-                tenant.number,
-                tenant.name,
-                IdentityKeys(tenant_secret(identity_secret, tenant.name)),
-            )
-            for tenant in tenants.all
-        },
-        identity_secret=identity_secret,
+    return Config.read(
+        environment,
+        "127.0.0.1:7440",
         smtp=_smtp(environment, seconds),
         webhooks=WebhookSettings(
             secret(environment, "TOUCHLINE_WEBHOOK_SECRET"), private=_private(environment)

@@ -19,12 +19,12 @@ from libs.eventstore.errors import (
 )
 from libs.identity.keys import KEY_BYTES
 from libs.projection import consents, timeline
+from libs.projection.config import Reader
 from libs.projection.opening import open_records
 from libs.projection.profiles import erased_among, views_errors
 from libs.projection.projection import decode
 from libs.rpc import errors
 from services.profile import attributes
-from services.profile.reading import Reader
 from touchline.events.v1.decisions_pb2 import Erasure
 from touchline.ids import decision_id
 from touchline.profile.v1 import profile_service_pb2 as api

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
+from libs.projection.config import Reader
 from libs.projection.profiles import Profile
 from services.profile.domain import ATTRIBUTES_READ, Touch
 from services.profile.domain.attributes import observed
-from services.profile.reading import LAST_ID, LATEST, Page, Profiles, Reader, entry
+from services.profile.reading import LAST_ID, LATEST, Page, Profiles, entry
 from touchline.profile.v1.erasure_pb2 import ExportedItem
 from touchline.profile.v1.profile_service_pb2 import ExportProfileResponse
 

@@ -12,8 +12,8 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.eventstore.records import Keys, event_id_text, open_event, open_identity
 from libs.eventstore.sealing import DataKey
-from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.profiles import (
     Profile,
     erased_among,
@@ -44,15 +44,6 @@ _CONTACTS: Final = (
     *(EVENT_TYPE_PRODUCT_USED, EVENT_TYPE_CAMPAIGN_TOUCHED),
 )
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A tenant whose profiles are read: its number, and what names its identities."""
-
-    tenant: int
-    name: str
-    identity_keys: IdentityKeys
 
 
 @dataclass(frozen=True, slots=True)

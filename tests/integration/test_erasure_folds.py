@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.embedded import create_database, database_url_for
 from libs.eventstore.client import StoreClient
 from libs.postgres.pool import open_pool
+from libs.projection.config import Reader
 from libs.projection.consents import Consents
 from libs.projection.erasing import erasures_among, is_erased
 from libs.projection.generations.records import introduce
@@ -29,12 +30,10 @@ from libs.projection.verifying.comparing import ProjectionVerification, verify_p
 from libs.projection.waiting import Checkpoints
 from services.engagement.domain.model import compile_model
 from services.engagement.scores import Scores, Scoring
-from services.notification.calls import Reader
 from services.notification.deliveries.taking_in import Deliveries
 from services.notification.expectations.keeping import Expectations
 from services.notification.inbox.notifications import Notifications
 from services.profile.attributes import AttributeValues
-from services.profile.reading import Reader as ProfileReader
 from tests.aggregates import Lent, build_stores, lent_line
 from tests.lines import project, undone
 from tests.servers import SharedPostgres, start_nats
@@ -66,7 +65,6 @@ from touchline.store.v1.store_pb2 import AppendEvent, AppendRequest, AppendUnit
 
 TENANT = DEFAULT.tenant.number
 READER = Reader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
-PROFILES = ProfileReader(TENANT, DEFAULT.tenant.name, DEFAULT.identity_keys)
 ANA, BEN, CLEO = (email(f"{name}@erased.example") for name in ("ana", "ben", "cleo"))
 BEGIN, STEP = 1_700_000_000, 40_000
 SIZES = [[], [1] * 300, [7] * 40, [40, 3, 60, 1, 5]]
@@ -217,7 +215,7 @@ def consents(_: StoreClient) -> Projection:
 
 def attributes(store: StoreClient) -> Projection:
     """Hashes of what was observed."""
-    return AttributeValues(store, {TENANT: PROFILES})
+    return AttributeValues(store, {TENANT: READER})
 
 
 @asynccontextmanager

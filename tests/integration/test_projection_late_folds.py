@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.embedded import create_database, database_url_for
 from libs.eventstore import aggregates
 from libs.postgres.pool import open_pool
+from libs.projection.config import Reader
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.outbox import Outbox, may_act
 from libs.projection.parking import ParkedKey, ParkedKeys, ask_to_refold, list_parked
@@ -31,7 +32,6 @@ from libs.tasks import running
 from services.engagement.domain.model import compile_model
 from services.engagement.models import Models, PublishedModels
 from services.engagement.scores import Scores, Scoring
-from services.notification.calls import Reader
 from services.notification.expectations.keeping import Expectations
 from services.notification.inbox.notifications import Notifications
 from tests.aggregates import Lent, build_stores, lent_line

@@ -7,9 +7,10 @@ from typing import Any, Final
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.profiles import views_errors
 from libs.rpc import errors, page_tokens
-from services.notification.calls import Context, Parts, Reader, reader, uuid_of
+from services.notification.calls import Context, Parts, reader, uuid_of
 from services.notification.deliveries import recipients
 from services.notification.deliveries.taking_in import CHANNELS
 from touchline.events.v1.decisions_pb2 import NotificationChannel

@@ -13,9 +13,9 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.erasing import Erasure, erasures_among
 from libs.projection.projection import Connection, Recorded, Table
-from services.notification.calls import Reader
 from services.notification.inbox.notifications import (
     USED,
     notification_uuid,

@@ -12,6 +12,7 @@ from libs.eventstore.errors import StoreError, StoreFull
 from libs.eventstore.records import event_id_text
 from libs.expectations import Remark, in_words
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
@@ -22,7 +23,6 @@ from services.notification.calls import (
     MAX_REFERENCE,
     Context,
     Parts,
-    Reader,
     degraded,
     profile_of,
     reader,

@@ -18,6 +18,7 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.postgres.pool import UNREACHABLE
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_records
 from libs.projection.outbox import Decision, Outbox
@@ -25,7 +26,6 @@ from libs.projection.runner import Runner
 from libs.projection.waiting import Behind, Checkpoints
 from libs.telemetry import declared
 from libs.telemetry.metrics import Reading
-from services.notification.calls import Reader
 from services.notification.expectations.keeping import NAME, Expectations
 from services.notification.expectations.resolutions import broken
 from touchline.notification.v1.notification_pb2 import EXPECTATION_STATE_OPEN

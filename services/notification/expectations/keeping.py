@@ -16,6 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.expectations import Standing, Telling, standing, telling_of
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.erasing import Erasure, erasures_among
 from libs.projection.identity_graph import IdentityGraph
 from libs.projection.opening import open_events, open_records
@@ -24,7 +25,6 @@ from libs.projection.profiles import find_profile
 from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.waiting import Checkpoints
 from libs.telemetry import declared, metrics
-from services.notification.calls import Reader
 from services.notification.domain.answers import first_answer
 from services.notification.expectations.answers import NEEDED, Asked, asked, triggers_among
 from services.notification.expectations.promises import APPLICATION, expectation_key

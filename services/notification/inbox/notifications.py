@@ -11,10 +11,10 @@ from asyncpg.pgproto.pgproto import UUID
 from libs.eventstore.client import StoreClient
 from libs.identity.keys import IdentityKeys
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.erasing import Erasure, erasures_among
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded, Table
-from services.notification.calls import Reader
 from touchline.events.v1.decisions_pb2 import (
     CHANNEL_VERDICT_CHOSEN,
     CHANNEL_VERDICT_DEFERRED,

@@ -9,9 +9,9 @@ import structlog
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded
-from services.notification.calls import Reader
 from services.notification.domain.rules import CompiledRule, InvalidRule, compile_rule
 from services.notification.rules.published import APPLICATION, publication_of
 from touchline.events.v1.event_pb2 import EVENT_TYPE_AGGREGATE_CHANGED

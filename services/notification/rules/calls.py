@@ -8,11 +8,12 @@ from eventsourcing.persistence import PersistenceError
 
 from libs.eventstore.errors import StoreError, StoreFull
 from libs.eventstore.records import event_id_text
+from libs.projection.config import Reader
 from libs.projection.opening import open_events
 from libs.projection.profiles import views_errors
 from libs.projection.projection import Recorded
 from libs.rpc import errors
-from services.notification.calls import Context, Parts, Reader, reader, uuid_of
+from services.notification.calls import Context, Parts, reader, uuid_of
 from services.notification.domain.rule_checks import MAX_REFERENCE, is_reference
 from services.notification.domain.rules import InvalidRule, compile_rule
 from services.notification.inbox.explanations import PROJECTIONS as EXPLAINED

@@ -14,12 +14,12 @@ import structlog
 
 from libs.eventstore.client import StoreClient
 from libs.expressions import Scope, event_value
+from libs.projection.config import Reader
 from libs.projection.opening import open_events
 from libs.projection.outbox import Decision, Outbox, may_act
 from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.waiting import Checkpoints
 from libs.telemetry import declared, metrics
-from services.notification.calls import Reader
 from services.notification.domain.business_time import NeverDue
 from services.notification.domain.channels import considered
 from services.notification.domain.evaluation import Evaluation, can_match, evaluate

@@ -11,9 +11,10 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.expressions import event_value, shown
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.outbox import may_act
 from libs.projection.projection import Recorded
-from services.notification.calls import Parts, Reader
+from services.notification.calls import Parts
 from services.notification.domain.evaluation import Evaluation, evaluate
 from services.notification.domain.rules import CompiledRule, InvalidRule, compile_rule, reads_of
 from services.notification.domain.scopes import Scopes

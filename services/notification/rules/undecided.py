@@ -9,9 +9,10 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.expressions import shown
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.outbox import may_act
 from libs.projection.projection import Recorded
-from services.notification.calls import Parts, Reader
+from services.notification.calls import Parts
 from services.notification.domain.evaluation import Evaluation
 from services.notification.domain.rules import CompiledRule
 from services.notification.rules.decisions import expectation_id, notification_id

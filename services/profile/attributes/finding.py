@@ -8,9 +8,9 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.projection import Recorded
 from services.profile.attributes.hashing import name_key, value_key
-from services.profile.reading import Reader
 from touchline.store.v1.store_pb2 import RecordedEvent
 
 Place = tuple[int, bytes]

@@ -9,12 +9,12 @@ from asyncpg.pgproto.pgproto import UUID
 
 from libs.eventstore.client import StoreClient
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.erasing import erasures_among
 from libs.projection.opening import open_events
 from libs.projection.projection import Connection, Recorded, Table
 from libs.projection.writing import add_rows
 from services.profile.attributes.hashing import name_key, value_key
-from services.profile.reading import Reader
 from touchline.events.v1.event_pb2 import EVENT_TYPE_TRAITS_OBSERVED, Event
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")

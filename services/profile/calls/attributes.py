@@ -3,6 +3,7 @@
 from typing import Final
 
 from libs.eventstore.records import event_id_bytes
+from libs.projection.config import Reader
 from libs.projection.profiles import Profile, views_errors
 from libs.rpc import errors, page_tokens
 from services.profile.attributes import (
@@ -15,7 +16,7 @@ from services.profile.attributes import (
 from services.profile.calls.parts import PROJECTIONS, Calls, Context
 from services.profile.domain import ATTRIBUTES_READ, Touch
 from services.profile.domain.attributes import observed
-from services.profile.reading import LAST_ID, LATEST, Page, Reader
+from services.profile.reading import LAST_ID, LATEST, Page
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.erasure_pb2 import AttributeValue
 from touchline.times import micros_of

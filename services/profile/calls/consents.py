@@ -4,12 +4,12 @@ from typing import Final
 
 from libs.consents import CONSENT, PREFERENCE, Said, standing
 from libs.eventstore.errors import StoreError
+from libs.projection.config import Reader
 from libs.projection.consents import Consents, words_of
 from libs.projection.profiles import Profile, views_errors
 from libs.rpc import errors
 from services.profile.calls.parts import PROJECTIONS, Calls, Context, micros
 from services.profile.domain.consents import consent_states, preference_states
-from services.profile.reading import Reader
 from touchline.profile.v1 import profile_service_pb2 as api
 
 CONSENTS_FROM: Final = (*PROJECTIONS, Consents.name)

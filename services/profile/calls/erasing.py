@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from libs.projection.config import Reader
 from libs.projection.profiles import find_profile, views_errors
 from libs.rpc import errors
 from services.profile.calls.parts import Calls, Context
 from services.profile.erasing import erase, wish_of
-from services.profile.reading import Reader
 from touchline.profile.v1 import profile_service_pb2 as api
 
 _GRAPH = ("identity_graph",)

@@ -3,6 +3,7 @@
 from google.protobuf.message import Message
 
 from libs.projection.clusters import read_cluster
+from libs.projection.config import Reader
 from libs.projection.profiles import views_errors
 from libs.projection.suggestions import BEGINNING
 from libs.rpc import errors, page_tokens
@@ -10,7 +11,6 @@ from services.profile.calls.parts import Calls, Context, micros
 from services.profile.identities.asking import Checking
 from services.profile.identities.explaining import Explanation, Linked, Telling
 from services.profile.identities.suggestions import page_of
-from services.profile.reading import Reader
 from touchline.profile.v1 import profile_service_pb2 as api
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
+from libs.projection.config import Reader
 from libs.projection.profiles import Profile, erased_among, views_errors
 from libs.rpc import errors
 from services.profile.calls.consents import CONSENTS_FROM, ConsentCalls
@@ -10,7 +11,7 @@ from services.profile.calls.explaining import ExplainingCalls
 from services.profile.calls.parts import Context
 from services.profile.calls.profiles import ProfileCalls
 from services.profile.exporting import messages, pages_of_entries, pages_of_values
-from services.profile.reading import LATEST, Reader
+from services.profile.reading import LATEST
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.erasure_pb2 import ExportedItem, ExportEnd
 from touchline.profile.v1.profile_pb2 import ProfileReference

@@ -5,6 +5,7 @@ from functools import partial
 
 from libs.eventstore.records import event_id_bytes
 from libs.projection.clusters import Cluster
+from libs.projection.config import Reader
 from libs.rpc import errors
 from services.profile.calls.parts import Calls, Context
 from services.profile.identities import deciding
@@ -12,7 +13,6 @@ from services.profile.identities.asking import Checking, Deciding, Named
 from services.profile.identities.recording import Choose
 from services.profile.identities.seeing import GRAPH
 from services.profile.identities.suggestions import roots_of
-from services.profile.reading import Reader
 from touchline.profile.v1 import profile_service_pb2 as api
 
 

@@ -9,13 +9,14 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.eventstore.client import StoreClient
+from libs.projection.config import Reader
 from libs.projection.profiles import Profile
 from libs.projection.waiting import Checkpoints, waiting_errors
 from libs.rpc import errors
 from libs.rpc.deadlines import remaining
 from libs.rpc.tenants import Tenants
 from services.profile.identities.recording import Deciding
-from services.profile.reading import Profiles, Reader
+from services.profile.reading import Profiles
 from touchline.times import micros_of
 
 # Every read waits for both: what happened, and to whom.

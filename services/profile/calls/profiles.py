@@ -2,11 +2,12 @@
 
 from typing import Final
 
+from libs.projection.config import Reader
 from libs.projection.profiles import identity_key
 from libs.rpc import page_tokens
 from services.profile.calls.parts import Calls, Context, micros
 from services.profile.domain import ATTRIBUTES_READ, attributes
-from services.profile.reading import Page, Reader, as_of
+from services.profile.reading import Page, as_of
 from touchline.profile.v1 import profile_service_pb2 as api
 from touchline.profile.v1.profile_pb2 import Profile as ProfileMessage
 from touchline.profile.v1.profile_pb2 import ProfileReference

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from libs.projection.config import Reader
 from libs.rpc import page_tokens
 from services.profile.calls.parts import PROJECTIONS, Calls, Context, micros
-from services.profile.reading import Page, Reader, as_of, entry
+from services.profile.reading import Page, as_of, entry
 from touchline.profile.v1 import profile_service_pb2 as api
 
 _WATCHED_PAGE: Final = 200

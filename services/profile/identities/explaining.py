@@ -15,11 +15,11 @@ from libs.identity.graph import Edge
 from libs.identity.kinds import Strength
 from libs.postgres.queries import load_queries
 from libs.projection.clusters import Cluster, Decision, count_events
+from libs.projection.config import Reader
 from libs.projection.opening import open_records
 from libs.projection.profiles import views_errors
 from libs.rpc import errors
 from services.profile.identities.showing import open_identities
-from services.profile.reading import Reader
 from touchline.events.v1.event_pb2 import Event
 from touchline.profile.v1.identities_pb2 import (
     LINK_EFFECT_CLASHES,

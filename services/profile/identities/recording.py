@@ -18,6 +18,7 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.eventstore.records import event_id_bytes
 from libs.projection.clusters import Cluster
+from libs.projection.config import Reader
 from libs.projection.waiting import Checkpoints
 from libs.rpc import errors
 from services.profile.identities.aggregates import Profile, ProfileDecisions
@@ -33,7 +34,6 @@ from services.profile.identities.deciding import (
 )
 from services.profile.identities.seeing import Graph, Seen, Unknown
 from services.profile.identities.showing import Shown, first_keys, open_identities, suggested
-from services.profile.reading import Reader
 from touchline.events.v1.decisions_pb2 import ProfileVersion
 from touchline.events.v1.event_pb2 import Event
 from touchline.events.v1.identity_pb2 import Identity

@@ -12,13 +12,13 @@ from libs.eventstore.client import StoreClient
 from libs.identity.graph import GraphFold
 from libs.postgres.queries import load_queries
 from libs.projection.clusters import Cluster, read_cluster
+from libs.projection.config import Reader
 from libs.projection.profiles import erased_among, profile_versions, views_errors
 from libs.projection.projection import Connection
 from libs.projection.waiting import Checkpoints
 from libs.rpc import errors
 from services.profile.identities.asking import Named, Wish
 from services.profile.identities.showing import Shown, open_identities
-from services.profile.reading import Reader
 from touchline.events.v1.identity_pb2 import Identity
 
 GRAPH: Final = ("identity_graph",)

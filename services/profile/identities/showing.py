@@ -10,9 +10,9 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.errors import StoreError
 from libs.eventstore.records import open_identity
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.profiles import views_errors
 from libs.rpc import errors
-from services.profile.reading import Reader
 from touchline.profile.v1.identities_pb2 import SuggestedProfile
 from touchline.profile.v1.profile_pb2 import ProfileIdentity
 from touchline.store.v1.store_pb2 import SealedIdentity

@@ -11,13 +11,13 @@ from libs.eventstore.client import StoreClient
 from libs.identity.graph import Edge
 from libs.identity.keys import KEY_BYTES
 from libs.postgres.queries import load_queries
+from libs.projection.config import Reader
 from libs.projection.profiles import profile_versions, views_errors
 from libs.projection.projection import Connection
 from libs.projection.suggestions import Order, Suggestion, links_between, list_suggestions
 from services.profile.identities.asking import Checking
 from services.profile.identities.explaining import Linked, Telling
 from services.profile.identities.showing import Shown, first_keys, open_identities, suggested
-from services.profile.reading import Reader
 from touchline.profile.v1.identities_pb2 import LINK_EFFECT_CLASHES, MergeSuggestion
 
 _SHOWN_LINKS: Final = 20
