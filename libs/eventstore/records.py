@@ -1,7 +1,7 @@
 """From a caller's event to the record the store keeps, and back."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -57,7 +57,7 @@ class SealedTenant:
     """What sealing needs to know of a tenant: its number and the secret that keys its hashes."""
 
     number: int
-    secret: bytes
+    secret: bytes = field(repr=False)
 
 
 def event_id_bytes(text: str) -> bytes:

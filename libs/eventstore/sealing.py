@@ -1,7 +1,7 @@
 """Authenticated encryption of what is personal: AES-256-GCM, keys per identity and per event."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -109,7 +109,7 @@ def unseal(key: AESGCM, sealed: bytes, clear: bytes) -> bytes:
 class MasterKey:
     """The key that wraps the data keys, 32 bytes. Only ingestion has it."""
 
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         if len(self.secret) != KEY_BYTES:

@@ -1,7 +1,7 @@
 """The settings of the ingestion service, from its environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.eventstore.records import SealedTenant
 from libs.eventstore.sealing import MasterKey
@@ -26,8 +26,8 @@ class Config:
         feed_replicas: On how many servers of a NATS cluster the feed is kept.
     """
 
-    database_url: str
-    nats_url: str
+    database_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
     listen: str
     tenants: Tenants
     secrets: dict[int, TenantSecrets]
