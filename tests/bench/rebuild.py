@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -46,9 +47,15 @@ _FOLDED: Final = (
 """Each fold once: the same one takes as long in another service."""
 
 _LOOK_SECONDS: Final = 0.005
+_SAMPLE_SECONDS: Final = 0.2
+_LONG: Final = 1_000_000
 _AT_ONCE: Final = 1000
 _BEGUN: Final = (
     "SELECT clock_timestamp() FROM projection_checkpoints WHERE generation = $1 AND epoch > 0"
+)
+_PLACE: Final = (
+    "SELECT clock_timestamp() AS at, min(position) AS position FROM projection_checkpoints "
+    "WHERE generation = $1"
 )
 _ENDED: Final = "SELECT state, followed_at, failure FROM projection_generations WHERE id = $1"
 
@@ -63,6 +70,8 @@ class Filled:
         elapsed: The same with the start and the end of the workers.
         peak_mib: How much memory the worker that took most had at most.
         cores: How busy each kind of process was in all that time.
+        ending: How many of the seconds went by after all but a hundredth of the line was folded.
+        late: The time that an event took in the fifth before that, beside the first fifth.
     """
 
     generation: Generation
@@ -70,6 +79,8 @@ class Filled:
     elapsed: float
     peak_mib: float
     cores: dict[str, float]
+    ending: float
+    late: float
 
 
 async def measure(report: Report, stage: Stage, sizes: Sequence[int]) -> None:
@@ -186,6 +197,7 @@ class _Bench:
         try:
             ended = asyncio.gather(*[asyncio.to_thread(_usage, one) for one in processes])
             began = await _first_claim(pool, generation, ended)
+            places = await _places(pool, generation, ended)
             usages = await ended
             cores, elapsed = meter.cores(), time.monotonic() - started
         finally:
@@ -201,7 +213,12 @@ class _Bench:
         cores["worker"] = round(cpu / elapsed, 3)
         cores[OTHERS] = round(max(cores.get(OTHERS, 0.0) - cores["worker"], 0.0), 3)
         peak = max(one.ru_maxrss for one in usages) / 1024
-        return Filled(generation, seconds, elapsed, peak, cores)
+        # The last events are folded after the indexes are made.
+        early, before, folded = (
+            _seconds_at(places, began, self._head * percent // 100) for percent in (20, 79, 99)
+        )
+        late = (folded - before) / early
+        return Filled(generation, seconds, elapsed, peak, cores, seconds - folded, late)
 
     def _start(self, generation: Generation) -> "subprocess.Popen[bytes]":
         log = self._stage.home / "log" / f"rebuild-{self._name}.log"
@@ -220,6 +237,12 @@ class _Bench:
     def _report_alone(self, filled: Filled, copied: Copied) -> None:
         note = f"{filled.seconds:.1f} s; {_cost(filled, self._head)}"
         self._add("", self._head / filled.seconds, "events/s", note, filled.cores)
+        if self._head >= _LONG:
+            note = (
+                "time for an event in the last fifth of the line, beside the first; "
+                f"indexes and the rest: {filled.ending:.1f} s"
+            )
+            self._add("late_", filled.late, "ratio", note)
         if copied.rows:
             ratio = copied.seconds / filled.seconds
             note = f"COPY of {copied.rows:,} rows and their indexes: {copied.seconds:.1f} s"
@@ -264,6 +287,29 @@ async def _first_claim(
             return began
         await asyncio.sleep(_LOOK_SECONDS)
     raise AssertionError(f"the workers of {generation.projection} ended before they had begun")
+
+
+async def _places(
+    pool: asyncpg.Pool, generation: Generation, ended: "asyncio.Future[Any]"
+) -> list[tuple[datetime, int]]:
+    """Return how far the line was folded at which time, until the workers have ended."""
+    places = list[tuple[datetime, int]]()
+    while not ended.done():
+        row: Any = await pool.fetchrow(_PLACE, generation.id)
+        places.append((row["at"], row["position"]))
+        await asyncio.sleep(_SAMPLE_SECONDS)
+    return places
+
+
+def _seconds_at(places: Sequence[tuple[datetime, int]], began: datetime, position: int) -> float:
+    """Return after how many seconds a position was folded, between two samples in proportion."""
+    before_at, before = began, 0
+    for at, reached in places:
+        if reached >= position:
+            share = (position - before) / max(reached - before, 1)
+            return (before_at - began + (at - before_at) * share).total_seconds()
+        before_at, before = at, reached
+    return (before_at - began).total_seconds()
 
 
 def _cost(filled: Filled, events: int) -> str:

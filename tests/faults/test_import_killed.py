@@ -28,7 +28,7 @@ from tests.cdnow import (
 from tests.running import Installation, Up, finished
 from touchline.client import Client
 
-ROWS: Final = 12_000
+ROWS: Final = 20_000
 ALL_ROWS: Final = 69_659
 PROFILES: Final = 23_570
 
@@ -63,7 +63,7 @@ async def test_killed_in_the_middle_and_repeated_and_whole_nothing_is_lost_or_do
     async with client_of(installation) as client:
         start = await head(client)
         first = await importing(installation, first_rows)
-        recorded = await head_past(client, start + ROWS // 5, first) - start
+        recorded = await head_past(installation, start + ROWS // 5, first) - start
         first.kill()
         await first.wait()
 
@@ -101,11 +101,16 @@ def postgres_of(installation: Installation) -> int:
     return int(pid_file.read_text().partition("\n")[0])
 
 
-async def head_past(client: Client, position: int, importer: Process) -> int:
-    """Returns the head once it is past a position, while the importer still runs."""
-    reached = 0
+async def head_past(installation: Installation, position: int, importer: Process) -> int:
+    """Returns the head once it is past a position, while the importer still runs.
+
+    It connects anew each time: who lost a connection waits longer for the next than the import
+    takes.
+    """
+    reached, addresses = 0, (installation.ingestion, installation.profile)
     while reached < position:
         with suppress(grpc.aio.AioRpcError):  # what was killed before is being started again
-            reached = await head(client)
+            async with Client.connect(*addresses, patience=0) as client:
+                reached = await head(client)
         assert importer.returncode is None, "the import ended before anything could be killed"
     return reached
