@@ -69,7 +69,8 @@ async def test_killed_in_the_middle_and_repeated_and_whole_nothing_is_lost_or_do
 
         repeated = await importing(installation, first_rows)
         for parts, victim in ((2, ingestion_of(up)), (3, postgres_of(installation))):
-            recorded = await head_past(client, start + parts * ROWS // 5, repeated) - start
+            part = start + parts * ROWS // 5
+            recorded = await head_past(installation, part, repeated) - start
             os.kill(victim, signal.SIGKILL)
         told = counts(done := await finished(repeated, 120))
         assert done.code == 0, done.words  # it waited for what was started again

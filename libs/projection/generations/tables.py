@@ -13,6 +13,7 @@ from libs.projection.projection import Connection, Table
 _AT_ONCE: Final = 10_000
 # Whoever reads a table that goes has a moment to end; behind the one that waits others queue.
 _LOCK_TIMEOUT: Final = "2s"
+_VACUUMED: Final = "autovacuum_enabled"
 _INDEXING: Final = ("maintenance_work_mem = '128MB'", "max_parallel_maintenance_workers = 2")
 _SQL: Final = load_queries(Path(__file__).with_name("tables.sql"))
 
@@ -20,19 +21,24 @@ _SQL: Final = load_queries(Path(__file__).with_name("tables.sql"))
 async def make(connection: Connection, generation: Generation, tables: Iterable[Table]) -> None:
     """Make a generation's schema, with empty tables like those of public, in a transaction.
 
-    Those that are only added to get their indexes by `index`, once they are filled.
+    Those that are only added to get their indexes by `index`, once they are filled. Until then they
+    are not vacuumed: nothing in them is dead, and whoever vacuums is in the way of the indexes.
     """
     await connection.execute(f"CREATE SCHEMA {generation.schema}")
     for table in tables:
         without = " EXCLUDING INDEXES" if table.append_only else ""
+        unvacuumed = f" WITH ({_VACUUMED} = off)" if table.append_only else ""
         await connection.execute(
             f"CREATE TABLE {generation.schema}.{table.name} "
-            f"(LIKE {PUBLIC}.{table.name} INCLUDING ALL{without})"
+            f"(LIKE {PUBLIC}.{table.name} INCLUDING ALL{without}){unvacuumed}"
         )
 
 
 async def index(connection: Connection, generation: Generation, tables: Iterable[Table]) -> None:
-    """Make the indexes that the tables of public have and a generation's lack, in a transaction."""
+    """Make the indexes that the tables of public have and a generation's lack, in a transaction.
+
+    With them come statistics, and from then on PostgreSQL looks after the tables by itself.
+    """
     for setting in _INDEXING:
         await connection.execute(f"SET LOCAL {setting}")
     for table in tables:
@@ -47,6 +53,8 @@ async def index(connection: Connection, generation: Generation, tables: Iterable
                 await connection.execute(
                     definition.replace(f" ON {PUBLIC}.{table.name} ", f" ON {name} ", 1)
                 )
+        await connection.execute(f"ALTER TABLE {name} RESET ({_VACUUMED})")
+        await connection.execute(f"ANALYZE {name}")
 
 
 async def drop(pool: asyncpg.Pool, generation: Generation, tables: Iterable[Table]) -> None:
