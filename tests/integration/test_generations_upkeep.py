@@ -35,8 +35,9 @@ class Added(Ledger):
 
 @pytest.fixture
 async def pool(database_from_template: MakeDatabase) -> AsyncIterator[asyncpg.Pool]:
-    """Connections to a database in which a Ledger can write."""
-    async with open_pool(await database_from_template(build_ledger), application="upkeep") as pool:
+    """Connections to a database in which a Ledger can write, as those that fold."""
+    url, settings = await database_from_template(build_ledger), {"synchronous_commit": "off"}
+    async with open_pool(url, application="upkeep", settings=settings) as pool:
         yield pool
 
 

@@ -4,6 +4,10 @@ SELECT reason FROM projection_pauses WHERE projection = $1
 -- name: pages
 SELECT coalesce(pg_relation_size(to_regclass($1)), 0) / current_setting('block_size')::bigint
 
+-- name: flush
+-- Whatever was committed so far is on disk afterwards.
+SELECT pg_logical_emit_message(false, 'touchline', '', true)
+
 -- name: end_zombies
 -- Sessions of workers that write a generation's tables: those of processes that froze, and whose
 -- ranges are others' now. No time limit ends a COPY that waits for its client.

@@ -12,8 +12,7 @@ from libs.postgres.queries import load_queries
 from libs.projection.generations.generation import Generation
 from libs.projection.projection import Table
 
-# PostgreSQL marks rows once their commit is on disk, and nobody waits for that: the WAL writer has
-# it there within two more transactions.
+# By then other workers have committed what they had begun among the same pages.
 _TRANSACTIONS: Final = 3
 _SQL: Final = load_queries(Path(__file__).with_name("filling.sql"))
 
@@ -65,8 +64,12 @@ class Upkeep:
         Whoever reads them first marks them, else the making of the first index; and as pages have
         checksums, each page that is on disk already is then written to the log as a whole. Of four
         million rows that was a third of the time that the primary key took.
+
+        PostgreSQL marks a row once its commit is on disk, and remembers of 32 transactions that did
+        not wait for the disk only the last one's place in the log: so the log is flushed before.
         """
         if len(pages) == _TRANSACTIONS and pages[0] < pages[1]:
+            await self._pool.execute(_SQL["flush"])
             read = f"SELECT count(*) FROM {name} WHERE ctid >= $1::tid AND ctid < $2::tid"  # noqa: S608 - our own name
             await self._pool.fetchval(read, (pages[0], 0), (pages[1], 0))
         pages.append(await self._pool.fetchval(_SQL["pages"], name))
