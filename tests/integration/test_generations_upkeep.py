@@ -84,10 +84,12 @@ async def test_given_rows_that_are_committed_for_a_while_then_they_are_marked(
     fold = Added()
     await pool.execute("CREATE EXTENSION pageinspect")
     generation = await switching.begin(pool, fold)
-    upkeep, name = Upkeep(pool, generation, fold.tables), f"{generation.schema}.ledger"
-    for transaction in range(5):
-        await fill(pool, generation, transaction)
-        await upkeep.filled()
+    name = f"{generation.schema}.ledger"
+    async with Upkeep(pool, generation, fold.tables) as upkeep:
+        for transaction in range(5):
+            await fill(pool, generation, transaction)
+            await upkeep.filled()
+            await upkeep.marked()
     pages = await pool.fetchval("SELECT pg_relation_size(to_regclass($1)) / 8192", name)
     marked, rows = await marked_in(pool, name, pages * 2 // 5)
     assert marked == rows > 0
@@ -107,4 +109,5 @@ async def test_given_a_generation_that_is_dropped_meanwhile_then_nothing_is_done
         await switching.drop(pool, generation, fold.tables)
         for _ in range(4):
             await upkeep.filled()
+            await upkeep.marked()
         assert await pool.fetchval("SELECT to_regnamespace($1)", generation.schema) is None

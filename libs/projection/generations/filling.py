@@ -133,9 +133,12 @@ class Filler:
 
     async def _fold(self, folding: Folding, hold: Ownership) -> None:
         partitions = hold.partitions
-        upkeep = Upkeep(self._pool, self._generation, self._projection.tables)
+        tables = self._projection.tables
         try:
-            async with read_ahead(self._store, folding.at, partitions, self.sizes) as stretches:
+            async with (
+                Upkeep(self._pool, self._generation, tables) as upkeep,
+                read_ahead(self._store, folding.at, partitions, self.sizes) as stretches,
+            ):
                 async for stretch in stretches:
                     await self._until_resumed()
                     if self._stop.is_set():
