@@ -138,8 +138,8 @@ class Customer:
         return (await self.client.engagement.GetScore(request)).score.score
 
     async def erase(self, **more: object) -> Erased:
-        """Erases the customer."""
-        return await erase(self.client, profile=of(self.email), **more)
+        """Erases the customer, whom the service knows by then."""
+        return await erase(self.client, profile=of(self.email), after_position=self.last, **more)
 
 
 async def erase(client: Client, **more: object) -> Erased:
