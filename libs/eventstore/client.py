@@ -216,13 +216,23 @@ class StoreClient:
         """Return of how many identities a data key is in this process's memory."""
         return sum(self._data_keys.get((tenant, key)) is not None for key in identity_keys)
 
-    async def keys_of(self, tenant: int, records: Sequence[RecordedEvent]) -> Keys:
+    async def keys_of(
+        self, tenant: int, records: Sequence[RecordedEvent], *, identities: bool = True
+    ) -> Keys:
         """Return the keys that open some events of one tenant; those that are missing were erased.
+
+        Args:
+            tenant: The tenant's number.
+            records: The events.
+            identities: Whether to open their identities too, which takes more keys.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        data_keys = await self.data_keys(tenant, identity_keys_of(records))
+        owners = {record.owner_key for record in records}
+        data_keys = await self.data_keys(
+            tenant, identity_keys_of(records) if identities else owners
+        )
         if old := {key for record in records for key in outdated(record, data_keys)}:
             # Or the keys are: fetched before an erasure of which nobody told this process yet.
             for key in old:

@@ -179,7 +179,7 @@ def seal_event(
     )
 
 
-def open_event(record: RecordedEvent, keys: Keys) -> Event | None:
+def open_event(record: RecordedEvent, keys: Keys, *, identities: bool = True) -> Event | None:
     """Returns the event as it was sent, with canonical identity values, owner first.
 
     Identities whose data key is gone keep their kind only. None when the event's own key is gone:
@@ -188,6 +188,7 @@ def open_event(record: RecordedEvent, keys: Keys) -> Event | None:
     Args:
         record: The event.
         keys: From `StoreClient.keys_of` or, in the store's own process, `Keyring.keys_of`.
+        identities: Whether to open them too, which takes a third of the time. Else it has none.
 
     Raises:
         SealBroken: a sealed value or a clear field was changed.
@@ -196,7 +197,9 @@ def open_event(record: RecordedEvent, keys: Keys) -> Event | None:
     if plaintext is None:
         return None
     event = Event.FromString(plaintext)
-    event.identities.extend(open_identity(sealed, keys.data_keys) for sealed in record.identities)
+    if identities:
+        opened = [open_identity(sealed, keys.data_keys) for sealed in record.identities]
+        event.identities.extend(opened)
     return event
 
 

@@ -107,10 +107,11 @@ class Scores:
         asked = [event for event in own if model.candidates(event.record).conditional]
         for start in range(0, len(asked), _OPENED_AT_ONCE):
             part = asked[start : start + _OPENED_AT_ONCE]
-            for event, opened in zip(part, await open_events(self._store, part), strict=True):
-                if opened is not None:  # an erased one meets no condition
+            opened = await open_events(self._store, part, identities=False)
+            for event, said in zip(part, opened, strict=True):
+                if said is not None:  # an erased one meets no condition
                     conditional = model.candidates(event.record).conditional
-                    self._met[event.position] = model.met(conditional, opened)
+                    self._met[event.position] = model.met(conditional, said)
             await sleep(0)
 
     async def apply(self, connection: Connection, events: Sequence[Recorded]) -> None:

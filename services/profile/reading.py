@@ -144,8 +144,17 @@ class Profiles:
         first_us, last_us, count = row
         return first_us, last_us, count
 
-    async def page(self, reader: Reader, profile: Profile, page: Page) -> list[Touch]:
-        """Return events of a profile, opened, newest first, without those retracted."""
+    async def page(
+        self, reader: Reader, profile: Profile, page: Page, *, identities: bool = True
+    ) -> list[Touch]:
+        """Return events of a profile, opened, newest first, without those retracted.
+
+        Args:
+            reader: The tenant.
+            profile: Whose events.
+            page: Which of them.
+            identities: Whether to open theirs too.
+        """
         before_us, before_id = page.before
         async with views_errors():
             rows = await self._pool.fetch(
@@ -153,7 +162,7 @@ class Profiles:
                 *(reader.tenant, profile.keys, before_us, UUID(before_id), page.occurred_from_us),
                 *(page.channels, page.types and list(page.types), page.recorded_by_us, page.limit),
             )
-        return await self._open(reader, rows)
+        return await self._open(reader, rows, identities=identities)
 
     async def recorded_between(
         self, reader: Reader, profile: Profile, after: int, up_to: int, limit: int
@@ -197,19 +206,29 @@ class Profiles:
             rows = await self._pool.fetch(_SQL["profiles"], reader.tenant, after, limit)
         return [row["identity_key"].hex() for row in rows]
 
-    async def opened(self, reader: Reader, events: Sequence[Recorded]) -> list[Touch]:
+    async def opened(
+        self, reader: Reader, events: Sequence[Recorded], *, identities: bool = True
+    ) -> list[Touch]:
         """Return events of the timeline opened, in their order; of erased ones what is left.
+
+        Args:
+            reader: The tenant.
+            events: The events.
+            identities: Whether to open theirs too.
 
         Raises:
             CallError: STORE_UNAVAILABLE.
         """
-        keys = await self._keys_of(reader, [event.record for event in events])
+        keys = await self._keys_of(
+            reader, [event.record for event in events], identities=identities
+        )
         return [
             Touch(
                 position=event.position,
                 recorded_at_us=event.recorded_at_us,
                 occurred_at_us=event.record.occurred_at_us,
-                event=open_event(event.record, keys) or _envelope(event.record),
+                event=open_event(event.record, keys, identities=identities)
+                or _envelope(event.record),
                 event_id=event.record.event_id,
                 type=event.record.type,
                 owner_key=event.record.owner_key,
@@ -217,7 +236,9 @@ class Profiles:
             for event in events
         ]
 
-    async def _open(self, reader: Reader, rows: Sequence[asyncpg.Record]) -> list[Touch]:
+    async def _open(
+        self, reader: Reader, rows: Sequence[asyncpg.Record], *, identities: bool = True
+    ) -> list[Touch]:
         events = [
             Recorded(
                 row["position"],
@@ -227,11 +248,13 @@ class Profiles:
             )
             for row in rows
         ]
-        return await self.opened(reader, events)
+        return await self.opened(reader, events, identities=identities)
 
-    async def _keys_of(self, reader: Reader, records: Sequence[RecordedEvent]) -> Keys:
+    async def _keys_of(
+        self, reader: Reader, records: Sequence[RecordedEvent], *, identities: bool
+    ) -> Keys:
         try:
-            return await self._store.keys_of(reader.tenant, records)
+            return await self._store.keys_of(reader.tenant, records, identities=identities)
         except StoreError as error:
             raise errors.store_unavailable() from error
 

@@ -11,7 +11,7 @@ from libs.eventstore import api
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from libs.eventstore.errors import QueueFull, StoreError, StoreFull, StoreUnavailable
-from libs.eventstore.records import open_event
+from libs.eventstore.records import Keys, open_event
 from libs.eventstore.server import serve_store
 from tests.servers import MakeDatabase, OwnNats
 from tests.store import (
@@ -198,6 +198,23 @@ async def test_data_keys_open_events_and_those_that_are_gone_are_absent(
     assert opened is not None
     assert opened.interaction.text == "hello"
     assert await client.data_keys(2, [first.owner_key]) == {}
+
+
+async def test_who_leaves_identities_sealed_asks_for_the_owners_key_alone(
+    line: Line, client: StoreClient
+) -> None:
+    await line.record(said("hello", who=[email("ana@example.org"), email("bo@example.org")]))
+    (record,) = await records_of(line.store)
+    keys = await client.keys_of(1, [record], identities=False)
+    assert set(keys.data_keys) == {record.owner_key}
+    opened = open_event(record, keys, identities=False)
+    named = open_event(record, await client.keys_of(1, [record]))
+    assert opened is not None
+    assert named is not None
+    assert [one.value for one in named.identities] == ["ana@example.org", "bo@example.org"]
+    named.ClearField("identities")
+    assert opened == named
+    assert open_event(record, Keys({}), identities=False) is None
 
 
 async def test_a_service_that_forgot_learns_that_a_data_key_is_gone(

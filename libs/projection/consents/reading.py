@@ -128,7 +128,8 @@ async def _opened(store: StoreClient, rows: Sequence[_Row]) -> dict[bytes, Word]
             )
             for row in rows[start : start + _OPENED_AT_ONCE]
         ]
-        for recorded, event in zip(events, await open_events(store, events), strict=True):
+        opened = await open_events(store, events, identities=False)
+        for recorded, event in zip(events, opened, strict=True):
             if word := _word(recorded, event):
                 words[recorded.record_bytes] = word
         await sleep(0)

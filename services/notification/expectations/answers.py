@@ -107,7 +107,7 @@ async def asked(
         for touch in touches
         if touch.record.direction == DIRECTION_OUTBOUND or touch.record.event_id == answers
     ]
-    opened = await open_records(store, [touch.record for touch in wanted])
+    opened = await open_records(store, [touch.record for touch in wanted], identities=False)
     known = {
         touch.record.event_id: event
         for touch, event in zip(wanted, opened, strict=True)

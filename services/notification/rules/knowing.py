@@ -181,7 +181,8 @@ async def _opened_once(
 ) -> Mapping[bytes, Event | None]:
     """Return each record opened; events near each other ask for the same ones."""
     distinct = list(dict.fromkeys(records))
-    opened = await open_records(store, [RecordedEvent.FromString(one) for one in distinct])
+    parsed = [RecordedEvent.FromString(one) for one in distinct]
+    opened = await open_records(store, parsed, identities=False)
     return dict(zip(distinct, opened, strict=True))
 
 

@@ -67,7 +67,8 @@ class AttributeValues:
         ]
         for start in range(0, len(told), _OPENED_AT_ONCE):
             part = told[start : start + _OPENED_AT_ONCE]
-            for recorded, event in zip(part, await open_events(self._store, part), strict=True):
+            opened = await open_events(self._store, part, identities=False)
+            for recorded, event in zip(part, opened, strict=True):
                 if event is not None:
                     self._rows += self._rows_of(recorded, event)
             await sleep(0)

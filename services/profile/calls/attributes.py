@@ -71,7 +71,9 @@ class AttributeCalls(Calls):
                 self._parts.pool, reader, request.name, request.value, before, size
             )
         there = [(one, one.recorded) for one in found if one.recorded is not None]
-        touches = await self._profiles.opened(reader, [recorded for _, recorded in there])
+        touches = await self._profiles.opened(
+            reader, [recorded for _, recorded in there], identities=False
+        )
         response = api.FindProfilesResponse()
         for (one, _), touch in zip(there, touches, strict=True):
             for value in observed([touch], set()):
@@ -108,10 +110,10 @@ class AttributeCalls(Calls):
         """Return the next events that observed an attribute, or any, opened, newest first."""
         if not name:
             page = Page(limit=_AT_ONCE, before=before, types=ATTRIBUTES_READ)
-            return await self._profiles.page(reader, profile, page)
+            return await self._profiles.page(reader, profile, page, identities=False)
         async with views_errors():
             events = await events_of(self._parts.pool, reader, profile.keys, name, before, _AT_ONCE)
-        return await self._profiles.opened(reader, events)
+        return await self._profiles.opened(reader, events, identities=False)
 
 
 def _id_after(event_id: bytes) -> bytes:

@@ -42,7 +42,7 @@ class ProfileCalls(Calls):
             profile = await self._profiles.find_as_of(reader, asked, as_of_us)
         degraded = self._degraded(reader, profile)
         page = as_of(Page(limit=_MAX_ATTRIBUTE_EVENTS + 1, types=ATTRIBUTES_READ), as_of_us)
-        touches = await self._profiles.page(reader, profile, page)
+        touches = await self._profiles.page(reader, profile, page, identities=False)
         first_us, last_us, count = await self._profiles.span(reader, profile, as_of_us)
         message = ProfileMessage(
             profile_id=profile.profile_id,

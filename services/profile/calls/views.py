@@ -31,7 +31,7 @@ class ViewCalls(ConsentCalls):
         degraded = self._degraded(reader, profile, CONSENTS_FROM)
         as_of_us = micros(request, "as_of")
         page = as_of(Page(limit=MAX_FOLDED + 1, types=view.reads), as_of_us)
-        touches = await self._profiles.page(reader, profile, page)
+        touches = await self._profiles.page(reader, profile, page, identities=False)
         now_us = time.time_ns() // 1000 if as_of_us is None else as_of_us
         consents: list[Standing] = []
         if request.view in SHOW_CONSENTS:
