@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from libs.cli.stack import CHECKOUT, SERVICES, free_addresses
 from tests.commanding import run_command
 from touchline.client import Client
+from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
+from touchline.projection.v1.projection_service_pb2 import ListProjectionsRequest
 
 TOUCHLINE: Final = CHECKOUT / "bin" / "touchline"
 
@@ -88,6 +90,23 @@ class Installation:
     async def run(self, *arguments: str, cwd: Path = CHECKOUT, within: float = 60.0) -> Finished:
         """Runs `touchline` with arguments to its end, in a fork of what has imported it."""
         return Finished(*await run_command(arguments, self.environment, cwd, within))
+
+    async def tell(self, *arguments: str, cwd: Path = CHECKOUT) -> Finished:
+        """Runs a command that records something, and waits until every projection has folded it."""
+        finished = await self.run(*arguments, cwd=cwd)
+        await self.settled()
+        return finished
+
+    async def settled(self, within: float = 30.0) -> None:
+        """Returns once every projection has folded what is recorded so far.
+
+        A person at a terminal is slower than folding; a test is not.
+        """
+        async with self.client() as client, asyncio.timeout(within):
+            told = await client.ingestion.GetStoreStatus(GetStoreStatusRequest())
+            for calls in client.projections.values():
+                while await _position(calls) < told.status.head_position:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
 
     @contextlib.asynccontextmanager
     async def up(self) -> AsyncIterator["Up"]:
@@ -186,3 +205,9 @@ async def finished(process: Process, within: float = 60.0) -> Finished:
 async def _rest(stream: asyncio.StreamReader | None) -> str:
     assert stream
     return (await stream.read()).decode()
+
+
+async def _position(calls: Any) -> int:
+    """Returns how far the last of a service's projections came."""
+    listed = await calls.ListProjections(ListProjectionsRequest())
+    return int(min(one.position for one in listed.projections))

@@ -43,7 +43,7 @@ async def imported(
     (folder / "rows.csv").write_text(rows)
     (folder / "mapping.toml").write_text(mapping)
     # The report of broken rows goes to the working directory.
-    return await running.run("import", "rows.csv", "--mapping", "mapping.toml", cwd=folder)
+    return await running.tell("import", "rows.csv", "--mapping", "mapping.toml", cwd=folder)
 
 
 async def test_what_was_imported_stands_on_the_timeline_and_in_the_views(

@@ -88,7 +88,7 @@ async def test_a_promise_that_breaks_is_listed_told_read_and_explained(
 ) -> None:
     path = tmp_path / "rule.json"
     path.write_text(json.dumps(RULE))
-    published = await running.run("publish", str(path), "--by", "ada")
+    published = await running.tell("publish", str(path), "--by", "ada")
     assert "✓ rule told-promises v1" in published.words
     again = await running.run("publish", str(path))
     assert "= rule told-promises v1 as it was" in again.words
@@ -131,7 +131,7 @@ async def test_a_promise_can_be_moved_kept_and_withdrawn_once(running: Installat
     assert re.search("□ promised until .* in [12] h", kept.words)
     moved = await running.run("promise", "renegotiate", "part-1", "--due", "3d")
     assert "↻ moved to" in moved.words
-    done = await running.run("promise", "keep", "part-1", "--reason", "It arrived")
+    done = await running.tell("promise", "keep", "part-1", "--reason", "It arrived")
     assert "✓ kept" in done.words
     twice = await running.run("promise", "withdraw", "part-1")
     assert twice.code == 1

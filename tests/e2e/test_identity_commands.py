@@ -40,6 +40,7 @@ def names_in(directory: Path) -> list[str]:
 async def recorded(running: Installation, *events: Event) -> None:
     async with running.client() as client:
         await record(client, *events)
+    await running.settled()
 
 
 async def test_a_suggestion_is_shown_accepted_taken_back_and_stays_apart(
@@ -57,7 +58,7 @@ async def test_a_suggestion_is_shown_accepted_taken_back_and_stays_apart(
     assert "Olga Ott" in listed.words
     assert "▲ clashes" in listed.words
     [suggestion] = SUGGESTION.findall(listed.out)
-    accepted = await running.run("suggestions", "accept", suggestion, "--because", "She said so")
+    accepted = await running.tell("suggestions", "accept", suggestion, "--because", "She said so")
     assert "✓ accepted: they are one person" in accepted.words
     [merge] = EVENT.findall(accepted.words)
     one_person = await running.run("profile", "olga@two.example", "--why")
@@ -66,7 +67,7 @@ async def test_a_suggestion_is_shown_accepted_taken_back_and_stays_apart(
     again = await running.run("suggestions", "accept", suggestion, "--because", "Twice")
     assert again.code == 1
 
-    undone = await running.run(
+    undone = await running.tell(
         "unmerge", "crm:O1", "--merge", merge, "--because", "Sisters", "--by", "agent-7"
     )
     assert "✓ taken apart: they are two persons" in undone.words
@@ -84,11 +85,11 @@ async def test_customers_are_merged_and_an_identity_is_detached(running: Install
     assert merged.code == 1
     assert "SAME_PROFILE" in merged.err
     pair = ("paul@one.example", "paul@two.example")
-    merged = await running.run("merge", *pair, "--because", "The same", "--by", "agent-7")
+    merged = await running.tell("merge", *pair, "--because", "The same", "--by", "agent-7")
     assert "✓ merged: they are one person" in merged.words
     assert "City Linz" in (await running.run("profile", "card:P1")).words
 
-    detached = await running.run("detach", "card:P1", "card:P1", "--because", "His wife's")
+    detached = await running.tell("detach", "card:P1", "card:P1", "--because", "His wife's")
     assert "✓ detached: it is somebody else's" in detached.words
     assert "Identities 2" in (await running.run("profile", "paul@two.example")).words
     apart = await running.run("unmerge", pair[0], "--between", *pair, "--because", "Namesakes")

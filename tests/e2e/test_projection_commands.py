@@ -43,11 +43,15 @@ amount = { column = "total", currency = "EUR" }
 """
 
 
-async def imported(running: Installation, folder: Path, rows: str = ROWS) -> None:
+async def imported(
+    running: Installation, folder: Path, rows: str = ROWS, *, folded: bool = True
+) -> None:
     (folder / "rows.csv").write_text(rows)
     (folder / "mapping.toml").write_text(MAPPING)
     done = await running.run("import", "rows.csv", "--mapping", "mapping.toml", cwd=folder)
     assert done.code == 0, done.words
+    if folded:
+        await running.settled()
 
 
 async def told(running: Installation, line: str, within: float = 120) -> Finished:
@@ -224,7 +228,7 @@ async def test_a_paused_projection_is_read_as_it_stands_until_it_is_resumed(
         for command in ("projections", "status"):
             assert f"profile/timeline is paused: {why}" in (await told(running, command)).words
         order = "order,email,at,total\nP-1,paused@example.com,2024-03-01T10:00:00Z,1\n"
-        await imported(running, tmp_path, order)
+        await imported(running, tmp_path, order, folded=False)
         assert "P-1" not in (await running.run("timeline", "paused@example.com")).out
     finally:
         for _ in range(2):

@@ -56,7 +56,7 @@ async def test_a_release_with_other_folds_builds_its_views_before_it_is_up(
     installation: Installation,
 ) -> None:
     async with installation.up():
-        assert (await installation.run(*CONTACTS)).code == 0
+        assert (await installation.tell(*CONTACTS)).code == 0
         before = await installation.run("timeline", "crm:C-1001")
     async with run_database(installation.home) as url:
         connection = await asyncpg.connect(database_url_for(url, "touchline_profile"))
