@@ -1,6 +1,7 @@
 """The reactor that tells when an event moves a customer's score into another level."""
 
 import time
+from asyncio import sleep
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -28,6 +29,7 @@ KIND: Final = "score_crossed"
 
 # A model that is folded again from the start answers nothing meanwhile, and is asked again.
 _WAIT_SECONDS: Final = 5.0
+_AT_ONCE: Final = 100
 
 
 class _Found(NamedTuple):
@@ -108,11 +110,13 @@ class ScoreLevels:
         by_root = await self._by_root(scoring.tenant, list(own.values()))
         firsts = {root: events[0].position for root, events in by_root.items()}
         changes = await self._levels.changes(scoring, firsts, last)
-        return [
-            _Found(own[crossing.position], scoring, crossing)
-            for root, events in by_root.items()
-            for crossing in crossings(scoring.model, changes.get(root, ()), _days(events))
-        ]
+        found: list[_Found] = []
+        for number, (root, events) in enumerate(by_root.items(), 1):
+            passed = crossings(scoring.model, changes.get(root, ()), _days(events))
+            found += [_Found(own[one.position], scoring, one) for one in passed]
+            if number % _AT_ONCE == 0:
+                await sleep(0)  # the models are folded in this process too
+        return found
 
     async def _by_root(
         self, tenant: int, events: Sequence[Recorded]

@@ -17,6 +17,7 @@ from services.engagement.domain.scoring import (
     THOUSAND,
     DaySum,
     Scored,
+    Tally,
     Terms,
     day_of,
     factor,
@@ -177,3 +178,20 @@ def test_all_ages_that_leave_anything_have_a_factor(half_life: int, oldest: int)
     assert list(known) == [factor(half_life, age) for age in range(len(known))]
     assert len(known) == oldest + 1 or factor(half_life, len(known)) == 0
     assert known[0] == ONE < 2**63
+
+
+@given(models, events, st.lists(st.integers(TODAY - 2, TODAY + 2), min_size=1))
+def test_given_what_counts_comes_bit_by_bit_then_the_tally_is_the_score_at_each_day(
+    rules: list[Terms], history: list[tuple[int, int]], days: list[int]
+) -> None:
+    tally, told = Tally(rules, days[0]), list[DaySum]()
+    for number, counted in enumerate(sums_of(rules, history)):
+        today = days[number % len(days)]
+        tally.turn(today)
+        assert tally.units == score(rules, told, today).units
+        tally.add(counted)
+        told.append(counted)
+        assert tally.units == score(rules, told, today).units
+    for counted in reversed(told):
+        tally.add(counted._replace(weight=-counted.weight))
+    assert tally.units == 0

@@ -5,16 +5,13 @@ before and just after it; whether a midnight does, from what counts then, on bot
 the imported past nor a merge, another version of the model or a restart can look like a crossing.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
 from services.engagement.domain.model import Model
-from services.engagement.domain.scoring import DaySum, Scored
-
-_Sums = defaultdict[tuple[int, int], int]
+from services.engagement.domain.scoring import DaySum, Tally, points_of
 
 
 class Change(NamedTuple):
@@ -61,14 +58,16 @@ def crossings(model: Model, changes: Iterable[Change], acting: Mapping[int, int]
             positions change moves the score silently.
     """
     found = []
-    sums: _Sums = defaultdict(int)
+    tally = Tally(model.terms, min(acting.values(), default=0))
     for position, group in groupby(sorted(changes), attrgetter("position")):
-        today = acting.get(position)
-        before = None if today is None else _score(model, sums, today)
+        acts = position in acting
+        if acts:
+            tally.turn(acting[position])
+        before = tally.units
         for change in group:
-            sums[change.rule, change.day] += change.weight
-        if before is not None and today is not None:
-            found += _crossing(model, position, before, _score(model, sums, today))
+            tally.add(DaySum(change.rule, change.day, change.weight))
+        if acts:
+            found += _crossing(model, position, before, tally.units)
     return found
 
 
@@ -82,16 +81,11 @@ def midnight_crossing(model: Model, sums: Iterable[DaySum], today: int) -> Cross
     """
     counted = list(sums)
     before, after = model.score(counted, today - 1), model.score(counted, today)
-    return next(iter(_crossing(model, 0, before, after)), None)
+    return next(iter(_crossing(model, 0, before.units, after.units)), None)
 
 
-def _score(model: Model, sums: _Sums, today: int) -> Scored:
-    counted = [DaySum(rule, day, weight) for (rule, day), weight in sums.items()]
-    return model.score(counted, today)
-
-
-def _crossing(model: Model, position: int, before: Scored, after: Scored) -> list[Crossing]:
-    levels = model.level_of(before.score), model.level_of(after.score)
-    if levels[0] == levels[1]:
-        return []
-    return [Crossing(position, *levels, after.score, after.units > before.units)]
+def _crossing(model: Model, position: int, before: int, after: int) -> list[Crossing]:
+    """Return how a score passed into another level, if it did, by its units before and after."""
+    score = points_of(after)
+    levels = model.level_of(points_of(before)), model.level_of(score)
+    return [Crossing(position, *levels, score, after > before)] if levels[0] != levels[1] else []

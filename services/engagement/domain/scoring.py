@@ -190,6 +190,52 @@ def score(terms: Sequence[Terms], sums: Iterable[DaySum], today: int) -> Scored:
     )
 
 
+class Tally:
+    """The score of a day, kept while what counts changes: adding to it does not look at the rest.
+
+    It is what `score` says of all that was added, to the last unit: integers have no order.
+
+    Args:
+        terms: The rules' numbers, in the model's order.
+        today: The day, in days since 1970.
+    """
+
+    def __init__(self, terms: Sequence[Terms], today: int) -> None:
+        self._terms = terms
+        self._today = today
+        self._sums: list[dict[int, int]] = [{} for _ in terms]
+        # What each rule gives, before its total cap.
+        self._units = [0] * len(terms)
+
+    @property
+    def units(self) -> int:
+        """The score in units."""
+        told = zip(self._terms, self._units, strict=True)
+        return sum(_capped(units, _total_cap(terms)) for terms, units in told)
+
+    def add(self, counted: DaySum) -> None:
+        """Add what counts besides, or take it away."""
+        rule, day, weight = counted
+        terms, days = self._terms[rule], self._sums[rule]
+        before = days.get(day, 0)
+        after = days[day] = before + weight
+        more = _capped(after, terms.day_cap) - _capped(before, terms.day_cap)
+        self._units[rule] += more * factor(terms.half_life_ns, age_of(day, self._today))
+
+    def turn(self, today: int) -> None:
+        """Let it be the score of a day, whichever it was of."""
+        if today == self._today:
+            return
+        self._today = today
+        self._units = [
+            sum(
+                _capped(weight, terms.day_cap) * factor(terms.half_life_ns, age_of(day, today))
+                for day, weight in days.items()
+            )
+            for terms, days in zip(self._terms, self._sums, strict=True)
+        ]
+
+
 def _rule_points(terms: Terms, sums: dict[int, int], today: int) -> RulePoints:
     days = {}
     for day, weight in sums.items():
@@ -198,14 +244,17 @@ def _rule_points(terms: Terms, sums: dict[int, int], today: int) -> RulePoints:
             left = factor(terms.half_life_ns, age)
             days[day] = DayPoints(weight, _capped(weight, terms.day_cap), age, left)
     units = sum(day.capped * day.factor for day in days.values())
-    total_cap = None if terms.total_cap is None else terms.total_cap * ONE
     return RulePoints(
         terms=terms,
         days=days,
         units=units,
-        capped_units=_capped(units, total_cap),
+        capped_units=_capped(units, _total_cap(terms)),
         uncapped_units=sum(day.weight * day.factor for day in days.values()),
     )
+
+
+def _total_cap(terms: Terms) -> int | None:
+    return None if terms.total_cap is None else terms.total_cap * ONE
 
 
 def _capped(value: int, cap: int | None) -> int:
