@@ -8,18 +8,24 @@ FROM unnest($2::bytea[]) AS k(owner_key)
 JOIN identities i ON i.tenant = $1 AND i.identity_key = k.owner_key
 
 -- name: changes
-SELECT p.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day,
-       CASE WHEN c.position < p.first THEN 0 ELSE c.position END AS added,
-       CASE WHEN r.position <= $5 THEN r.position END AS removed,
-       count(*) AS events
+-- Profile by profile: without statistics a model seems to have a few hundred contributions, and all
+-- of them would be read, with all identities, for each batch.
+SELECT p.root_key, n.rule, n.day, n.added, n.removed, n.events
 FROM unnest($3::bytea[], $4::bigint[]) AS p(root_key, first)
-JOIN identities i ON i.tenant = $2 AND i.root_key = p.root_key
-JOIN {schema}.contributions c
-    ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.position <= $5
-LEFT JOIN {schema}.score_retractions r
-    ON r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
-WHERE r.position IS NULL OR r.position >= greatest(p.first, c.position)
-GROUP BY 1, 2, 3, 4, 5
+CROSS JOIN LATERAL (
+    SELECT c.rule, (c.occurred_at_us / 86400000000)::integer AS day,
+           CASE WHEN c.position < p.first THEN 0 ELSE c.position END AS added,
+           CASE WHEN r.position <= $5 THEN r.position END AS removed,
+           count(*) AS events
+    FROM identities i
+    JOIN {schema}.contributions c
+        ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.position <= $5
+    LEFT JOIN {schema}.score_retractions r
+        ON r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
+    WHERE i.tenant = $2 AND i.root_key = p.root_key
+        AND (r.position IS NULL OR r.position >= greatest(p.first, c.position))
+    GROUP BY 1, 2, 3, 4
+) n
 
 -- name: begin_sweeps
 INSERT INTO level_sweeps (tenant, model, day) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
@@ -58,15 +64,20 @@ WITH days AS (
 SELECT root_key FROM by_day GROUP BY root_key HAVING min(bucket) <> max(bucket) ORDER BY root_key
 
 -- name: sums_before
-SELECT i.root_key, c.rule, (c.occurred_at_us / 86400000000)::integer AS day, count(*) AS events
-FROM identities i
-JOIN {schema}.contributions c
-    ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.recorded_at_us < $4
-WHERE i.tenant = $2 AND i.root_key = ANY($3) AND NOT EXISTS (
-    SELECT FROM {schema}.score_retractions r
-    WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
-        AND r.recorded_at_us < $4)
-GROUP BY 1, 2, 3
+-- Profile by profile, as in `changes`.
+SELECT p.root_key, n.rule, n.day, n.events
+FROM unnest($3::bytea[]) AS p(root_key)
+CROSS JOIN LATERAL (
+    SELECT c.rule, (c.occurred_at_us / 86400000000)::integer AS day, count(*) AS events
+    FROM identities i
+    JOIN {schema}.contributions c
+        ON c.scoring = $1 AND c.owner_key = i.identity_key AND c.recorded_at_us < $4
+    WHERE i.tenant = $2 AND i.root_key = p.root_key AND NOT EXISTS (
+        SELECT FROM {schema}.score_retractions r
+        WHERE r.scoring = c.scoring AND r.owner_key = c.owner_key AND r.event_id = c.event_id
+            AND r.recorded_at_us < $4)
+    GROUP BY 1, 2
+) n
 
 -- name: identities_of
 SELECT root_key, identity_key, kind, first_position, sealed_value, key_id
