@@ -229,10 +229,8 @@ class StoreClient:
         Raises:
             StoreUnavailable: nobody answers.
         """
-        owners = {record.owner_key for record in records}
-        data_keys = await self.data_keys(
-            tenant, identity_keys_of(records) if identities else owners
-        )
+        wanted = identity_keys_of(records) if identities else {one.owner_key for one in records}
+        data_keys = await self.data_keys(tenant, wanted)
         if old := {key for record in records for key in outdated(record, data_keys)}:
             # Or the keys are: fetched before an erasure of which nobody told this process yet.
             for key in old:

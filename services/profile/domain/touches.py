@@ -29,7 +29,8 @@ class Touch:
         position: Its place in the store.
         recorded_at_us: When the store accepted it, in microseconds since 1970.
         occurred_at_us: When it happened, in microseconds since 1970.
-        event: The event, opened. Without a fact when its data key was erased.
+        event: The event, opened; views see none of its identities, which may have stayed sealed.
+            Without a fact when its data key was erased.
         event_id: The event's UUID, 16 bytes.
         type: The type of its fact, also when that was erased. Folds go by the event.
         owner_key: The identity that owns it. Only its own events can be retracted by it.
