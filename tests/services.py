@@ -126,6 +126,9 @@ class Service:
             await asked
 
 
+_RECORDED = ("timeline", "timeline_retractions")
+
+
 @dataclass(slots=True)
 class Touchline:
     """A whole Touchline: two services, their databases, NATS and a connected client.
@@ -157,6 +160,25 @@ class Touchline:
             return str(await connection.execute(statement, *arguments))
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def past(self) -> AsyncIterator[None]:
+        """Lets the block say when events of the views were recorded, and puts it right afterwards.
+
+        A new store has no past; and who shares this Touchline compares its views with copies.
+        """
+        for table in _RECORDED:
+            kept = f"CREATE TABLE kept_{table} AS SELECT event_id, recorded_at_us FROM {table}"
+            await self.execute(self.stores.views, kept)
+        try:
+            yield
+        finally:
+            for table in _RECORDED:
+                put_back = (
+                    f"UPDATE {table} t SET recorded_at_us = k.recorded_at_us "
+                    f"FROM kept_{table} k WHERE k.event_id = t.event_id; DROP TABLE kept_{table}"
+                )
+                await self.execute(self.stores.views, put_back)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import cast
 from uuid import UUID
 
@@ -46,7 +47,7 @@ HISTORY = [
 
 
 @pytest.fixture(scope="module")
-async def customer(shared_touchline: Touchline) -> Identity:
+async def customer(shared_touchline: Touchline) -> AsyncIterator[Identity]:
     """A customer with HISTORY, told in turn under two identities, the last first."""
     address, phone = new_email(), new_phone()
     events = [told(one, (address, phone)[i % 2]) for i, one in enumerate(reversed(HISTORY))]
@@ -54,14 +55,14 @@ async def customer(shared_touchline: Touchline) -> Identity:
         shared_touchline.client, *events, told(note("2023-01-01", "Hi"), address, phone)
     )
     await view(shared_touchline.client, address, VIEW_KIND_SALES, last)
-    for one in HISTORY:
-        # A new store has no past: what as-of reads is made to say that each was recorded in time.
-        await shared_touchline.execute(
-            shared_touchline.stores.views,
-            "UPDATE timeline SET recorded_at_us = occurred_at_us WHERE event_id = $1",
-            UUID(one.event.event_id),
-        )
-    return address
+    async with shared_touchline.past():
+        for one in HISTORY:  # what as-of reads says that each was recorded in time
+            await shared_touchline.execute(
+                shared_touchline.stores.views,
+                "UPDATE timeline SET recorded_at_us = occurred_at_us WHERE event_id = $1",
+                UUID(one.event.event_id),
+            )
+        yield address
 
 
 async def test_given_a_history_then_sales_sees_contacts_orders_and_promises(
