@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -31,7 +32,7 @@ _UNASKED = cast("StoreClient", None)
 _BATCH = 1_000
 _LOOK_SECONDS = 0.05
 _MOST_SECONDS = 120.0
-_AT_WORK_SECONDS = 1.0
+_FIRST_REACH_SECONDS = 1.0
 _AT_WORK = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rebuild'"
 _INDEXING = """
 SELECT count(*) FROM pg_stat_activity
@@ -75,11 +76,37 @@ def workers_of(cluster: Cluster) -> list[int]:
     return found
 
 
-async def until_at_work(pool: asyncpg.Pool) -> None:
-    """Returns once a worker has come as far as to open its connections."""
+async def at_work(pool: asyncpg.Pool, generation: Generation) -> bool:
+    """Says, once a worker has opened its connections, yes; or no, once all is filled."""
     async with asyncio.timeout(_MOST_SECONDS):
-        while not await pool.fetchval(_AT_WORK):  # noqa: ASYNC110 - others begin
+        while not await pool.fetchval(_AT_WORK):
+            if (await generation_named(pool, generation.id)).state != "filling":
+                return False
             await asyncio.sleep(_LOOK_SECONDS)
+        return True
+
+
+async def killed_at_work(
+    pool: asyncpg.Pool,
+    cluster: Cluster,
+    generation: Generation,
+    chance: random.Random,
+    reach: float,
+) -> int:
+    """Kills a worker twice or three times, each within `reach` seconds of its beginning.
+
+    Returns how many of them still had something to do: fewer, the faster all is filled.
+    """
+    killed = 0
+    for _ in range(chance.choice((2, 3))):
+        if not await at_work(pool, generation):
+            break
+        await asyncio.sleep(chance.uniform(0, reach))
+        if pids := workers_of(cluster):
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.kill(chance.choice(pids), signal.SIGKILL)
+            killed += (await generation_named(pool, generation.id)).state == "filling"
+    return killed
 
 
 async def until_filled(pool: asyncpg.Pool, generation: Generation) -> Generation:
@@ -106,24 +133,18 @@ async def assert_like_the_live_one(
 
 @pytest.mark.timeout(600)
 async def test_workers_that_are_killed_leave_the_rows_that_are_live(tmp_path: Path) -> None:
-    random = seeded("killed workers")
+    chance = seeded("killed workers")
     async with filled_cluster(tmp_path) as (cluster, pool):
         for name, workers in (("timeline", 4), ("attributes", 2), ("identity_graph", 1)):
             fold = fold_of(name, _UNASKED, DEFAULT.tenant.number, DEFAULT.identity_keys)
-            generation, killed = await switching.begin(pool, fold, workers), 0
-            for _ in range(random.choice((2, 3))):
-                await until_at_work(pool)
-                await asyncio.sleep(random.uniform(0, _AT_WORK_SECONDS))
-                pids = workers_of(cluster)
-                for pid in random.sample(pids, min(len(pids), 1)):
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
-                if (await generation_named(pool, generation.id)).state != "filling":
-                    break
-            found = await until_filled(pool, generation)
-            await assert_like_the_live_one(pool, found, fold)
-            assert killed
-            await switching.drop(pool, found, fold.tables)
+            killed, reach = 0, _FIRST_REACH_SECONDS
+            while not killed:  # a machine that filled all before is killed earlier
+                generation = await switching.begin(pool, fold, workers)
+                killed = await killed_at_work(pool, cluster, generation, chance, reach)
+                found = await until_filled(pool, generation)
+                await assert_like_the_live_one(pool, found, fold)
+                await switching.drop(pool, found, fold.tables)
+                reach /= 2
 
 
 @pytest.mark.timeout(600)
@@ -145,7 +166,7 @@ async def test_a_worker_that_is_killed_while_it_makes_the_indexes_leaves_none(
                     await asyncio.sleep(_LOOK_SECONDS)
             for pid in workers_of(cluster):
                 os.kill(pid, signal.SIGKILL)
-            await until_at_work(pool)
+            assert await at_work(pool, generation)
             await holding.rollback()
         found = await until_filled(pool, generation)
         await assert_like_the_live_one(pool, found, fold)
