@@ -207,6 +207,20 @@ async def test_given_a_rejected_suggestion_that_is_merged_all_the_same_then_it_i
         assert (was.taken_back, merge.taken_back) == (True, False)
 
 
+async def test_given_a_side_that_is_elsewhere_then_what_is_joined_there_excuses_nobody_here(
+    connection: asyncpg.Connection,
+) -> None:
+    """Nothing links the handle with the phones, and it is no part of their cluster."""
+    merge = says(50, Decides(MERGED, ("+49",), ("+44",), ("+49", "+44")))
+    apart = says(51, Decides(UNMERGED, ("+49", "+44"), ("@anna",), ("+49", "@anna")))
+    line = [Told(1, ("+49", "+44")), merge, apart, Told(90, ("anna@",), 9, retracts=50)]
+    async with undone(connection):
+        await project(connection, IdentityGraph(), recorded(line))
+        answer = await answer_of(connection)
+        assert {frozenset({"+49"}), frozenset({"+44"})} <= answer.people
+        assert answer == who_is_who(line)
+
+
 async def test_given_an_erased_customer_then_their_values_and_suggestions_go_until_they_return(
     connection: asyncpg.Connection,
 ) -> None:

@@ -21,7 +21,7 @@ class IdentityGraph:
     """Folds envelopes into identities and profiles; see libs.projection.projection.Projection."""
 
     name = "identity_graph"
-    fold_version = 2
+    fold_version = 3
     divisible = False
     tables = (
         *(Table("identities"), Table("identity_edges"), Table("identity_retractions")),

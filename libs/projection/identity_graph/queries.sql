@@ -167,10 +167,7 @@ SELECT i.identity_key, i.kind, i.namespace_key, i.first_position, i.root_key,
 FROM identities i WHERE i.tenant = $1 AND i.identity_key = ANY($2)
 
 -- name: cluster_decisions
-SELECT d.kind,
-       array_agg(k.identity_key) FILTER (WHERE k.side = 0) AS left_keys,
-       array_agg(k.identity_key) FILTER (WHERE k.side = 1) AS right_keys,
-       d.joined_keys,
+SELECT d.kind, d.left_keys, d.right_keys, d.joined_keys,
        ARRAY(SELECT r.revoked_by FROM identity_revocations r
              WHERE r.tenant = d.tenant AND r.event_id = d.event_id AND r.by_merge) AS merges
 FROM identity_decision_keys k

@@ -57,8 +57,7 @@ async def _decided(
     found = await connection.fetch(_SQL["merged_keys"], tenant, list(merges)) if merges else []
     merged = {row["event_id"]: row["merged_keys"] for row in found}
     cuts, people = list[Cut](), list[frozenset[bytes]]()
-    for kind, *sides, joined, revoked_by in rows:
-        left, right = (side or () for side in sides)
+    for kind, left, right, joined, revoked_by in rows:
         cuts += cuts_of(kind, left, right, [merged[merge] for merge in revoked_by])
         people += people_of(kind, left, right, joined)
     return cuts, people
