@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -51,6 +54,18 @@ async def health_of(touchline: Touchline) -> dict[str, int]:
 
 def _asked(service: str) -> health_pb2.HealthCheckRequest:
     return health_pb2.HealthCheckRequest(service=service)
+
+
+@asynccontextmanager
+async def building_held_up(touchline: Touchline) -> AsyncIterator[None]:
+    """Lets nobody make tables like the timeline's while the block runs."""
+    connection = await asyncpg.connect(touchline.stores.views)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE timeline IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
 
 
 async def test_given_a_paused_projection_then_reads_that_wait_are_told_so_and_others_answer(
@@ -99,17 +114,18 @@ async def test_given_views_of_another_release_then_callers_are_told_until_its_ow
     # The workers that it starts have its settings.
     for name, value in touchline.profile.environment.items():
         monkeypatch.setenv(name, value)
-    starting = asyncio.create_task(touchline.profile.start())
-    assert await health_of(touchline) == {
-        "": NOT_SERVING,
-        PROFILE_SERVICE: NOT_SERVING,
-        PROJECTION_SERVICE: SERVING,
-    }
-    with pytest.raises(CallFailed) as failed, readable_failures():
-        await client.profile.GetProfile(api.GetProfileRequest(profile=of(who)), timeout=1)
-    assert failed.value.reason == "VIEWS_BUILDING"
-    assert failed.value.metadata == {"projection": "timeline"}
-    assert failed.value.retry_after
+    async with building_held_up(touchline):
+        starting = asyncio.create_task(touchline.profile.start())
+        assert await health_of(touchline) == {
+            "": NOT_SERVING,
+            PROFILE_SERVICE: NOT_SERVING,
+            PROJECTION_SERVICE: SERVING,
+        }
+        with pytest.raises(CallFailed) as failed, readable_failures():
+            await client.profile.GetProfile(api.GetProfileRequest(profile=of(who)), timeout=1)
+        assert failed.value.reason == "VIEWS_BUILDING"
+        assert failed.value.metadata == {"projection": "timeline"}
+        assert failed.value.retry_after
 
     await starting
     assert set((await health_of(touchline)).values()) == {SERVING}
