@@ -45,6 +45,12 @@ def workers_of(projection: Projection) -> list[str]:
     return [one.worker for one in projection.generations[-1].ranges]
 
 
+def is_shared_with(process: asyncio.subprocess.Process, projection: Projection) -> bool:
+    """Whether two processes have its ranges, of which this is one; nobody has what is split off."""
+    workers = set(workers_of(projection))
+    return len(workers) == 2 and any(one.endswith(f":{process.pid}") for one in workers)
+
+
 async def until(touchline: Touchline, holds: Callable[[dict[str, Projection]], bool]) -> None:
     """Returns once the projections are as a test wants them."""
     async with asyncio.timeout(30):
@@ -65,8 +71,7 @@ async def test_given_a_second_process_then_it_shares_and_is_replaced_when_it_is_
     alone = {name: workers_of(one) for name, one in (await listed(touchline)).items()}
     assert len(set(alone["timeline"])) == 1
     async with worker(touchline, "project") as process:
-        await until(touchline, lambda now: len(set(workers_of(now["timeline"]))) == 2)
-        assert str(process.pid) in "".join(workers_of((await listed(touchline))["timeline"]))
+        await until(touchline, lambda now: is_shared_with(process, now["timeline"]))
         await until(
             touchline, lambda now: all(one.state == PROJECTION_STATE_LIVE for one in now.values())
         )
@@ -85,8 +90,8 @@ async def test_given_a_process_that_leaves_in_order_then_nobody_waits_for_it(
     touchline: Touchline,
 ) -> None:
     who = new_email()
-    async with worker(touchline, "project,react"):
-        await until(touchline, lambda now: len(set(workers_of(now["timeline"]))) == 2)
+    async with worker(touchline, "project,react") as process:
+        await until(touchline, lambda now: is_shared_with(process, now["timeline"]))
     left = time.monotonic()
     last = await record(touchline.client, told(note("2024-01-01", "Alone"), who))
     assert len(await timeline(touchline.client, who, last)) == 1
