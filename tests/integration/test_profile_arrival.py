@@ -125,8 +125,6 @@ async def _profile(client: Client, after: int) -> Profile:
     # So is when the store accepted what was observed.
     for attribute in profile.attributes:
         attribute.ClearField("recorded_at")
-    for attribute in profile.attributes:
-        attribute.ClearField("recorded_at")
     profile.profile_id = ""
     profile.ClearField("alias_profile_ids")
     return profile
