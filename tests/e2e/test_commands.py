@@ -12,38 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Finished, Installation, finished
+from tests.orders import MAPPING, imported
+from tests.running import Installation, finished
 
 ROWS = """order,email,at,total
 A-1,gwen@example.com,2024-03-01T10:00:00Z,12.50
 A-2,gwen@example.com,2024-03-02T10:00:00Z,7.25
 """
-MAPPING = """
-[file]
-format = "csv"
-
-[event]
-source = "shop"
-occurred_at = { column = "at" }
-
-[[identities]]
-kind = "email"
-column = "email"
-
-[fact.order_changed]
-order_id = { column = "order" }
-status = "placed"
-amount = { column = "total", currency = "EUR" }
-"""
-
-
-async def imported(
-    running: Installation, folder: Path, rows: str, mapping: str = MAPPING
-) -> Finished:
-    (folder / "rows.csv").write_text(rows)
-    (folder / "mapping.toml").write_text(mapping)
-    # The report of broken rows goes to the working directory.
-    return await running.tell("import", "rows.csv", "--mapping", "mapping.toml", cwd=folder)
 
 
 async def test_what_was_imported_stands_on_the_timeline_and_in_the_views(

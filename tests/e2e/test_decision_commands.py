@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.orders import imported
 from tests.running import Finished, Installation, finished
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -30,23 +31,6 @@ RULE = {
     ],
 }
 
-MAPPING = """
-[file]
-format = "csv"
-
-[event]
-source = "shop"
-occurred_at = { column = "at" }
-
-[[identities]]
-kind = "email"
-column = "email"
-
-[fact.order_changed]
-order_id = { column = "order" }
-status = "placed"
-"""
-
 
 async def until_says(running: Installation, words: str, *arguments: str) -> Finished:
     """Runs a command until it says some words, as a person does who waits for something."""
@@ -58,14 +42,11 @@ async def until_says(running: Installation, words: str, *arguments: str) -> Fini
 
 async def test_a_score_is_shown_listed_and_explained(running: Installation, tmp_path: Path) -> None:
     days = [datetime.now(UTC) - timedelta(days=ago) for ago in (3, 40)]
-    rows = "order,email,at\n" + "".join(
-        f"S-{number},klara@example.com,{day:%Y-%m-%dT%H:%M:%SZ}\n"
+    rows = "order,email,at,total\n" + "".join(
+        f"S-{number},klara@example.com,{day:%Y-%m-%dT%H:%M:%SZ},20\n"
         for number, day in enumerate(days)
     )
-    (tmp_path / "rows.csv").write_text(rows)
-    (tmp_path / "mapping.toml").write_text(MAPPING)
-    orders = await running.run("import", "rows.csv", "--mapping", "mapping.toml", cwd=tmp_path)
-    assert orders.code == 0
+    assert (await imported(running, tmp_path, rows)).code == 0
     explained = await until_says(running, "orders 2", "explain", "klara@example.com")
     assert explained.words.count("✓ the score") == 2
     assert "Order S-0 placed" in explained.out

@@ -18,40 +18,18 @@ import pytest
 
 from libs.cli.installation import running_database
 from libs.embedded import database_url_for
+from tests.orders import imported
 from tests.running import TOUCHLINE, Finished, Installation, finished
 
 ROWS = "order,email,at,total\n" + "".join(
     f"R-{number},rebuilt.{number % 7}@example.com,2024-03-01T10:{number % 60:02}:00Z,{number}\n"
     for number in range(200)
 )
-MAPPING = """
-[file]
-format = "csv"
-
-[event]
-source = "shop"
-occurred_at = { column = "at" }
-
-[[identities]]
-kind = "email"
-column = "email"
-
-[fact.order_changed]
-order_id = { column = "order" }
-status = "placed"
-amount = { column = "total", currency = "EUR" }
-"""
 
 
-async def imported(
-    running: Installation, folder: Path, rows: str = ROWS, *, folded: bool = True
-) -> None:
-    (folder / "rows.csv").write_text(rows)
-    (folder / "mapping.toml").write_text(MAPPING)
-    done = await running.run("import", "rows.csv", "--mapping", "mapping.toml", cwd=folder)
+async def rows_imported(running: Installation, folder: Path) -> None:
+    done = await imported(running, folder, ROWS)
     assert done.code == 0, done.words
-    if folded:
-        await running.settled()
 
 
 async def told(running: Installation, line: str, within: float = 120) -> Finished:
@@ -114,7 +92,7 @@ async def database(running: Installation, name: str) -> AsyncIterator[asyncpg.Co
 async def test_a_view_is_rebuilt_and_switched_twice_and_rolled_back_while_it_is_read(
     running: Installation, tmp_path: Path
 ) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     before = (await told(running, "timeline rebuilt.1@example.com")).out
     first = await answering(running, "profile", "timeline")
 
@@ -146,7 +124,7 @@ async def test_a_view_is_rebuilt_and_switched_twice_and_rolled_back_while_it_is_
 async def test_a_rebuild_by_steps_is_begun_once_watched_compared_switched_and_dropped(
     running: Installation, tmp_path: Path
 ) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     first = await answering(running, "profile", "consents")
     begun = await told(running, "rebuild profile consents")
     new = generation_in(begun)
@@ -176,7 +154,7 @@ async def test_a_rebuild_by_steps_is_begun_once_watched_compared_switched_and_dr
 async def test_what_differs_is_shown_and_is_switched_to_only_when_that_is_meant(
     running: Installation, tmp_path: Path
 ) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     first = await answering(running, "profile", "timeline")
     position, event_id = await changed_by_hand(running, first)
 
@@ -218,7 +196,7 @@ async def changed_by_hand(running: Installation, generation: int) -> tuple[int, 
 async def test_a_paused_projection_is_read_as_it_stands_until_it_is_resumed(
     running: Installation, tmp_path: Path
 ) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     why = "the disk is being moved"
     for _ in range(2):  # a second time says the same
         paused = await told(running, f"projections pause profile timeline --reason '{why}'")
@@ -228,7 +206,8 @@ async def test_a_paused_projection_is_read_as_it_stands_until_it_is_resumed(
         for command in ("projections", "status"):
             assert f"profile/timeline is paused: {why}" in (await told(running, command)).words
         order = "order,email,at,total\nP-1,paused@example.com,2024-03-01T10:00:00Z,1\n"
-        await imported(running, tmp_path, order, folded=False)
+        done = await imported(running, tmp_path, order, folded=False)
+        assert done.code == 0, done.words
         assert "P-1" not in (await running.run("timeline", "paused@example.com")).out
     finally:
         for _ in range(2):
@@ -242,7 +221,7 @@ async def test_a_paused_projection_is_read_as_it_stands_until_it_is_resumed(
 async def test_everything_of_a_service_is_rebuilt_one_after_the_other(
     running: Installation, tmp_path: Path
 ) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     done = await told(running, "rebuild engagement all --switch", within=240)
     rebuilt = re.findall(r"engagement/(\S+) as generation (\d+)", done.words)
     names = [name for name, _ in rebuilt]
@@ -255,7 +234,7 @@ async def test_everything_of_a_service_is_rebuilt_one_after_the_other(
 
 
 async def test_who_stops_watching_stops_no_rebuild(running: Installation, tmp_path: Path) -> None:
-    await imported(running, tmp_path)
+    await rows_imported(running, tmp_path)
     process = await running.start("rebuild", "profile", "identity_graph", "--compare")
     assert process.stdout
     begun = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
