@@ -31,7 +31,7 @@ up: install ## Run the servers and services until Ctrl-C
 	$(BIN)/touchline up
 
 test: install ## Run the tests, but for those of check-deploy and test-faults
-	$(BIN)/python -m pytest -n 2 $(BY_FILE) $(addprefix --ignore=,$(DEPLOY_TESTS))
+	$(BIN)/python -m pytest -n 3 $(BY_FILE) $(addprefix --ignore=,$(DEPLOY_TESTS))
 
 test-faults: install ## Break everything for three minutes, always alike, and check what is left
 	$(BIN)/python -m pytest -n 2 $(BY_FILE) tests/faults

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from libs.cli.stack import CHECKOUT, SERVICES, free_addresses
+from libs.cli.stack import CHECKOUT, SERVICES
 from tests.commanding import run_command
+from tests.ports import free_address
 from touchline.client import Client
 from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
 from touchline.projection.v1.projection_service_pb2 import ListProjectionsRequest
@@ -46,7 +47,9 @@ class Installation:
     """
 
     home: Path
-    services: dict[str, str] = field(default_factory=free_addresses)
+    services: dict[str, str] = field(
+        default_factory=lambda: {one.name: free_address() for one in SERVICES}
+    )
     settings: dict[str, str] = field(default_factory=dict)
 
     @property

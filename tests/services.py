@@ -6,7 +6,6 @@ async with touchline_on(stores, nats) as touchline:
 
 import asyncio
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from services.notification import config as notification_config
 from services.notification.__main__ import migrate_notification, serve_notification
 from services.profile import config as profile_config
 from services.profile.__main__ import migrate_profile, serve_profile
+from tests.ports import free_address
 from tests.servers import OwnNats, SharedPostgres
 from touchline.client import Client
 
@@ -73,7 +73,7 @@ class Service:
     async def start(self) -> None:
         """Returns once its health is SERVING."""
         while True:
-            self.listen = self.listen or f"127.0.0.1:{_free_port()}"
+            self.listen = self.listen or free_address()
             self._stop = asyncio.Event()
             serving = self.serve({**self.environment, "TOUCHLINE_LISTEN": self.listen}, self._stop)
             self._task = asyncio.ensure_future(serving)
@@ -350,10 +350,3 @@ async def _serve_notification(environment: Mapping[str, str], stop: asyncio.Even
 
 async def _serve_profile(environment: Mapping[str, str], stop: asyncio.Event) -> None:
     await serve_profile(profile_config.read_config(environment), stop)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -106,21 +106,23 @@ def home_of(environment: Mapping[str, str] = os.environ) -> Path:
 _OUR_PORTS: Final = range(20_000, 32_000)
 
 
-def free_address() -> str:
-    """Return a host:port of this machine on which nobody listens.
-
-    The port is none that the system gives out by itself, so that nobody gets it before it is used.
-    """
-    while True:
-        port = random.choice(_OUR_PORTS)  # noqa: S311 - guards nothing
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
-
-
 def free_addresses() -> dict[str, str]:
-    """Return a free host:port of this machine for each service, by its name."""
-    return {service.name: free_address() for service in SERVICES}
+    """Return a host:port of this machine for each service, by its name, on which nobody listens.
+
+    The ports are none that the system gives out by itself, so that nobody gets them before they are
+    used.
+    """
+    free = filter(_is_free, random.sample(_OUR_PORTS, len(_OUR_PORTS)))
+    return {service.name: f"127.0.0.1:{next(free)}" for service in SERVICES}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def without_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.cli.stack import SERVICES, environment_of, free_address
+from libs.cli.stack import SERVICES, environment_of
 from libs.embedded import (
     Child,
     Endpoints,
@@ -25,6 +25,7 @@ from libs.embedded import (
     start,
 )
 from tests.bench.report import CHECKOUT
+from tests.ports import free_address
 
 _SERVICES: Final = {service.name: service for service in SERVICES}
 DATABASES: Final = {service.name: service.database for service in SERVICES}

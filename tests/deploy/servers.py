@@ -1,7 +1,6 @@
 """Servers with the configuration of deploy/, run here on ports of this machine."""
 
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from libs.embedded.process import Child, Process, start
 from tests.deploy.environment import environment_of
 from tests.deploy.rendered import CHECKOUT, OVERLAYS, TOOLS, named, of_kind, overlay_objects, pod_of
 from tests.deploy.rules import deployments_of
+from tests.ports import free_port
 
 PASSWORDS: Final = {
     "NATS_STORE_PASSWORD": "dev-only-store",
@@ -44,18 +44,6 @@ def nothing_can_be_written() -> bool:
     return "Read-only file system" in attempt.stderr
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports on which nobody listens now."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 @asynccontextmanager
 async def run_nats(overlay: str, directory: Path) -> AsyncIterator[tuple[list[int], list[Process]]]:
     """Runs an overlay's servers; gives their clients' ports, and their processes."""
@@ -67,7 +55,7 @@ async def run_nats(overlay: str, directory: Path) -> AsyncIterator[tuple[list[in
         if one["metadata"]["name"].startswith("nats-config")
     ]
     number = named(objects, "StatefulSet", "nats")["spec"]["replicas"]
-    ports = free_ports(3 * number)
+    ports = [free_port() for _ in range(3 * number)]
     processes = []
     async with AsyncExitStack() as stack:
         for which in range(number):

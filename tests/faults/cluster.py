@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.cli.stack import free_address, without_settings
+from libs.cli.stack import without_settings
 from libs.embedded import (
     Child,
     Process,
@@ -38,6 +38,7 @@ from libs.embedded.orphans import processes_of
 from libs.embedded.postgres_server import PostgresServer
 from libs.embedded.supervise import Start
 from tests.faults.disk import Disk
+from tests.ports import free_address
 from tests.proxy import TcpProxy
 from touchline.ingestion.v1.ingestion_service_pb2 import GetStoreStatusRequest
 from touchline.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub

@@ -21,7 +21,6 @@ import asyncpg
 import grpc
 import pytest
 
-from libs.cli.stack import free_address
 from libs.embedded import Child, Process, create_database, database_url_for, start
 from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
@@ -30,6 +29,7 @@ from tests.events import an_event
 from tests.faults.frozen import frozen, go_on
 from tests.faults.seeds import seeded
 from tests.ingesting import SECRETS, record_batch, verified
+from tests.ports import free_address
 from tests.servers import OwnNats, OwnPostgres
 from touchline.client import Client
 from touchline.ingestion.v1.ingestion_pb2 import OUTCOME_RECORDED

@@ -21,7 +21,6 @@ from tests.deploy.servers import (
     READ_ONLY,
     connect,
     databases_of,
-    free_ports,
     nothing_can_be_written,
     probe,
     processes_of,
@@ -29,6 +28,7 @@ from tests.deploy.servers import (
     run_sql,
     settings_of,
 )
+from tests.ports import free_address, free_port
 from tests.servers import OwnPostgres
 from touchline.failures import CallFailed
 
@@ -156,14 +156,11 @@ async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev_with_the_roles_
     # Without the right to mount, nothing here can keep a service from writing.
     confined = READ_ONLY if nothing_can_be_written() else ()
     await run_sql(own_postgres.url, databases_of("dev"))
-    addresses = {
-        service: f"127.0.0.1:{port}"
-        for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True)
-    }
+    addresses = {service: free_address() for service in SERVICES}
     async with run_nats("dev", tmp_path) as (ports, _), AsyncExitStack() as stack:
 
         async def runs(service: str, name: str, roles: list[str]) -> None:
-            listens = addresses[service] if name == service else f"127.0.0.1:{free_ports(1)[0]}"
+            listens = addresses[service] if name == service else free_address()
 
             async def answers() -> bool:
                 return await probe(listens)
@@ -202,7 +199,7 @@ async def test_the_smoke_test_passes_on_servers_set_up_as_in_dev_with_the_roles_
 
 
 async def test_the_smoke_test_fails_where_nobody_answers() -> None:
-    (nobody,) = free_ports(1)
+    nobody = free_port()
     smoke = runpy.run_path(str(CHECKOUT / "deploy" / "smoke.py"))
     with pytest.raises(CallFailed):
         await smoke["check"](dict.fromkeys(smoke["PORTS"], f"127.0.0.1:{nobody}"), 0.5)

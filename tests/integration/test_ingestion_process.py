@@ -18,8 +18,8 @@ from libs.eventstore import api as store_api
 from tests.contents import contents
 from tests.events import FACTS, an_event
 from tests.ingesting import SECRETS, record_batch, status, until_relayed, verified
+from tests.ports import free_address
 from tests.servers import OwnNats, OwnPostgres
-from tests.services import _free_port
 from touchline.client import Client
 from touchline.events.v1.event_pb2 import Event
 from touchline.failures import CallFailed, readable_failures
@@ -74,7 +74,7 @@ async def service(own_postgres: OwnPostgres, nats: OwnNats) -> ServiceProcess:
             **SECRETS,
             "TOUCHLINE_DATABASE_URL": database_url_for(own_postgres.url, "events"),
             "TOUCHLINE_NATS_URL": nats.url,
-            "TOUCHLINE_LISTEN": f"127.0.0.1:{_free_port()}",
+            "TOUCHLINE_LISTEN": free_address(),
             "TOUCHLINE_LOG": "json",
             "TOUCHLINE_LOG_LEVEL": "debug",
         }

@@ -17,8 +17,9 @@ from libs.eventstore.client import StoreClient
 from libs.eventstore.connection import connect_nats
 from tests.customers import new_email
 from tests.peers import mail_server, receiver
+from tests.ports import free_address
 from tests.servers import SharedPostgres
-from tests.services import Touchline, _free_port, new_notifications, notification_environment
+from tests.services import Touchline, new_notifications, notification_environment
 from tests.telling import Teller, chosen, told
 from tests.waiting import until
 from touchline.client import Client
@@ -110,7 +111,7 @@ class Mortal:
 async def mortal(touchline: Touchline, servers: SharedPostgres) -> AsyncIterator[Mortal]:
     """The only notification service on its line, not yet started."""
     url = await new_notifications(servers)
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = free_address()
     places = touchline.ingestion.listen, touchline.profile.listen
     async with (
         mail_server() as mails,

@@ -7,7 +7,8 @@ import pytest
 import typer
 
 from libs.cli.calling import UNREACHABLE, fail_unreachable
-from libs.cli.stack import SERVICES, free_address
+from libs.cli.stack import SERVICES
+from tests.ports import free_address
 
 
 def complaint(
