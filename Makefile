@@ -30,6 +30,7 @@ demo: install ## Tell one customer's story through the running services
 up: install ## Run the servers and services until Ctrl-C
 	$(BIN)/touchline up
 
+# Three on two cores: tests wait for half of their time.
 test: install ## Run the tests, but for those of check-deploy and test-faults
 	$(BIN)/python -m pytest -n 3 $(BY_FILE) $(addprefix --ignore=,$(DEPLOY_TESTS))
 
