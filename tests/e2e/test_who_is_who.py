@@ -65,7 +65,14 @@ def a_person(rng: random.Random) -> Person:
 def happened(
     rng: random.Random, who: Sequence[Identity], fact: dict[str, Message]
 ) -> event_pb2.Event:
-    event = event_pb2.Event(event_id=uuid7(), source="test", identities=who, **fact)  # type: ignore[arg-type]
+    # Historical: no level of a score is told of while the timelines are compared.
+    event = event_pb2.Event(
+        event_id=uuid7(),
+        source="test",
+        identities=who,
+        historical=True,
+        **fact,  # type: ignore[arg-type]
+    )
     event.occurred_at.FromDatetime(NOW - timedelta(minutes=rng.randrange(100_000)))
     return event
 
